@@ -1,0 +1,71 @@
+//! Look-up by number of routes: a third of them exact, a third with open ends, a third templates, all of one host.
+//! Each look-up asks for another route, in an order that no cache foresees; paths are normal and are not normalised here.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use http::Method;
+use stile_gateway::router::{Router, Rule, Subject, normalize};
+
+const HOST: &str = "api.example.com";
+const SUBJECTS: usize = 4096;
+
+fn router(count: usize) -> Router<usize> {
+    let hosts = [HOST.to_owned()];
+    let routes: Vec<_> = (0..count)
+        .map(|index| match index % 3 {
+            0 => (format!("route-{index}"), format!("/service-{index}/items/latest")),
+            1 => (format!("route-{index}"), format!("/service-{index}/files/*")),
+            _ => (format!("route-{index}"), format!("/service-{index}/users/{{id}}/orders")),
+        })
+        .collect();
+    let rules = routes
+        .iter()
+        .enumerate()
+        .map(|(index, (name, path))| (Rule { name, hosts: &hosts, path: Some(path), ..Rule::default() }, index));
+    Router::compile(rules).expect("valid rules")
+}
+
+/// Paths of every route of one sort (`sort` modulo 3), scattered.
+fn paths(count: usize, sort: usize, below: &str) -> Vec<String> {
+    let scattered = (0..SUBJECTS).map(|at| at.wrapping_mul(2_654_435_761) % (count / 3) * 3 + sort);
+    scattered.map(|index| format!("/service-{index}/{below}")).collect()
+}
+
+fn find(c: &mut Criterion) {
+    let mut group = c.benchmark_group("router");
+    for count in [10, 1_000, 100_000] {
+        let router = router(count);
+        let shapes = [
+            ("literal", 0, "items/latest", true),
+            ("prefix", 1, "files/2026/report.pdf", true),
+            ("template", 2, "users/4711/orders", true),
+            ("miss", 2, "users/4711/invoices", false),
+        ];
+        for (shape, sort, below, hit) in shapes {
+            let paths = paths(count, sort, below);
+            let subject = |path| Subject { host: HOST, path, method: &Method::GET };
+            assert!(paths.iter().all(|path| router.find(&subject(path)).is_some() == hit));
+            let mut next = paths.iter().cycle();
+            group.bench_function(BenchmarkId::new(shape, count), |b| {
+                b.iter(|| next.next().map(|path| router.find(black_box(&subject(path)))));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn normalise(c: &mut Criterion) {
+    let mut group = c.benchmark_group("normalize");
+    for (name, path) in [
+        ("plain", "/service-17/users/4711/orders"),
+        ("escaped", "/service-17/a%20b/orders"),
+        ("rewritten", "/service-17//users/./%34711/orders"),
+    ] {
+        group.bench_function(name, |b| b.iter(|| normalize(black_box(path)).is_ok()));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, find, normalise);
+criterion_main!(benches);

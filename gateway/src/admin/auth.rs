@@ -1,0 +1,59 @@
+//! Bearer tokens and roles: who may call what. Tokens are compared by their digests, so that time tells nothing.
+
+use axum::{
+    extract::{Request, State},
+    http::{
+        Method, StatusCode,
+        header::{AUTHORIZATION, WWW_AUTHENTICATE},
+    },
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use super::{Admin, Problem};
+use crate::{
+    config::schema::{Role, Token},
+    plugin::Digest256,
+};
+
+#[derive(Debug)]
+pub(crate) struct Tokens(Vec<(Digest256, String, Role)>);
+
+impl Tokens {
+    pub(crate) fn new(tokens: &[Token]) -> Self {
+        let entry = |token: &Token| (Digest256::of(token.secret.as_bytes()), token.name.clone(), token.role);
+        Self(tokens.iter().map(entry).collect())
+    }
+
+    fn role(&self, presented: &str) -> Option<(&str, Role)> {
+        let digest = Digest256::of(presented.as_bytes());
+        self.0.iter().find(|(known, ..)| *known == digest).map(|(_, name, role)| (name.as_str(), *role))
+    }
+}
+
+/// Lets a request pass that has a token with a role for it.
+pub(super) async fn check(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let presented = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
+    let Some((name, role)) = presented.and_then(|token| admin.tokens.role(token)) else {
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, "a bearer token of this gateway is needed");
+        return ([(WWW_AUTHENTICATE, "Bearer")], problem).into_response();
+    };
+    if !may(role, request.method()) {
+        return Problem::new(StatusCode::FORBIDDEN, format!("the role of token \"{name}\" is too small")).into_response();
+    }
+    tracing::debug!(token = name, method = %request.method(), path = request.uri().path(), "admin call");
+    next.run(request).await
+}
+
+/// The scheme is compared without regard to case (RFC 9110 §11.1).
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn may(role: Role, method: &Method) -> bool {
+    match role {
+        Role::Admin | Role::Publisher => true,
+        Role::Viewer => [Method::GET, Method::HEAD].contains(method),
+    }
+}

@@ -1,0 +1,62 @@
+//! Errors of the Admin API as problem documents (RFC 9457).
+
+use axum::{
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use crate::control::PluginError;
+
+/// One error, as the client sees it.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    detail: String,
+    errors: Vec<Value>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), errors: Vec::new() }
+    }
+}
+
+impl From<PluginError> for Problem {
+    fn from(error: PluginError) -> Self {
+        let detail = error.to_string();
+        let (status, errors) = match error {
+            PluginError::UnknownPlugin(_) | PluginError::UnknownRevision(..) => (StatusCode::NOT_FOUND, Vec::new()),
+            PluginError::Load(_) => (StatusCode::UNPROCESSABLE_ENTITY, Vec::new()),
+            PluginError::Refused(problems) => {
+                let errors = problems.iter().map(|it| json!({ "path": it.path, "message": it.message }));
+                (StatusCode::UNPROCESSABLE_ENTITY, errors.collect())
+            }
+            PluginError::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, Vec::new()),
+        };
+        Self { status, detail, errors }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason(),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        if !self.errors.is_empty() {
+            body["errors"] = self.errors.into();
+        }
+        (self.status, [(CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+    }
+}
+
+pub(super) async fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is no such resource")
+}
+
+pub(super) async fn method_not_allowed() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this resource does not take that method")
+}

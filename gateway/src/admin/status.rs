@@ -1,0 +1,73 @@
+//! Is it alive, is it ready, and what is it doing: `/healthz`, `/readyz`, `/metrics`, `/v1/status`.
+
+use std::time::SystemTime;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+};
+use serde_json::{Value, json};
+
+use super::{Admin, Problem};
+use crate::{filter::Filter, monitor::metrics, plugin::{Cause, Phase}};
+
+pub(super) async fn health() -> &'static str {
+    "ok\n"
+}
+
+/// Ready from the first generation, which is before this is served, until the gateway stops.
+pub(super) async fn ready(State(admin): State<Admin>) -> Result<&'static str, Problem> {
+    if admin.stop.is_cancelled() {
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"));
+    }
+    Ok("ready\n")
+}
+
+pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    let text = metrics::render(&admin.control.live().load_full());
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+pub(super) async fn status(State(admin): State<Admin>) -> Json<Value> {
+    let snapshot = admin.control.live().load_full();
+    let refused = admin.control.last_refused().map(|refused| {
+        let at = refused.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        json!({ "at": at, "message": refused.message })
+    });
+    let routes: Vec<Value> = snapshot
+        .routes
+        .iter()
+        .map(|route| {
+            let filters: Vec<Value> = route.chain.filters().iter().map(filter).collect();
+            json!({ "name": &*route.name, "service": &*route.service.name, "filters": filters })
+        })
+        .collect();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "generation": snapshot.generation,
+        "age_seconds": snapshot.since.elapsed().as_secs(),
+        "last_error": refused,
+        "routes": routes,
+    }))
+}
+
+fn filter(filter: &Filter) -> Value {
+    let mut failures = json!({});
+    for phase in Phase::ALL {
+        for cause in Cause::ALL {
+            let n = filter.stats.of(phase).failures(cause);
+            if n > 0 {
+                let before = failures[cause.as_str()].as_u64().unwrap_or(0);
+                failures[cause.as_str()] = (before + n).into();
+            }
+        }
+    }
+    json!({
+        "plugin": &*filter.plugin,
+        "revision": filter.instances.as_ref().map(|instances| instances.revision().number),
+        "instances": filter.instances.as_ref().map(|instances| instances.alive()),
+        "failures": failures,
+    })
+}

@@ -1,0 +1,159 @@
+//! The composition root: builds a gateway from its parts, runs it, drains it. It decides nothing itself.
+
+mod worker;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, sync::mpsc::unbounded_channel};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admin,
+    config::{Document, Errors, Problem, watch::Watch},
+    control::{ApplyError, Control},
+    listener::Listeners,
+    plugin::Engine,
+    snapshot::Reader,
+    worker::WorkerId,
+};
+
+const GRACE: Duration = Duration::from_secs(30);
+
+/// A running gateway. Several may run in one process.
+#[derive(Debug)]
+pub struct Gateway {
+    control: Arc<Control>,
+    admin: Option<SocketAddr>,
+    workers: Vec<worker::Worker>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    grace: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("a worker cannot start: {0}")]
+    Worker(std::io::Error),
+}
+
+impl From<Errors> for StartError {
+    fn from(errors: Errors) -> Self {
+        Self::Apply(errors.into())
+    }
+}
+
+impl Gateway {
+    /// Starts a gateway from its configuration file; when this returns, its sockets accept.
+    /// Must be called on a tokio runtime, which becomes its control plane.
+    pub async fn start(engine: Engine, file: &Path) -> Result<Self, StartError> {
+        let document = Document::read(file, &environment)?;
+        let config = document.config.clone();
+        let workers = config.workers.map_or_else(cores, |workers| usize::from(workers.get()));
+        let admin = match &config.admin {
+            Some(admin) => Some(bind_admin(admin.address).await.map_err(|error| {
+                let message = format!("cannot listen on {}: {error}", admin.address);
+                document.locate(vec![Problem { path: "admin.address".to_owned(), message }])
+            })?),
+            None => None,
+        };
+        let stop = CancellationToken::new();
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
+        let listeners = Listeners::new(senders, stop.child_token());
+        let grace = config.grace.map_or(GRACE, |grace| grace.0);
+        let control = Arc::new(Control::start(engine, document, listeners, workers).await?);
+        let mut running = Vec::with_capacity(workers);
+        for (number, shares) in receivers.into_iter().enumerate() {
+            let live = Arc::clone(control.live());
+            let started = worker::Worker::start(WorkerId(number), move || Reader::new(live), shares, stop.child_token(), grace);
+            running.push(started.map_err(StartError::Worker)?);
+        }
+        let mut gateway =
+            Self { control, admin: None, workers: running, tasks: TaskTracker::new(), stop, grace };
+        if let (Some(listener), Some(admin)) = (admin, config.admin) {
+            gateway.admin = listener.local_addr().ok();
+            let router = admin::router(Arc::clone(&gateway.control), &admin.tokens, gateway.stop.clone());
+            gateway.tasks.spawn(admin::serve(listener, router, gateway.stop.child_token()));
+        }
+        gateway.watch();
+        Ok(gateway)
+    }
+
+    /// Every open socket by its listener's name, the admin one as `admin`.
+    pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        let mut addresses = self.control.listeners().addresses();
+        addresses.extend(self.admin.map(|address| (Arc::from("admin"), address)));
+        addresses
+    }
+
+    /// The address of one of them.
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
+        self.addresses().into_iter().find(|(known, _)| &**known == name).map(|(_, address)| address)
+    }
+
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Stops accepting, lets the exchanges in flight finish within the grace period, ends. The number is that of the
+    /// connections cut off at its end.
+    pub async fn stop(self) -> usize {
+        self.stop.cancel();
+        self.tasks.close();
+        let mut cut = 0;
+        for worker in self.workers {
+            cut += worker.ended().await;
+        }
+        // The admin address stays as long as there is something to watch.
+        let _ = tokio::time::timeout(self.grace, self.tasks.wait()).await;
+        cut
+    }
+
+    /// Reads the configuration again whenever one of its files may have changed.
+    fn watch(&self) {
+        let (control, stop) = (Arc::clone(&self.control), self.stop.child_token());
+        self.tasks.spawn(async move {
+            if let Some(Err(error)) = stop.run_until_cancelled(follow(&control)).await {
+                tracing::error!("changes of files are no longer seen: {error}");
+            }
+        });
+    }
+}
+
+/// The value of an environment variable, as configurations may name it.
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+async fn follow(control: &Control) -> Result<(), crate::config::watch::WatchError> {
+    let mut files: Vec<PathBuf> = control.files().await;
+    let mut watch = Watch::new(&files)?;
+    loop {
+        // What changed between the start and the watch is seen here.
+        match control.reload(&environment).await {
+            Ok(true) => tracing::info!("configuration applied"),
+            Ok(false) => {}
+            Err(error) => tracing::error!("configuration refused, the running one stays:\n{error}"),
+        }
+        let wanted = control.files().await;
+        if wanted != files {
+            watch.set(&wanted)?;
+            files = wanted;
+        }
+        watch.changed().await?;
+    }
+}
+
+async fn bind_admin(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,129 @@
+//! `stile plugin new`: a folder with a plugin that builds, is tested and does something.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+/// The SDK that this binary was built beside; it is not in a registry yet.
+const SDK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugin-sdk");
+
+/// The files of a filter, and what is in them.
+const FILTER: [(&str, &str); 4] = [
+    ("Cargo.toml", include_str!("../templates/filter/manifest.toml")),
+    ("README.md", include_str!("../templates/filter/readme.md")),
+    (".gitignore", include_str!("../templates/filter/gitignore")),
+    ("src/lib.rs", include_str!("../templates/filter/lib.rs")),
+];
+
+/// What a plugin is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Kind {
+    #[default]
+    Filter,
+    Auth,
+    Router,
+    Balancer,
+}
+
+#[derive(Debug, Error)]
+pub enum NewError {
+    #[error("{0:?} is no name for a plugin: it takes lower-case letters, digits and \"-\", a letter first, 64 at most")]
+    Name(String),
+    #[error("plugins of this kind come later: this version of stile makes filters")]
+    Kind,
+    #[error("{0} exists already")]
+    Exists(PathBuf),
+    #[error("cannot write {path}: {error}")]
+    Write { path: PathBuf, error: io::Error },
+}
+
+/// Writes the folder `name` into `parent` and gives its path.
+///
+/// # Errors
+///
+/// The name or the kind is refused, the folder exists, or it cannot be written.
+pub fn new(parent: &Path, name: &str, kind: Kind) -> Result<PathBuf, NewError> {
+    if !is_name(name) {
+        return Err(NewError::Name(name.to_owned()));
+    }
+    if kind != Kind::Filter {
+        return Err(NewError::Kind);
+    }
+    let folder = parent.join(name);
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |error: io::Error| match error.kind() {
+            io::ErrorKind::AlreadyExists => NewError::Exists(path),
+            _ => NewError::Write { path, error },
+        }
+    };
+    fs::create_dir(&folder).map_err(failed(&folder))?;
+    fs::create_dir(folder.join("src")).map_err(failed(&folder))?;
+    for (file, template) in FILTER {
+        let path = folder.join(file);
+        let text = template.replace("{{name}}", name).replace("{{module}}", &name.replace('-', "_"));
+        fs::write(&path, text.replace("{{sdk}}", &sdk(Path::new(SDK)))).map_err(failed(&path))?;
+    }
+    Ok(folder)
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() <= 64
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+/// The manifest's dependency on the SDK; a JSON string is a TOML string too.
+fn sdk(folder: &Path) -> String {
+    match folder.canonicalize() {
+        Ok(path) => format!("{{ path = {} }}", serde_json::json!(path.to_string_lossy())),
+        Err(_) => format!("\"{}\"", env!("CARGO_PKG_VERSION")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_every_file_with_its_names_filled_in() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = new(parent.path(), "my-filter", Kind::Filter).unwrap();
+        for (file, _) in FILTER {
+            let text = fs::read_to_string(folder.join(file)).unwrap();
+            assert!(!text.contains("{{"), "{file}");
+        }
+        assert!(fs::read_to_string(folder.join("Cargo.toml")).unwrap().contains("name = \"my-filter\""));
+        assert!(fs::read_to_string(folder.join("README.md")).unwrap().contains("my_filter.wasm"));
+    }
+
+    #[test]
+    fn leaves_an_existing_folder_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("one");
+        fs::create_dir(&folder).unwrap();
+        let error = new(parent.path(), "one", Kind::Filter).unwrap_err();
+        assert_eq!(error.to_string(), format!("{} exists already", folder.display()));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn refuses_other_names_and_kinds() {
+        let parent = tempfile::tempdir().unwrap();
+        for name in ["", "1st", "-x", "A", "a_b", "a/b", "..", "a b", "é", &"a".repeat(65)] {
+            assert!(matches!(new(parent.path(), name, Kind::Filter), Err(NewError::Name(_))), "{name}");
+        }
+        let error = new(parent.path(), "one", Kind::Router).unwrap_err();
+        assert_eq!(error.to_string(), "plugins of this kind come later: this version of stile makes filters");
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_sdk_is_a_path_where_it_is_there_and_a_version_elsewhere() {
+        assert!(sdk(Path::new(SDK)).starts_with("{ path = \"/"));
+        assert_eq!(sdk(Path::new("/nowhere/at/all")), format!("\"{}\"", env!("CARGO_PKG_VERSION")));
+    }
+}

@@ -1,0 +1,65 @@
+//! One value of the file, and the sentences that say what is wrong with it.
+
+use serde_json::Value;
+
+use super::super::{
+    error::Finding,
+    tree::{Source, Spot},
+    words::{quoted, shown},
+};
+
+pub(super) struct Place<'a> {
+    pub(super) path: String,
+    pub(super) spot: &'a Spot,
+    pub(super) value: &'a Value,
+}
+
+impl Place<'_> {
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.value.as_object().into_iter().flat_map(|members| members.keys().map(String::as_str))
+    }
+
+    pub(super) fn finding(&self, message: String) -> Finding {
+        Finding { position: self.spot.at, path: self.path.clone(), message }
+    }
+
+    /// The value as it stands in the file: what a variable holds is not told.
+    pub(super) fn shown(&self) -> String {
+        match &self.spot.source {
+            Source::Variables(text) => format!("the value of {}", quoted(text)),
+            Source::Literal | Source::Unreadable => shown(self.value),
+        }
+    }
+
+    pub(super) fn is_not(&self, wanted: &str) -> String {
+        let (found, hint) = match (wanted, self.value) {
+            ("a string", Value::Bool(_)) => (self.shown(), "; put it in quotes"),
+            // A token of digits is a number, and none of a message's business.
+            ("a string", Value::Number(_)) => ("a number".to_owned(), "; put it in quotes"),
+            _ => (self.shown(), ""),
+        };
+        format!("expected {wanted}, found {found}{hint}")
+    }
+
+    pub(super) fn is_none_of(&self, options: &[String]) -> String {
+        let options = options.join(", ");
+        match self.value {
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                format!("expected one of {options}, found {}", self.shown())
+            }
+            _ => format!("{} is none of {options}", self.shown()),
+        }
+    }
+
+    pub(super) fn is_out_of_range(&self, (least, most): (&Value, &Value)) -> String {
+        match most {
+            Value::Null => format!("{} is less than {least}", self.shown()),
+            _ => format!("{} is out of range {least} to {most}", self.shown()),
+        }
+    }
+
+    pub(super) fn is_too_short(&self, least: u64) -> String {
+        let length = self.value.as_str().unwrap_or_default().chars().count();
+        format!("expected at least {least} characters, found {length}")
+    }
+}

@@ -1,0 +1,170 @@
+//! Times (`250ms`, `5s`, `2m`, `1h`) and sizes (`512B`, `64KiB`, `16MiB`, `1GiB`) as the configuration writes them.
+
+use std::{fmt, net::SocketAddr, str::FromStr, time};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A span of time, whole milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Duration(pub time::Duration);
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+/// The schema of a `SocketAddr`, by `#[schemars(with = "Address")]`.
+#[derive(Debug, JsonSchema)]
+#[schemars(extend("format" = "stile-address"))]
+pub struct Address(#[expect(dead_code, reason = "stands for a schema, never made")] String);
+
+/// A `format` of the JSON Schema.
+#[derive(Debug)]
+pub struct Format {
+    pub name: &'static str,
+    /// Completes "expected …".
+    pub means: &'static str,
+    pub holds: fn(&str) -> bool,
+}
+
+pub const FORMATS: [Format; 3] = [
+    Format {
+        name: "stile-time",
+        means: "a time such as 250ms, 5s, 2m or 1h",
+        holds: |text| text.parse::<Duration>().is_ok(),
+    },
+    Format {
+        name: "stile-size",
+        means: "a size such as 512B, 64KiB, 16MiB or 1GiB",
+        holds: |text| text.parse::<Size>().is_ok(),
+    },
+    Format {
+        name: "stile-address",
+        means: "an address and port such as 127.0.0.1:8080 or [::1]:8080",
+        holds: |text| text.parse::<SocketAddr>().is_ok(),
+    },
+];
+
+impl Duration {
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(time::Duration::from_millis(millis))
+    }
+
+    pub const fn from_secs(secs: u64) -> Self {
+        Self(time::Duration::from_secs(secs))
+    }
+}
+
+impl Size {
+    pub const fn kib(n: u64) -> Self {
+        Self(n << 10)
+    }
+
+    pub const fn mib(n: u64) -> Self {
+        Self(n << 20)
+    }
+}
+
+const TIMES: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+const SIZES: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+impl FromStr for Duration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        scaled(text, &TIMES)
+            .map(Self::from_millis)
+            .ok_or_else(|| format!("\"{text}\" is not a time such as 250ms, 5s, 2m or 1h"))
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        scaled(text, &SIZES)
+            .map(Self)
+            .ok_or_else(|| format!("\"{text}\" is not a size such as 512B, 64KiB, 16MiB or 1GiB"))
+    }
+}
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        display(millis, &TIMES, f)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        display(self.0, &SIZES, f)
+    }
+}
+
+/// Reads digits followed by one of the units, without a space between.
+fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit())?;
+    let (_, scale) = units.iter().find(|(unit, _)| *unit == &text[end..])?;
+    text[..end].parse::<u64>().ok()?.checked_mul(*scale)
+}
+
+fn display(n: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let exact = units.iter().rev().find(|(_, scale)| n.is_multiple_of(*scale) && n > 0);
+    let (unit, scale) = exact.unwrap_or(&units[0]);
+    write!(f, "{}{unit}", n / scale)
+}
+
+macro_rules! as_text {
+    ($type:ident, $format:literal, $pattern:literal) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "format": $format, "pattern": $pattern })
+            }
+        }
+    };
+}
+
+as_text!(Duration, "stile-time", "^[0-9]+(ms|s|m|h)$");
+as_text!(Size, "stile-size", "^[0-9]+(B|KiB|MiB|GiB)$");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_writes_its_own_form() {
+        for text in ["250ms", "5s", "2m", "1h", "0ms"] {
+            assert_eq!(text.parse::<Duration>().expect(text).to_string(), text);
+        }
+        for text in ["512B", "64KiB", "16MiB", "1GiB"] {
+            assert_eq!(text.parse::<Size>().expect(text).to_string(), text);
+        }
+        assert_eq!("1500ms".parse::<Duration>().expect("time").to_string(), "1500ms");
+    }
+
+    #[test]
+    fn refuses_what_has_no_unit_or_does_not_fit() {
+        for text in ["", "5", "s", "5 s", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615h", "5MiB"] {
+            assert!(text.parse::<Duration>().is_err(), "{text}");
+        }
+        for text in ["", "16", "16MB", "16 MiB", "18446744073709551615GiB"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+}

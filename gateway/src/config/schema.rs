@@ -1,0 +1,299 @@
+//! The configuration as written: one serde type per resource, each key with its unit and default.
+//! No behaviour here; `snapshot::compile` turns these into what runs.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::scalar::{Address, Duration, Size};
+
+/// A whole configuration: one file, or what an Admin API call would make of it.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Threads that serve traffic. Default: one per core. Fixed while the gateway runs.
+    pub workers: Option<std::num::NonZeroU16>,
+    /// The addresses that clients connect to.
+    pub listeners: Vec<Listener>,
+    /// The address of the Admin API and who may use it; without it there is none.
+    pub admin: Option<Admin>,
+    /// Where pushed plugins are kept; without it they last as long as the process.
+    pub store: Option<Store>,
+    /// How long exchanges in flight may take to finish when the gateway stops. Default 30s.
+    pub grace: Option<Duration>,
+    pub plugins: Vec<Plugin>,
+    pub services: Vec<Service>,
+    pub routes: Vec<Route>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Unique among listeners.
+    pub name: String,
+    /// Address and port to bind; port 0 takes a free one.
+    #[schemars(with = "Address")]
+    pub address: SocketAddr,
+    /// Networks whose `Forwarded`, `X-Forwarded-*` and `Via` are believed and added to; anybody else's are dropped.
+    #[serde(default)]
+    pub trusted: Vec<String>,
+    #[serde(default)]
+    pub limits: ListenerLimits,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerLimits {
+    /// Open connections; one more is closed at once. Default 65536.
+    pub connections: u32,
+    /// Bytes of a request head. Default 64KiB.
+    pub header_bytes: Size,
+    /// Fields in a request head. Default 100.
+    pub header_count: u16,
+    /// Time a client may take to send a request head, the wait of an idle connection included. Default 60s.
+    pub header_timeout: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    #[schemars(with = "Address")]
+    pub address: SocketAddr,
+    #[serde(default)]
+    pub tokens: Vec<Token>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// Who uses it, as logs name them.
+    pub name: String,
+    pub role: Role,
+    /// The bearer token itself, at least 8 characters: `${NAME}` keeps it out of the file.
+    #[schemars(length(min = 8))]
+    pub secret: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// Plugins and other published resources.
+    Publisher,
+    /// Reading only.
+    Viewer,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// A folder, made if it is missing; relative to the configuration file.
+    pub path: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plugin {
+    /// Unique among plugins.
+    pub name: String,
+    /// The module, relative to the configuration file, watched for changes; without it the plugin is pushed.
+    pub file: Option<PathBuf>,
+    /// Capabilities beyond `log`, `clock` and `random`, which need no grant.
+    #[serde(default)]
+    pub allow: Vec<String>,
+    #[serde(default)]
+    pub limits: PluginLimits,
+    #[serde(default)]
+    pub on_error: OnError,
+    #[serde(default)]
+    pub isolation: Isolation,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PluginLimits {
+    /// Guest execution per filter and exchange, waits excluded. Default 5ms.
+    pub deadline: Duration,
+    /// Wall time of one call, waits included. Default 1s.
+    pub timeout: Duration,
+    /// Linear memory of one instance. Default 16MiB.
+    pub memory: Size,
+    /// Elements in the tables of one instance. Default 10000.
+    pub table_elements: u32,
+    /// Instances of one filter over all workers. Default 1024.
+    #[schemars(range(min = 1))]
+    pub instances: u32,
+    /// How long a call waits for an instance when all are busy. Default 100ms.
+    pub instance_wait: Duration,
+}
+
+/// What an exchange gets when a filter fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// A 503.
+    #[default]
+    Closed,
+    /// The next filter, as if this one were not there.
+    Open,
+}
+
+/// How long an instance lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// For many exchanges, one at a time.
+    #[default]
+    Pooled,
+    /// For one call.
+    Request,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Unique among services.
+    pub name: String,
+    #[serde(default)]
+    pub balance: Balance,
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
+    /// Time to open a connection to an endpoint. Default 1s.
+    #[serde(default = "one_second")]
+    pub connect_timeout: Duration,
+    /// Unused connections kept per endpoint and worker. Default 64.
+    #[serde(default = "sixty_four")]
+    pub idle_connections: u16,
+    /// How long an unused connection is kept. Default 60s.
+    #[serde(default = "sixty_seconds")]
+    pub idle_timeout: Duration,
+}
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// In turn, exact per worker, weights ignored.
+    #[default]
+    RoundRobin,
+    /// By chance, weights ignored.
+    Random,
+    /// In turn, as often as the weights say.
+    Weighted,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    #[schemars(with = "Address")]
+    pub address: SocketAddr,
+    /// Share of the traffic under `weighted`, 0 to 65535; 0 takes none. Default 1.
+    #[serde(default = "one")]
+    pub weight: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Unique among routes.
+    pub name: String,
+    #[serde(rename = "match", default)]
+    pub matches: Match,
+    /// In the order they run on a request; responses meet them in reverse.
+    #[serde(default)]
+    pub filters: Vec<Filter>,
+    /// The service that answers.
+    pub service: String,
+    #[serde(default)]
+    pub rewrite: Rewrite,
+    /// What the service sees as host.
+    #[serde(default)]
+    pub host: HostHeader,
+    /// From the request's head to the response's head, filters excluded. Default 30s.
+    #[serde(default = "thirty_seconds")]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Match {
+    /// `api.example.com`, or `*.example.com` for any name below it; empty is every host.
+    pub hosts: Vec<String>,
+    /// `/users`, `/users/*`, `/users/{id}` or `~REGEX`; absent is every path.
+    pub path: Option<String>,
+    /// Empty is every method.
+    pub methods: Vec<String>,
+    /// Which of several matching regexes is tried first: the larger. Default 0.
+    pub priority: i32,
+    /// Let an encoded slash or NUL in the path pass instead of answering 400.
+    pub allow_encoded_slash: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// Name of a plugin.
+    pub plugin: String,
+    /// Handed to the plugin as it is; the plugin says what it takes.
+    #[serde(default)]
+    pub config: Value,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rewrite {
+    /// Taken off the front of the path, whole segments only.
+    pub strip_prefix: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HostHeader {
+    /// The client's.
+    #[default]
+    Client,
+    /// The endpoint's address.
+    Upstream,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self { connections: 65536, header_bytes: Size::kib(64), header_count: 100, header_timeout: sixty_seconds() }
+    }
+}
+
+impl Default for PluginLimits {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_millis(5),
+            timeout: one_second(),
+            memory: Size::mib(16),
+            table_elements: 10_000,
+            instances: 1024,
+            instance_wait: Duration::from_millis(100),
+        }
+    }
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn sixty_four() -> u16 {
+    64
+}
+
+fn one_second() -> Duration {
+    Duration::from_secs(1)
+}
+
+fn thirty_seconds() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn sixty_seconds() -> Duration {
+    Duration::from_secs(60)
+}

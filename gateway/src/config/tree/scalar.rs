@@ -1,0 +1,106 @@
+//! What an unquoted scalar is, by the core schema of YAML 1.2 (§10.3.2): `yes`, `on` and `012` are what they look like.
+
+use serde_json::{Number, Value};
+
+/// Infinities and not-a-number, which JSON does not have, stay strings; `1.0` and `1e3` are whole, as JSON Schema has it.
+pub(super) fn resolve(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "true" | "True" | "TRUE" => true.into(),
+        "false" | "False" | "FALSE" => false.into(),
+        _ => number(text).map_or_else(|| text.into(), Value::Number),
+    }
+}
+
+fn number(text: &str) -> Option<Number> {
+    if let Some(digits) = text.strip_prefix("0o") {
+        return radix(digits, 8);
+    }
+    if let Some(digits) = text.strip_prefix("0x") {
+        return radix(digits, 16);
+    }
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return None;
+    }
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let whole = text.parse::<u64>().map(Number::from).or_else(|_| text.parse::<i64>().map(Number::from));
+    whole.ok().or_else(|| float(text.parse().ok()?))
+}
+
+fn float(float: f64) -> Option<Number> {
+    // Up to here every whole number is a float of its own.
+    const EXACT: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
+    let whole = float.fract() == 0.0 && float.abs() <= EXACT;
+    if whole { Some((float as i64).into()) } else { Number::from_f64(float) }
+}
+
+fn radix(digits: &str, radix: u32) -> Option<Number> {
+    let all = digits.chars().all(|c| c.is_digit(radix));
+    all.then(|| u64::from_str_radix(digits, radix).ok().map(Number::from)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn follows_the_core_schema() {
+        for (text, expected) in [
+            ("", Value::Null),
+            ("~", Value::Null),
+            ("True", json!(true)),
+            ("12", json!(12)),
+            ("012", json!(12)),
+            ("-0x1", json!("-0x1")),
+            ("0x1F", json!(31)),
+            ("0o17", json!(15)),
+            ("+3", json!(3)),
+            ("18446744073709551615", json!(u64::MAX)),
+            ("-5", json!(-5)),
+            ("1.", json!(1)),
+            ("-.5e1", json!(-5)),
+            ("1.25", json!(1.25)),
+            ("1e30", json!(1e30)),
+            ("18446744073709551616", json!(18446744073709551616.0)),
+        ] {
+            assert_eq!(resolve(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn leaves_everything_else_a_string() {
+        for text in [
+            "yes",
+            "No",
+            "on",
+            "off",
+            "y",
+            "tRUE",
+            "nULL",
+            "0x",
+            "0x-1",
+            "0o8",
+            "+-1",
+            "--1",
+            "1_000",
+            "1:30",
+            ".",
+            "e5",
+            "1e",
+            "inf",
+            "nan",
+            ".inf",
+            ".NaN",
+            "1e999",
+            "-",
+            "+",
+            "0b1",
+            "2026-01-01",
+        ] {
+            assert_eq!(resolve(text), json!(text));
+        }
+    }
+}

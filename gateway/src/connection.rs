@@ -1,0 +1,91 @@
+//! One accepted socket: HTTP/1.1 or HTTP/2 by prior knowledge, its time-outs, its end. It reads no request itself.
+
+use std::{cell::Cell, convert::Infallible, panic::AssertUnwindSafe, pin::pin, rc::Rc, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use hyper::{Request, body::Incoming, rt::Executor, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::{net::TcpStream, task::spawn_local, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    exchange::Client,
+    proxy::{self, Proxy},
+    snapshot::ListenerLimits,
+};
+
+/// Streams that an HTTP/2 client may have open on one connection.
+const MAX_STREAMS: u32 = 256;
+/// How long an HTTP/2 client may be silent before it is asked for a sign of life.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Serves a connection until its client leaves, or until it is drained: then the requests in flight are its last.
+pub async fn serve(
+    stream: TcpStream,
+    client: Arc<Client>,
+    limits: ListenerLimits,
+    proxy: Rc<Proxy>,
+    drain: CancellationToken,
+) {
+    let spoke = Rc::new(Cell::new(false));
+    let service = service_fn(|request: Request<Incoming>| {
+        spoke.set(true);
+        let (proxy, client) = (Rc::clone(&proxy), Arc::clone(&client));
+        async move {
+            // A panic is that exchange's end, not the worker's.
+            let answer = AssertUnwindSafe(proxy.handle(client, request)).catch_unwind().await;
+            Ok::<_, Infallible>(answer.unwrap_or_else(|_| proxy::panicked()))
+        }
+    });
+    let builder = builder(&limits);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut silence = pin!(sleep(limits.header_timeout));
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(client = %client.address, listener = &*client.listener, "connection ended: {error}");
+                }
+                return;
+            }
+            // hyper's own time-out starts once it knows which protocol is spoken.
+            () = silence.as_mut(), if !spoke.get() && !draining => return,
+            () = drain.cancelled(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn builder(limits: &ListenerLimits) -> Builder<OnThisWorker> {
+    let mut builder = Builder::new(OnThisWorker);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(limits.header_bytes.max(8192))
+        .max_headers(limits.header_count);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(MAX_STREAMS)
+        .keep_alive_interval(PING_INTERVAL);
+    builder
+}
+
+/// Runs the streams of an HTTP/2 connection on the worker that accepted it. They end with their connection.
+#[derive(Debug, Clone, Copy)]
+struct OnThisWorker;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisWorker {
+    fn execute(&self, stream: F) {
+        spawn_local(stream);
+    }
+}

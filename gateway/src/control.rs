@@ -1,0 +1,283 @@
+//! Brings one generation after the other to life: a configuration or a plugin revision comes in, a snapshot goes out.
+//! One change at a time; one that fails leaves everything as it was.
+
+mod revisions;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::{
+    config::{Document, Errors, Problem},
+    listener::Listeners,
+    plugin::{Engine, LoadError, Revision},
+    snapshot::{
+        Snapshot,
+        compile::{Input, compile},
+    },
+    store::{Store, StoreError},
+};
+
+pub use revisions::{Origin, Record};
+use revisions::{Revisions, Staged};
+
+/// The control plane of one gateway.
+#[derive(Debug)]
+pub struct Control {
+    live: Arc<ArcSwap<Snapshot>>,
+    listeners: Listeners,
+    workers: usize,
+    work: AsyncMutex<Work>,
+    refused: Mutex<Option<Refused>>,
+}
+
+/// What only one change at a time may touch.
+#[derive(Debug)]
+struct Work {
+    document: Document,
+    revisions: Revisions,
+}
+
+/// The last change that was refused, until one succeeds.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    pub at: SystemTime,
+    pub message: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error(transparent)]
+    Config(#[from] Errors),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    #[error("there is no plugin \"{0}\"")]
+    UnknownPlugin(String),
+    #[error("plugin \"{0}\" has no revision {1}")]
+    UnknownRevision(String, u32),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("{}", .0.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; "))]
+    Refused(Vec<Problem>),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A revision and whether it is new.
+#[derive(Debug)]
+pub struct Pushed {
+    pub revision: Revision,
+    pub new: bool,
+}
+
+impl Control {
+    /// Compiles the first generation and binds its listeners.
+    pub async fn start(
+        engine: Engine,
+        document: Document,
+        listeners: Listeners,
+        workers: usize,
+    ) -> Result<Self, ApplyError> {
+        let config = &document.config;
+        let store = match &config.store {
+            Some(store) => Store::open(&beside(&document.file, &store.path))?,
+            None => Store::in_memory()?,
+        };
+        let mut revisions = Revisions::new(engine, store);
+        let staged = stage(&revisions, &document, true).await?;
+        let active = revisions.with(&staged);
+        let input = Input { config, revisions: &active, previous: None, workers };
+        let snapshot = compile(input).await.map_err(|problems| document.locate(problems))?;
+        let bound = bind(&listeners, &snapshot, &document)?;
+        revisions.commit(staged).await?;
+        listeners.open(bound, &snapshot.listeners);
+        Ok(Self {
+            live: Arc::new(ArcSwap::from_pointee(snapshot)),
+            listeners,
+            workers,
+            work: AsyncMutex::new(Work { document, revisions }),
+            refused: Mutex::default(),
+        })
+    }
+
+    pub fn live(&self) -> &Arc<ArcSwap<Snapshot>> {
+        &self.live
+    }
+
+    pub fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// The files that a change of this gateway may come from.
+    pub async fn files(&self) -> Vec<PathBuf> {
+        let work = self.work.lock().await;
+        let plugins = work.document.config.plugins.iter().filter_map(|plugin| plugin.file.as_ref());
+        let plugins = plugins.map(|file| beside(&work.document.file, file));
+        std::iter::once(work.document.file.clone()).chain(plugins).collect()
+    }
+
+    pub fn last_refused(&self) -> Option<Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the configuration file and the plugins' files again and makes what changed live. True if anything did.
+    pub async fn reload(&self, env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Result<bool, ApplyError> {
+        let mut work = self.work.lock().await;
+        let result = self.reload_locked(&mut work, env).await;
+        self.note(result.as_ref().err().map(ToString::to_string));
+        result
+    }
+
+    async fn reload_locked(
+        &self,
+        work: &mut Work,
+        env: &(dyn Fn(&str) -> Option<String> + Sync),
+    ) -> Result<bool, ApplyError> {
+        let document = Document::read(&work.document.file, env)?;
+        fixed(&work.document, &document)?;
+        let staged = stage(&work.revisions, &document, false).await?;
+        if staged.is_empty() && document.config == work.document.config {
+            return Ok(false);
+        }
+        let active = work.revisions.with(&staged);
+        let previous = self.live.load_full();
+        let input =
+            Input { config: &document.config, revisions: &active, previous: Some(&previous), workers: self.workers };
+        let snapshot = compile(input).await.map_err(|problems| document.locate(problems))?;
+        let bound = bind(&self.listeners, &snapshot, &document)?;
+        work.revisions.commit(staged).await?;
+        let snapshot = Arc::new(snapshot);
+        self.publish(Arc::clone(&snapshot));
+        self.listeners.open(bound, &snapshot.listeners);
+        work.document = document;
+        Ok(true)
+    }
+
+    /// Makes a module the newest revision of a plugin and live; one with the digest of an older revision is that one.
+    pub async fn push(&self, plugin: &str, bytes: Vec<u8>) -> Result<Pushed, PluginError> {
+        let mut work = self.work.lock().await;
+        if !work.document.config.plugins.iter().any(|known| known.name == plugin) {
+            return Err(PluginError::UnknownPlugin(plugin.to_owned()));
+        }
+        let staged = work.revisions.stage(plugin, bytes, Origin::Push).await?;
+        let new = staged.is_new();
+        let revision = self.activate(&mut work, staged).await?;
+        Ok(Pushed { revision, new })
+    }
+
+    /// Makes an older or newer revision of a plugin live.
+    pub async fn roll_to(&self, plugin: &str, number: u32) -> Result<Revision, PluginError> {
+        let mut work = self.work.lock().await;
+        if !work.document.config.plugins.iter().any(|known| known.name == plugin) {
+            return Err(PluginError::UnknownPlugin(plugin.to_owned()));
+        }
+        let staged = work.revisions.stored(plugin, number).await?;
+        self.activate(&mut work, staged).await
+    }
+
+    /// Every revision of a plugin, the oldest first, and the number of the active one.
+    pub async fn revisions(&self, plugin: &str) -> Result<(Vec<Record>, Option<u32>), PluginError> {
+        let work = self.work.lock().await;
+        if !work.document.config.plugins.iter().any(|known| known.name == plugin) {
+            return Err(PluginError::UnknownPlugin(plugin.to_owned()));
+        }
+        let active = work.revisions.active(plugin).map(|revision| revision.number);
+        Ok((work.revisions.records(plugin).await?, active))
+    }
+
+    /// The plugins of the configuration, by its order, each with its active revision.
+    pub async fn plugins(&self) -> Vec<(String, Option<Revision>)> {
+        let work = self.work.lock().await;
+        let plugins = work.document.config.plugins.iter();
+        plugins.map(|plugin| (plugin.name.clone(), work.revisions.active(&plugin.name).cloned())).collect()
+    }
+
+    async fn activate(&self, work: &mut Work, staged: Staged) -> Result<Revision, PluginError> {
+        let revision = staged.revision().clone();
+        let staged = vec![staged];
+        let active = work.revisions.with(&staged);
+        let previous = self.live.load_full();
+        let config = &work.document.config;
+        let input = Input { config, revisions: &active, previous: Some(&previous), workers: self.workers };
+        let snapshot = compile(input).await.map_err(PluginError::Refused)?;
+        work.revisions.commit(staged).await?;
+        self.publish(Arc::new(snapshot));
+        Ok(revision)
+    }
+
+    fn publish(&self, snapshot: Arc<Snapshot>) {
+        tracing::info!(generation = snapshot.generation, "generation is live");
+        self.live.store(snapshot);
+    }
+
+    fn note(&self, message: Option<String>) {
+        let refused = message.map(|message| Refused { at: SystemTime::now(), message });
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    }
+}
+
+/// Finds the plugins' revisions that are to become active: stored ones at the start, changed files always.
+async fn stage(revisions: &Revisions, document: &Document, starting: bool) -> Result<Vec<Staged>, ApplyError> {
+    let (mut staged, mut problems) = (Vec::new(), Vec::new());
+    for (index, plugin) in document.config.plugins.iter().enumerate() {
+        let known = revisions.active(&plugin.name).is_some();
+        let resumed = if known { None } else { revisions.resume(&plugin.name).await? };
+        let can_do_without = starting && resumed.is_some();
+        let changed = match &plugin.file {
+            Some(file) => revisions.stage_file(&plugin.name, &beside(&document.file, file)).await,
+            None => Ok(None),
+        };
+        match changed {
+            Ok(changed) => staged.extend(changed.or(resumed)),
+            Err(error) if can_do_without => {
+                tracing::error!(plugin = plugin.name, "its file is refused, the stored revision goes on: {error}");
+                staged.extend(resumed);
+            }
+            Err(error) => problems.push(Problem { path: format!("plugins[{index}].file"), message: error.to_string() }),
+        }
+    }
+    if problems.is_empty() { Ok(staged) } else { Err(document.locate(problems).into()) }
+}
+
+fn bind(
+    listeners: &Listeners,
+    snapshot: &Snapshot,
+    document: &Document,
+) -> Result<crate::listener::Bound, ApplyError> {
+    listeners.bind(&snapshot.listeners).map_err(|errors| {
+        let problems = errors.into_iter().map(|error| {
+            let index = snapshot.listeners.iter().position(|listener| listener.name == error.listener);
+            Problem { path: format!("listeners[{}].address", index.unwrap_or(0)), message: error.to_string() }
+        });
+        document.locate(problems.collect()).into()
+    })
+}
+
+/// What is made once, at the start.
+fn fixed(old: &Document, new: &Document) -> Result<(), Errors> {
+    let changes = [
+        ("workers", old.config.workers != new.config.workers),
+        ("admin", old.config.admin != new.config.admin),
+        ("store", old.config.store != new.config.store),
+    ];
+    let problems = changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| Problem {
+        path: key.to_owned(),
+        message: format!("{key} cannot change while the gateway runs; restart it"),
+    });
+    let problems: Vec<_> = problems.collect();
+    if problems.is_empty() { Ok(()) } else { Err(new.locate(problems)) }
+}
+
+/// Paths in a configuration are relative to its file.
+fn beside(file: &Path, path: &Path) -> PathBuf {
+    file.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
+}

@@ -1,0 +1,209 @@
+//! The revisions of plugins: found in files, pushes and the store, compiled, numbered, and kept.
+//! Which one is active changes with `commit` alone.
+
+use std::{collections::HashMap, path::Path, sync::Arc, time::SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+
+use super::PluginError;
+use crate::{
+    plugin::{Digest256, Engine, LoadError, Module, Revision},
+    store::{Change, Store, StoreError},
+};
+
+/// Where a revision came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    File,
+    Push,
+}
+
+/// One revision as the store keeps it, beside its module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub revision: u32,
+    pub sha256: String,
+    pub origin: Origin,
+    /// Seconds since 1970.
+    pub loaded_at: u64,
+    pub phases: Vec<String>,
+    pub imports: Vec<String>,
+}
+
+/// What the store keeps of a plugin as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    active: u32,
+    /// Digest of the file as last seen: a file that is as it was does not undo a later push.
+    file_sha256: Option<String>,
+}
+
+/// A revision that is to become active.
+#[derive(Debug)]
+pub(super) struct Staged {
+    revision: Revision,
+    /// What is to be stored of it, if that is new.
+    new: Option<(Record, Vec<u8>)>,
+    state: State,
+}
+
+#[derive(Debug)]
+pub(super) struct Revisions {
+    engine: Engine,
+    store: Store,
+    active: HashMap<Arc<str>, Revision>,
+}
+
+impl Staged {
+    pub(super) fn revision(&self) -> &Revision {
+        &self.revision
+    }
+
+    pub(super) fn is_new(&self) -> bool {
+        self.new.is_some()
+    }
+}
+
+impl Revisions {
+    pub(super) fn new(engine: Engine, store: Store) -> Self {
+        Self { engine, store, active: HashMap::new() }
+    }
+
+    pub(super) fn active(&self, plugin: &str) -> Option<&Revision> {
+        self.active.get(plugin)
+    }
+
+    /// The active revisions as they will be.
+    pub(super) fn with(&self, staged: &[Staged]) -> HashMap<Arc<str>, Revision> {
+        let mut active = self.active.clone();
+        active.extend(staged.iter().map(|staged| (Arc::clone(&staged.revision.plugin), staged.revision.clone())));
+        active
+    }
+
+    pub(super) async fn records(&self, plugin: &str) -> Result<Vec<Record>, StoreError> {
+        let entries = self.blocking({
+            let prefix = revision_prefix(plugin);
+            move |store| store.list(&prefix)
+        });
+        Ok(entries.await?.iter().filter_map(|(_, value)| serde_json::from_slice(value).ok()).collect())
+    }
+
+    /// The revision that was active when the process last ended.
+    pub(super) async fn resume(&self, plugin: &str) -> Result<Option<Staged>, StoreError> {
+        let Some(state) = self.state(plugin).await? else { return Ok(None) };
+        match self.stored(plugin, state.active).await {
+            Ok(staged) => Ok(Some(staged)),
+            Err(PluginError::Store(error)) => Err(error),
+            Err(error) => {
+                tracing::error!(plugin, revision = state.active, "the stored revision cannot be resumed: {error}");
+                Ok(None)
+            }
+        }
+    }
+
+    pub(super) async fn stored(&self, plugin: &str, number: u32) -> Result<Staged, PluginError> {
+        let unknown = || PluginError::UnknownRevision(plugin.to_owned(), number);
+        let record =
+            self.records(plugin).await?.into_iter().find(|record| record.revision == number).ok_or_else(unknown)?;
+        let key = module_key(&record.sha256);
+        let bytes = self.blocking(move |store| store.get(&key)).await?.ok_or_else(unknown)?;
+        let module = self.compile(bytes).await?.0;
+        let state = State { active: number, ..self.state(plugin).await?.unwrap_or_default() };
+        Ok(Staged { revision: Revision { plugin: plugin.into(), number, module }, new: None, state })
+    }
+
+    /// None if the file is as it was when last seen.
+    pub(super) async fn stage_file(&self, plugin: &str, file: &Path) -> Result<Option<Staged>, PluginError> {
+        let bytes = tokio::fs::read(file).await.map_err(|error| LoadError::Read(file.to_owned(), error))?;
+        let digest = Digest256::of(&bytes).to_string();
+        if self.state(plugin).await?.and_then(|state| state.file_sha256).is_some_and(|seen| seen == digest) {
+            return Ok(None);
+        }
+        self.stage(plugin, bytes, Origin::File).await.map(Some)
+    }
+
+    pub(super) async fn stage(&self, plugin: &str, bytes: Vec<u8>, origin: Origin) -> Result<Staged, PluginError> {
+        let records = self.records(plugin).await?;
+        let digest = Digest256::of(&bytes).to_string();
+        let state = self.state(plugin).await?.unwrap_or_default();
+        let file_sha256 = if origin == Origin::File { Some(digest.clone()) } else { state.file_sha256 };
+        if let Some(same) = records.iter().find(|record| record.sha256 == digest) {
+            let staged = self.stored(plugin, same.revision).await?;
+            return Ok(Staged { state: State { active: same.revision, file_sha256 }, ..staged });
+        }
+        let (module, bytes) = self.compile(bytes).await?;
+        let number = records.last().map_or(1, |last| last.revision + 1);
+        let record = Record {
+            revision: number,
+            sha256: digest,
+            origin,
+            loaded_at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            phases: module.phases().into_iter().map(str::to_owned).collect(),
+            imports: module.imports().to_vec(),
+        };
+        Ok(Staged {
+            revision: Revision { plugin: plugin.into(), number, module },
+            new: Some((record, bytes)),
+            state: State { active: number, file_sha256 },
+        })
+    }
+
+    /// Stores what is new, then makes all of it active.
+    pub(super) async fn commit(&mut self, staged: Vec<Staged>) -> Result<(), StoreError> {
+        let (mut changes, mut active) = (Vec::new(), Vec::new());
+        for Staged { revision, new, state } in staged {
+            let plugin = &revision.plugin;
+            if let Some((record, bytes)) = new {
+                changes.push(Change::Put(module_key(&record.sha256), bytes));
+                let key = format!("{}{:010}", revision_prefix(plugin), record.revision);
+                changes.push(Change::Put(key, json(&record)));
+            }
+            changes.push(Change::Put(state_key(plugin), json(&state)));
+            active.push((Arc::clone(plugin), revision));
+        }
+        if !changes.is_empty() {
+            self.blocking(move |store| store.commit(&changes)).await?;
+        }
+        self.active.extend(active);
+        Ok(())
+    }
+
+    async fn state(&self, plugin: &str) -> Result<Option<State>, StoreError> {
+        let key = state_key(plugin);
+        let entry = self.blocking(move |store| store.get(&key)).await?;
+        Ok(entry.and_then(|value| serde_json::from_slice(&value).ok()))
+    }
+
+    /// Gives the bytes back, to be stored.
+    async fn compile(&self, bytes: Vec<u8>) -> Result<(Module, Vec<u8>), LoadError> {
+        let engine = self.engine.clone();
+        let compiled = spawn_blocking(move || Module::compile(&engine, &bytes).map(|module| (module, bytes))).await;
+        compiled.unwrap_or_else(|_| Err(LoadError::Compile("the compiler failed".to_owned())))
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.store.clone();
+        spawn_blocking(move || call(&store)).await.unwrap_or(Err(StoreError::Lost))
+    }
+}
+
+fn revision_prefix(plugin: &str) -> String {
+    format!("plugin/{plugin}/revision/")
+}
+
+fn state_key(plugin: &str) -> String {
+    format!("plugin/{plugin}/state")
+}
+
+fn module_key(sha256: &str) -> String {
+    format!("module/{sha256}")
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a record of texts and numbers is JSON")
+}

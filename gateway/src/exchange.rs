@@ -1,0 +1,91 @@
+//! One request and its response in flight: what every stage reads and edits.
+//! A leaf: it knows no stage, no configuration and no plugin.
+
+pub mod body;
+pub mod draft;
+pub mod headers;
+pub mod id;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, Method, StatusCode, Version,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+
+pub use body::Body;
+pub use draft::Draft;
+pub use id::RequestId;
+
+/// One request and its response. Bodies are not part of it: they stream past.
+#[derive(Debug)]
+pub struct Exchange {
+    pub id: RequestId,
+    pub client: Arc<Client>,
+    pub request: RequestHead,
+    /// The path came with an encoded slash, backslash or NUL, which only some routes allow.
+    pub encoded_slash: bool,
+    /// Empty until there is one.
+    pub response: ResponseHead,
+    /// One slot per filter of the route's chain, in its order.
+    pub filters: Vec<FilterSlot>,
+}
+
+/// The other side of a connection, as the listener saw it.
+#[derive(Debug)]
+pub struct Client {
+    pub address: SocketAddr,
+    /// The listener's name.
+    pub listener: Arc<str>,
+    pub scheme: Scheme,
+    /// Its `Forwarded`, `X-Forwarded-*` and `Via` are believed and added to.
+    pub trusted: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct RequestHead {
+    pub method: Method,
+    /// The path, normalised, and the query as the client wrote it.
+    pub target: PathAndQuery,
+    /// The host asked for; absent only in HTTP/1.0.
+    pub authority: Option<Authority>,
+    pub version: Version,
+    pub headers: HeaderMap,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct ResponseHead {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+}
+
+/// What one filter leaves behind on one exchange.
+#[derive(Debug, Clone, Default)]
+pub struct FilterSlot {
+    /// Its request phase ended well, so its response phase is due.
+    pub passed: bool,
+    /// Bytes from its request phase for its response phase.
+    pub kept: Bytes,
+    /// Guest execution so far.
+    pub spent: Duration,
+}
+
+impl RequestHead {
+    /// The host that was asked for, without its port.
+    pub fn host(&self) -> &str {
+        self.authority.as_ref().map_or("", Authority::host)
+    }
+}
+
+impl Default for RequestHead {
+    fn default() -> Self {
+        Self {
+            method: Method::GET,
+            target: PathAndQuery::from_static("/"),
+            authority: None,
+            version: Version::HTTP_11,
+            headers: HeaderMap::new(),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Which header fields belong to one connection, and what a proxy adds on the way up (RFC 9110 §7.6, RFC 7239).
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Version,
+    header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA},
+};
+
+use super::{Client, RequestHead};
+
+pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Says whether a field is about the connection it came on and ends with it (RFC 9110 §7.6.1).
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(name)
+}
+
+/// Says whether a field is the gateway's alone to write: framing, routing and the connection.
+pub fn is_gateways_own(name: &HeaderName) -> bool {
+    is_hop_by_hop(name) || *name == CONTENT_LENGTH || *name == HOST
+}
+
+/// Removes what belongs to the connection, and whatever its `Connection` field names.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers.get_all(CONNECTION).iter().flat_map(options).collect();
+        for name in named {
+            // Framing is not the client's to disown: without it the body's end would be lost.
+            if name != CONTENT_LENGTH && name != HOST {
+                headers.remove(name);
+            }
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+/// Adds who asked for what and through whom; what an untrusted client claims of that is dropped.
+pub fn set_forwarded(head: &mut RequestHead, client: &Client) {
+    if !client.trusted {
+        for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, VIA] {
+            head.headers.remove(name);
+        }
+    }
+    let address = client.address.ip().to_canonical();
+    let host = head.authority.as_ref().map_or("", |authority| authority.as_str());
+    // RFC 7239 §6: an IPv6 address is bracketed, and so quoted; a host with a port is quoted too.
+    let node = if address.is_ipv6() { format!("\"[{address}]\"") } else { address.to_string() };
+    let forwarded = format!("for={node};host=\"{host}\";proto={}", client.scheme);
+    let via = format!("{} stile", version(head.version));
+    append(&mut head.headers, FORWARDED, &forwarded);
+    append(&mut head.headers, X_FORWARDED_FOR, &address.to_string());
+    append(&mut head.headers, VIA, &via);
+    // The first proxy knows what the client asked for; a later one only what that proxy asked.
+    if !head.headers.contains_key(X_FORWARDED_HOST) {
+        append(&mut head.headers, X_FORWARDED_HOST, host);
+    }
+    if !head.headers.contains_key(X_FORWARDED_PROTO) {
+        append(&mut head.headers, X_FORWARDED_PROTO, client.scheme.as_str());
+    }
+}
+
+fn options(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
+    let text = value.to_str().unwrap_or_default().to_owned();
+    let names: Vec<_> = text.split(',').filter_map(|name| name.trim().parse().ok()).collect();
+    names.into_iter()
+}
+
+/// Appends to the one list-valued field rather than adding a second line of it.
+fn append(headers: &mut HeaderMap, name: HeaderName, element: &str) {
+    let mut list = Vec::with_capacity(element.len());
+    for value in headers.get_all(&name) {
+        list.extend_from_slice(value.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(element.as_bytes());
+    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(list)) {
+        headers.insert(name, value);
+    }
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2.0",
+        _ => "1.1",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::uri::Scheme;
+
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn client(address: &str, trusted: bool) -> Client {
+        Client {
+            address: address.parse().expect("address"),
+            listener: Arc::from("test"),
+            scheme: Scheme::HTTP,
+            trusted,
+        }
+    }
+
+    #[test]
+    fn removes_what_is_of_the_connection_and_what_it_names() {
+        let mut headers = map(&[
+            ("connection", "close, X-Mine"),
+            ("connection", "x-other, content-length"),
+            ("x-mine", "1"),
+            ("x-other", "2"),
+            ("x-kept", "3"),
+            ("content-length", "5"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("upgrade", "websocket"),
+            ("proxy-connection", "keep-alive"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["x-kept", "content-length"]);
+    }
+
+    #[test]
+    fn drops_the_claims_of_an_untrusted_client() {
+        let mut head = RequestHead { authority: Some("api.example:8080".parse().expect("authority")), ..Default::default() };
+        head.headers = map(&[("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=6.6.6.6"), ("via", "1.0 lie")]);
+        set_forwarded(&mut head, &client("192.0.2.7:1234", false));
+        assert_eq!(head.headers["x-forwarded-for"], "192.0.2.7");
+        assert_eq!(head.headers["forwarded"], "for=192.0.2.7;host=\"api.example:8080\";proto=http");
+        assert_eq!(head.headers["x-forwarded-host"], "api.example:8080");
+        assert_eq!(head.headers["via"], "1.1 stile");
+    }
+
+    #[test]
+    fn adds_to_the_claims_of_a_trusted_one() {
+        let mut head = RequestHead { authority: Some("inner".parse().expect("authority")), ..Default::default() };
+        head.headers =
+            map(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-host", "outer"), ("x-forwarded-proto", "https")]);
+        set_forwarded(&mut head, &client("[2001:db8::1]:1234", true));
+        assert_eq!(head.headers["x-forwarded-for"], "6.6.6.6, 2001:db8::1");
+        assert_eq!(head.headers["forwarded"], "for=\"[2001:db8::1]\";host=\"inner\";proto=http");
+        assert_eq!(head.headers["x-forwarded-host"], "outer");
+        assert_eq!(head.headers["x-forwarded-proto"], "https");
+    }
+}

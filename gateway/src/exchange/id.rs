@@ -1,0 +1,90 @@
+//! Request ids: what ties a client's answer, the log lines and the upstream's request together.
+
+use std::hash::{BuildHasher, RandomState};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest id taken over from a client.
+const MAX_LENGTH: usize = 128;
+
+/// Visible ASCII, at most 128 characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The client's own id where it sent one that can be logged as it is.
+    pub fn from_client(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(X_REQUEST_ID)?;
+        let bytes = value.as_bytes();
+        let fits = !bytes.is_empty() && bytes.len() <= MAX_LENGTH && bytes.iter().all(u8::is_ascii_graphic);
+        fits.then(|| Self(value.clone()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    pub fn to_value(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+/// Makes ids that are unique over workers and restarts: 64 random bits, drawn once, and a count.
+#[derive(Debug)]
+pub struct RequestIds {
+    prefix: u64,
+    count: u64,
+}
+
+impl RequestIds {
+    pub fn new() -> Self {
+        // The standard library's hasher keys are its one source of randomness.
+        Self { prefix: RandomState::new().hash_one(std::process::id()), count: 0 }
+    }
+
+    /// 32 hexadecimal digits.
+    pub fn draw(&mut self) -> RequestId {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        self.count = self.count.wrapping_add(1);
+        let bits = (u128::from(self.prefix) << 64) | u128::from(self.count);
+        let digits: [u8; 32] = std::array::from_fn(|n| HEX[(bits >> (124 - 4 * n)) as usize & 0xf]);
+        RequestId(HeaderValue::from_bytes(&digits).expect("hexadecimal digits are a field value"))
+    }
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn makes_different_ids_of_32_digits() {
+        let mut ids = RequestIds::new();
+        let (a, b) = (ids.draw(), ids.draw());
+        assert_ne!(a, b);
+        assert_eq!(a.as_str().len(), 32);
+        assert!(a.as_str().ends_with("0001"), "{a:?}");
+        assert_ne!(a.as_str()[..16], *RequestIds::new().draw().as_str().get(..16).expect("16 digits"));
+    }
+
+    #[test]
+    fn takes_over_only_an_id_fit_for_a_log_line() {
+        let given = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(X_REQUEST_ID, HeaderValue::from_bytes(value).expect("value"));
+            RequestId::from_client(&headers)
+        };
+        assert_eq!(given(b"abc-1").expect("taken").as_str(), "abc-1");
+        assert!(given(b"").is_none());
+        assert!(given(b"two words").is_none());
+        assert!(given("ä".as_bytes()).is_none());
+        assert!(given(&[b'x'; 129]).is_none());
+    }
+}

@@ -1,0 +1,24 @@
+//! Stile, a programmable HTTP gateway: the modules in the order a request meets them, then what is behind them.
+
+// Data plane.
+pub mod app;
+pub mod listener;
+pub mod connection;
+pub mod proxy;
+pub mod snapshot;
+pub mod router;
+pub mod filter;
+pub mod upstream;
+pub mod balance;
+pub mod exchange;
+pub mod worker;
+
+// Plugin host.
+pub mod plugin;
+
+// Control plane.
+pub mod config;
+pub mod control;
+pub mod store;
+pub mod admin;
+pub mod monitor;

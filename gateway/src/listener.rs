@@ -1,0 +1,110 @@
+//! Listeners: bound sockets, one per worker and address, and their accept loops. What a connection says is not read here.
+
+mod bind;
+
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use http::uri::Scheme;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use bind::{BindError, Bound, Listeners};
+
+use crate::{connection, exchange::Client, proxy::Proxy, snapshot::Listener};
+
+/// Pause after a failed accept: what fails is the process (no more files) or a peer that is gone already.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// A worker's share of a listener, to be served by it.
+#[derive(Debug)]
+pub struct Share {
+    pub name: Arc<str>,
+    pub socket: std::net::TcpListener,
+    /// Open connections of all workers.
+    pub connections: Arc<AtomicUsize>,
+    /// Ends the accepting; its connections are drained.
+    pub stop: CancellationToken,
+}
+
+/// Accepts until stopped, each connection a task of its own. What the kernel had queued by then is still served.
+pub async fn accept(share: Share, proxy: Rc<Proxy>, tasks: TaskTracker) {
+    let socket = match TcpListener::from_std(share.socket) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!(listener = &*share.name, "cannot be served: {error}"),
+    };
+    let door = Door { name: share.name, connections: share.connections, stop: share.stop, proxy, tasks };
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = door.stop.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => door.admit(stream, peer),
+            Err(error) => {
+                tracing::warn!(listener = &*door.name, "cannot accept: {error}");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    while let Some(Ok((stream, peer))) = futures_util::FutureExt::now_or_never(socket.accept()) {
+        door.admit(stream, peer);
+    }
+}
+
+struct Door {
+    name: Arc<str>,
+    connections: Arc<AtomicUsize>,
+    stop: CancellationToken,
+    proxy: Rc<Proxy>,
+    tasks: TaskTracker,
+}
+
+/// One open connection, counted until dropped.
+struct Admitted(Arc<AtomicUsize>);
+
+impl Door {
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        let snapshot = self.proxy.snapshot();
+        let Some(listener) = snapshot.listener(&self.name) else { return };
+        let admitted = Admitted(Arc::clone(&self.connections));
+        if admitted.0.fetch_add(1, Relaxed) >= listener.limits.connections {
+            return tracing::warn!(listener = &*self.name, "over {} connections", listener.limits.connections);
+        }
+        // A peer that is gone already; reading will tell.
+        let _ = stream.set_nodelay(true);
+        let client = Arc::new(client(listener, peer));
+        let served =
+            connection::serve(stream, client, listener.limits, Rc::clone(&self.proxy), self.stop.child_token());
+        self.tasks.spawn_local(async move {
+            served.await;
+            drop(admitted);
+        });
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+fn client(listener: &Listener, peer: SocketAddr) -> Client {
+    let address = peer.ip().to_canonical();
+    Client {
+        address: peer,
+        listener: Arc::clone(&listener.name),
+        scheme: Scheme::HTTP,
+        trusted: listener.trusted.iter().any(|network| network.contains(&address)),
+    }
+}

@@ -1,0 +1,208 @@
+//! The ABI of `stile:plugin`, Stile's own contract: bindings of its WIT and thin impls over the neutral host.
+
+mod phases;
+
+use http::HeaderMap;
+use wasmtime::component::{HasSelf, Linker, Resource};
+
+use self::bindings::stile::plugin::{
+    exchange::{self, Header},
+    log,
+};
+use super::super::host::{EditError, Host, Level, Write};
+
+pub(in crate::plugin) use phases::{Calls, Phases};
+
+/// The request or response of the call; a guest never owns one, and there is one at a time.
+#[derive(Debug)]
+#[expect(unreachable_pub, reason = "the macro exports it again")]
+pub enum RequestHandle {}
+
+/// See [`RequestHandle`].
+#[derive(Debug)]
+#[expect(unreachable_pub, reason = "the macro exports it again")]
+pub enum ResponseHandle {}
+
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../plugin-sdk/wit",
+        world: "stile:plugin/host",
+        imports: { default: trappable },
+        with: {
+            "stile:plugin/exchange.request": super::RequestHandle,
+            "stile:plugin/exchange.response": super::ResponseHandle,
+        },
+    });
+}
+
+pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    exchange::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
+    log::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)
+}
+
+type Edit = wasmtime::Result<Result<(), exchange::EditError>>;
+type Request = Resource<RequestHandle>;
+type Response = Resource<ResponseHandle>;
+
+impl exchange::Host for Host {}
+
+impl exchange::HostRequest for Host {
+    fn method(&mut self, _: Request) -> wasmtime::Result<String> {
+        Ok(self.lent()?.request.read().method.to_string())
+    }
+
+    fn set_method(&mut self, _: Request, method: String) -> Edit {
+        Ok(self.lent()?.set_method(&method).map_err(Into::into))
+    }
+
+    fn path(&mut self, _: Request) -> wasmtime::Result<String> {
+        Ok(self.lent()?.request.read().target.path().to_owned())
+    }
+
+    fn set_path(&mut self, _: Request, path: String) -> Edit {
+        Ok(self.lent()?.set_path(&path).map_err(Into::into))
+    }
+
+    fn query(&mut self, _: Request) -> wasmtime::Result<Option<String>> {
+        Ok(self.lent()?.request.read().target.query().map(str::to_owned))
+    }
+
+    fn set_query(&mut self, _: Request, query: Option<String>) -> Edit {
+        Ok(self.lent()?.set_query(query.as_deref()).map_err(Into::into))
+    }
+
+    fn authority(&mut self, _: Request) -> wasmtime::Result<String> {
+        Ok(self.lent()?.request.read().authority.as_ref().map(ToString::to_string).unwrap_or_default())
+    }
+
+    fn header(&mut self, _: Request, name: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        Ok(first(&self.lent()?.request.read().headers, &name))
+    }
+
+    fn header_values(&mut self, _: Request, name: String) -> wasmtime::Result<Vec<Vec<u8>>> {
+        Ok(values(&self.lent()?.request.read().headers, &name))
+    }
+
+    fn headers(&mut self, _: Request) -> wasmtime::Result<Vec<Header>> {
+        Ok(list(&self.lent()?.request.read().headers))
+    }
+
+    fn set_header(&mut self, _: Request, name: String, value: Vec<u8>) -> Edit {
+        Ok(self.lent()?.write_request_header(Write::Set, &name, value).map_err(Into::into))
+    }
+
+    fn add_header(&mut self, _: Request, name: String, value: Vec<u8>) -> Edit {
+        Ok(self.lent()?.write_request_header(Write::Add, &name, value).map_err(Into::into))
+    }
+
+    fn remove_header(&mut self, _: Request, name: String) -> Edit {
+        Ok(self.lent()?.remove_request_header(&name).map_err(Into::into))
+    }
+
+    fn keep(&mut self, _: Request, state: Vec<u8>) -> Edit {
+        Ok(self.lent()?.keep(state).map_err(Into::into))
+    }
+
+    fn drop(&mut self, _: Request) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+impl exchange::HostResponse for Host {
+    fn status(&mut self, _: Response) -> wasmtime::Result<u16> {
+        Ok(self.lent()?.response.read().status.as_u16())
+    }
+
+    fn set_status(&mut self, _: Response, status: u16) -> Edit {
+        Ok(self.lent()?.set_status(status).map_err(Into::into))
+    }
+
+    fn header(&mut self, _: Response, name: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        Ok(first(&self.lent()?.response.read().headers, &name))
+    }
+
+    fn header_values(&mut self, _: Response, name: String) -> wasmtime::Result<Vec<Vec<u8>>> {
+        Ok(values(&self.lent()?.response.read().headers, &name))
+    }
+
+    fn headers(&mut self, _: Response) -> wasmtime::Result<Vec<Header>> {
+        Ok(list(&self.lent()?.response.read().headers))
+    }
+
+    fn set_header(&mut self, _: Response, name: String, value: Vec<u8>) -> Edit {
+        Ok(self.lent()?.write_response_header(Write::Set, &name, value).map_err(Into::into))
+    }
+
+    fn add_header(&mut self, _: Response, name: String, value: Vec<u8>) -> Edit {
+        Ok(self.lent()?.write_response_header(Write::Add, &name, value).map_err(Into::into))
+    }
+
+    fn remove_header(&mut self, _: Response, name: String) -> Edit {
+        Ok(self.lent()?.remove_response_header(&name).map_err(Into::into))
+    }
+
+    fn kept(&mut self, _: Response) -> wasmtime::Result<Vec<u8>> {
+        Ok(self.lent()?.kept.to_vec())
+    }
+
+    fn request_method(&mut self, _: Response) -> wasmtime::Result<String> {
+        Ok(self.lent()?.request.read().method.to_string())
+    }
+
+    fn request_path(&mut self, _: Response) -> wasmtime::Result<String> {
+        Ok(self.lent()?.request.read().target.path().to_owned())
+    }
+
+    fn request_header(&mut self, _: Response, name: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        Ok(first(&self.lent()?.request.read().headers, &name))
+    }
+
+    fn drop(&mut self, _: Response) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+impl log::Host for Host {
+    fn enabled(&mut self, level: log::Level) -> wasmtime::Result<bool> {
+        Ok(self.log_enabled(level.into()))
+    }
+
+    fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        self.log(level.into(), &message);
+        Ok(())
+    }
+}
+
+impl From<log::Level> for Level {
+    fn from(level: log::Level) -> Self {
+        match level {
+            log::Level::Trace => Self::Trace,
+            log::Level::Debug => Self::Debug,
+            log::Level::Info => Self::Info,
+            log::Level::Warn => Self::Warn,
+            log::Level::Error => Self::Error,
+        }
+    }
+}
+
+impl From<EditError> for exchange::EditError {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::Invalid(text) => Self::Invalid(text),
+            EditError::Forbidden(name) => Self::Forbidden(name),
+            EditError::Limit(name) => Self::Limit(name.to_owned()),
+        }
+    }
+}
+
+fn first(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
+    headers.get(name).map(|value| value.as_bytes().to_vec())
+}
+
+fn values(headers: &HeaderMap, name: &str) -> Vec<Vec<u8>> {
+    headers.get_all(name).iter().map(|value| value.as_bytes().to_vec()).collect()
+}
+
+fn list(headers: &HeaderMap) -> Vec<Header> {
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}

@@ -1,0 +1,217 @@
+//! What one instance may use, and the meter that holds it to that: CPU time at ticks, memory and tables as they grow.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use wasmtime::{ResourceLimiter, UpdateDeadline};
+
+/// Bounds of one plugin's instances; see the configuration reference for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Limits {
+    pub deadline: Duration,
+    pub timeout: Duration,
+    pub memory: usize,
+    pub table_elements: usize,
+    pub instances: u32,
+    pub instance_wait: Duration,
+}
+
+/// Bytes that one call from or to a guest may copy out of it; wasmtime's own default is 128 MiB.
+pub(super) const COPIED_PER_CALL: usize = 2 << 20;
+/// Component-model handles that one instance may hold.
+pub(super) const HANDLES: usize = 1000;
+/// Core instances, memories and tables of one instance.
+const PARTS: usize = 16;
+
+/// Why a call was cut short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The guest trapped: a panic, an unreachable, a stack that ran over.
+    Trap,
+    /// The guest computed past its deadline.
+    Deadline,
+    /// The call, its waits included, took longer than its time-out.
+    Timeout,
+    /// The guest asked for more memory than its limit.
+    Memory,
+    /// The guest asked for larger tables than its limit.
+    Table,
+    /// No instance came free within the wait.
+    Instances,
+    /// A new instance refused its configuration.
+    Configure,
+    /// The guest answered with an error of its own.
+    Error,
+    /// No revision of the plugin has been loaded yet.
+    Missing,
+}
+
+impl Cause {
+    pub const ALL: [Self; 9] = [
+        Self::Trap,
+        Self::Deadline,
+        Self::Timeout,
+        Self::Memory,
+        Self::Table,
+        Self::Instances,
+        Self::Configure,
+        Self::Error,
+        Self::Missing,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trap => "trap",
+            Self::Deadline => "deadline",
+            Self::Timeout => "timeout",
+            Self::Memory => "memory",
+            Self::Table => "table",
+            Self::Instances => "instances",
+            Self::Configure => "configure",
+            Self::Error => "error",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// Holds one instance to its limits.
+#[derive(Debug)]
+pub(super) struct Meter {
+    limits: Limits,
+    memory: usize,
+    /// The limit that the current call ran into.
+    pub(super) overrun: Option<Cause>,
+    pub(super) clock: Arc<CallClock>,
+}
+
+/// Guest execution of the current call, on the CPU clock of the thread that runs it, so that neither a wait of
+/// the guest nor a preempted worker counts.
+///
+/// A call that ends before its first tick is never timed: it costs no system call, and counts as nothing. So a
+/// deadline is missed by two ticks at most.
+#[derive(Debug, Default)]
+pub(super) struct CallClock {
+    deadline: AtomicU64,
+    spent: AtomicU64,
+    resumed: AtomicU64,
+    ticking: AtomicBool,
+}
+
+impl CallClock {
+    /// Starts a call that has used `spent` of its `deadline` before.
+    pub(super) fn start(&self, deadline: Duration, spent: Duration) {
+        self.deadline.store(nanos(deadline), Relaxed);
+        self.spent.store(nanos(spent), Relaxed);
+        self.ticking.store(false, Relaxed);
+    }
+
+    /// The guest goes on, on this thread.
+    pub(super) fn resume(&self) {
+        if self.ticking.load(Relaxed) {
+            self.resumed.store(cpu_now(), Relaxed);
+        }
+    }
+
+    /// The guest stops on this thread, for a wait, a neighbour or good.
+    pub(super) fn suspend(&self) {
+        if self.ticking.load(Relaxed) {
+            let resumed = self.resumed.load(Relaxed);
+            if resumed > 0 {
+                self.spent.fetch_add(cpu_now().saturating_sub(resumed), Relaxed);
+            }
+            self.resumed.store(0, Relaxed);
+        }
+    }
+
+    pub(super) fn spent(&self) -> Duration {
+        Duration::from_nanos(self.spent.load(Relaxed))
+    }
+
+    /// A tick came while the guest was computing.
+    fn is_over(&self) -> bool {
+        if !self.ticking.swap(true, Relaxed) {
+            self.resumed.store(0, Relaxed);
+            return false;
+        }
+        let resumed = self.resumed.load(Relaxed);
+        let running = if resumed > 0 { cpu_now().saturating_sub(resumed) } else { 0 };
+        self.spent.load(Relaxed) + running >= self.deadline.load(Relaxed)
+    }
+}
+
+impl Meter {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, memory: 0, overrun: None, clock: Arc::default() }
+    }
+
+    /// At each tick: over its deadline the guest ends, else its neighbours get their turn.
+    pub(super) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        if self.clock.is_over() {
+            self.overrun = Some(Cause::Deadline);
+            return Ok(UpdateDeadline::Interrupt);
+        }
+        Ok(UpdateDeadline::Yield(1))
+    }
+
+    fn refuse(&mut self, cause: Cause) -> wasmtime::Result<bool> {
+        self.overrun = Some(cause);
+        Err(wasmtime::format_err!("over its {} limit", cause.as_str()))
+    }
+}
+
+/// A refused growth traps instead of telling the guest, so that its cause is known.
+impl ResourceLimiter for Meter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory.saturating_add(desired.saturating_sub(current));
+        if total > self.limits.memory {
+            return self.refuse(Cause::Memory);
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.overrun = Some(Cause::Memory);
+        Err(error)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > self.limits.table_elements {
+            return self.refuse(Cause::Table);
+        }
+        Ok(true)
+    }
+
+    fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.overrun = Some(Cause::Table);
+        Err(error)
+    }
+
+    fn instances(&self) -> usize {
+        PARTS
+    }
+
+    fn tables(&self) -> usize {
+        PARTS
+    }
+
+    fn memories(&self) -> usize {
+        PARTS
+    }
+}
+
+/// CPU time of this thread, in nanoseconds.
+fn cpu_now() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

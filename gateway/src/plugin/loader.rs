@@ -1,0 +1,149 @@
+//! From bytes to a module that can be run: core module or component, verified, compiled, its phases and imports read.
+//! It publishes nothing and probes nothing.
+
+use std::{fmt, sync::Arc};
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::{Component, InstancePre};
+
+use super::{abi::native::Phases, engine::Engine, host::Host};
+
+/// Largest module taken, in bytes.
+pub const MAX_MODULE: usize = 64 << 20;
+
+/// One compiled module. Cheap to clone.
+#[derive(Clone)]
+pub struct Module(Arc<Inner>);
+
+struct Inner {
+    sha256: Digest256,
+    pre: InstancePre<Host>,
+    phases: Phases,
+    imports: Vec<String>,
+}
+
+/// A SHA-256 digest, shown in hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest256([u8; 32]);
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("cannot read {0}: {1}")]
+    Read(std::path::PathBuf, std::io::Error),
+    #[error("the file is empty")]
+    Empty,
+    #[error("the file has {0} bytes, more than the {MAX_MODULE} that a module may have")]
+    TooLarge(usize),
+    #[error("this is neither a WebAssembly module nor a component")]
+    NotWasm,
+    #[error("the module cannot be made a component: {0}")]
+    Encode(String),
+    #[error("the component cannot be compiled: {0}")]
+    Compile(String),
+    #[error("the component cannot be linked: {0}")]
+    Link(String),
+    #[error("it exports no phase of stile:plugin: nothing would ever call it")]
+    NoPhase,
+    #[error("it exports {0}, which this gateway does not know")]
+    UnknownPhase(String),
+}
+
+impl Module {
+    /// Compiles on the calling thread, some milliseconds for each 16 KiB: keep it off the request path.
+    pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Self, LoadError> {
+        let sha256 = Digest256::of(bytes);
+        let component = match kind(bytes)? {
+            Kind::Component => Component::from_binary(&engine.wasm, bytes),
+            Kind::CoreModule => Component::from_binary(&engine.wasm, &encode(bytes)?),
+        }
+        .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        let types = component.component_type();
+        let exports: Vec<String> = types.exports(&engine.wasm).map(|(name, _)| name.to_owned()).collect();
+        let imports: Vec<String> = types.imports(&engine.wasm).map(|(name, _)| name.to_owned()).collect();
+        let link = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
+        let pre = engine.linker.instantiate_pre(&component).map_err(link)?;
+        let phases = Phases::find(&pre, &exports).map_err(link)?;
+        if let Some(name) = exports.iter().find(|name| name.starts_with("stile:plugin/") && !phases.knows(name)) {
+            return Err(LoadError::UnknownPhase(name.clone()));
+        }
+        if phases.names().is_empty() {
+            return Err(LoadError::NoPhase);
+        }
+        Ok(Self(Arc::new(Inner { sha256, pre, phases, imports })))
+    }
+
+    pub fn sha256(&self) -> Digest256 {
+        self.0.sha256
+    }
+
+    /// The phases it exports, in the order an exchange meets them.
+    pub fn phases(&self) -> Vec<&'static str> {
+        self.0.phases.names()
+    }
+
+    /// The interfaces it imports, with their versions, as in `stile:plugin/log@0.1.0`.
+    pub fn imports(&self) -> &[String] {
+        &self.0.imports
+    }
+
+    pub(super) fn found(&self) -> &Phases {
+        &self.0.phases
+    }
+
+    pub(super) fn pre(&self) -> &InstancePre<Host> {
+        &self.0.pre
+    }
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Module").field("sha256", &self.0.sha256).finish_non_exhaustive()
+    }
+}
+
+impl Digest256 {
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Digest256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+enum Kind {
+    CoreModule,
+    Component,
+}
+
+/// Reads the preamble: `\0asm`, then version 1 and layer 0 for a module, layer 1 for a component.
+fn kind(bytes: &[u8]) -> Result<Kind, LoadError> {
+    if bytes.is_empty() {
+        return Err(LoadError::Empty);
+    }
+    if bytes.len() > MAX_MODULE {
+        return Err(LoadError::TooLarge(bytes.len()));
+    }
+    match bytes.get(..8) {
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => Ok(Kind::CoreModule),
+        Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(Kind::Component),
+        _ => Err(LoadError::NotWasm),
+    }
+}
+
+/// Turns what `cargo build --target wasm32-unknown-unknown` makes into a component.
+fn encode(module: &[u8]) -> Result<Vec<u8>, LoadError> {
+    wit_component::ComponentEncoder::default()
+        .validate(true)
+        .module(module)
+        .and_then(|mut encoder| encoder.encode())
+        .map_err(|error| LoadError::Encode(format!("{error:#}")))
+}

@@ -1,0 +1,126 @@
+//! The answer to the client: the service's, a plugin's, or a problem document of the gateway (RFC 9457).
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use serde_json::json;
+
+use super::Error;
+use crate::{
+    exchange::{Body, Exchange, ResponseHead, headers, id::X_REQUEST_ID},
+    filter::Instead,
+    plugin::Answer,
+    upstream::Lease,
+};
+
+/// The body on its way to the client, with what must live as long as it.
+#[derive(Debug)]
+pub struct Outgoing {
+    body: Body,
+    _lease: Option<Lease>,
+}
+
+/// Passes the service's answer on.
+pub(super) fn upstream(exchange: &mut Exchange, response: Response<Incoming>, lease: Lease) -> Outgoing {
+    let (mut parts, body) = response.into_parts();
+    if parts.status.is_informational() {
+        // 101 to a request that asked for no upgrade, since `Upgrade` is never passed on.
+        tracing::warn!(request = exchange.id.as_str(), endpoint = %lease.address(), "unasked for {}", parts.status);
+        parts.status = StatusCode::BAD_GATEWAY;
+    }
+    headers::remove_hop_by_hop(&mut parts.headers);
+    exchange.response = ResponseHead { status: parts.status, headers: parts.headers };
+    Outgoing { body: Body::Stream(body), _lease: Some(lease) }
+}
+
+/// Puts a filter's answer, or the failure of a filter, in the place of what there was.
+pub(super) fn instead(exchange: &mut Exchange, instead: Instead) -> Outgoing {
+    match instead {
+        Instead::Answer(answer) => own(exchange, answer),
+        Instead::Failed(failed) => problem(exchange, &failed.into()),
+    }
+}
+
+/// Answers an error, naming the request but nothing behind the gateway.
+pub(super) fn problem(exchange: &mut Exchange, error: &Error) -> Outgoing {
+    let meaning = error.meaning();
+    tracing::info!(
+        request = exchange.id.as_str(),
+        method = %exchange.request.method,
+        path = exchange.request.target.path(),
+        status = meaning.status.as_u16(),
+        blame = meaning.blame.as_str(),
+        "{error}"
+    );
+    let mut answer = problem_answer(exchange.id.as_str(), error);
+    if meaning.retryable && meaning.status == StatusCode::SERVICE_UNAVAILABLE {
+        answer.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    own(exchange, answer)
+}
+
+/// The last step: the head as it goes out.
+pub(super) fn finish(exchange: Exchange, body: Outgoing) -> Response<Outgoing> {
+    let mut response = Response::new(body);
+    *response.status_mut() = exchange.response.status;
+    *response.headers_mut() = exchange.response.headers;
+    response.headers_mut().insert(X_REQUEST_ID, exchange.id.to_value());
+    response
+}
+
+/// The answer of a worker whose code panicked: all that is left of the exchange is this.
+pub(crate) fn panicked() -> Response<Outgoing> {
+    let answer = problem_answer("", &Error::Panic);
+    let mut response = Response::new(Outgoing { body: answer.body.into(), _lease: None });
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response
+}
+
+fn own(exchange: &mut Exchange, answer: Answer) -> Outgoing {
+    exchange.response = ResponseHead { status: answer.status, headers: answer.headers };
+    let bodyless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&answer.status);
+    let body = if bodyless { Bytes::new() } else { answer.body };
+    exchange.response.headers.remove(CONTENT_LENGTH);
+    Outgoing { body: body.into(), _lease: None }
+}
+
+fn problem_answer(request: &str, error: &Error) -> Answer {
+    let status = error.meaning().status;
+    let body = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason(),
+        "status": status.as_u16(),
+        "detail": error.detail(),
+        "request_id": request,
+    });
+    let mut headers = http::HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    Answer { status, headers, body: body.to_string().into() }
+}
+
+impl HttpBody for Outgoing {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

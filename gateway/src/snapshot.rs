@@ -1,0 +1,119 @@
+//! One immutable generation of the configuration, compiled: all that the data plane sees of it.
+//! It has no serde types and changes nothing; `compile` makes it.
+
+pub mod compile;
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+use crate::{
+    exchange::Exchange,
+    filter::Chain,
+    monitor::record::Statuses,
+    plugin::Instances,
+    router::{Router, Subject},
+    upstream::{HostHeader, Service},
+    worker::WorkerId,
+};
+
+/// One generation.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts from 1, one more for every configuration or plugin revision that became live.
+    pub generation: u64,
+    pub since: Instant,
+    pub routes: Vec<Arc<Route>>,
+    /// Finds the index of a route.
+    router: Router<usize>,
+    pub listeners: Vec<Arc<Listener>>,
+    /// Answers to requests that no route served; carried over from generation to generation.
+    pub unrouted: Arc<Statuses>,
+    pub services: HashMap<Arc<str>, Arc<Service>>,
+    /// Shared by every filter with the same plugin, configuration and limits.
+    instances: HashMap<compile::InstancesKey, Arc<Instances>>,
+}
+
+/// A match and what follows from it; the match itself is in the router.
+#[derive(Debug)]
+pub struct Route {
+    pub name: Arc<str>,
+    pub chain: Chain,
+    pub service: Arc<Service>,
+    pub strip_prefix: Option<Box<str>>,
+    pub host: HostHeader,
+    pub timeout: Duration,
+    pub allow_encoded_slash: bool,
+    /// Carried over from generation to generation.
+    pub statuses: Arc<Statuses>,
+}
+
+/// A bound address and what holds for its connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    pub name: Arc<str>,
+    pub address: std::net::SocketAddr,
+    pub trusted: Vec<ipnet::IpNet>,
+    pub limits: ListenerLimits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerLimits {
+    pub connections: usize,
+    pub header_bytes: usize,
+    pub header_count: usize,
+    pub header_timeout: Duration,
+}
+
+/// The generation that is live, for one worker. Its clones are counted without touching memory that other workers write.
+#[derive(Debug)]
+pub struct Reader {
+    live: Arc<ArcSwap<Snapshot>>,
+    latest: RefCell<Pinned>,
+}
+
+/// A generation pinned for one request: it stays the same to the request's end.
+pub type Pinned = Rc<Arc<Snapshot>>;
+
+impl Snapshot {
+    pub fn route(&self, exchange: &Exchange) -> Option<&Arc<Route>> {
+        let head = &exchange.request;
+        let found = self.router.find(&Subject { host: head.host(), path: head.target.path(), method: &head.method });
+        found.map(|index| &self.routes[*index])
+    }
+
+    pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
+        self.listeners.iter().find(|listener| &*listener.name == name)
+    }
+
+    /// Lets go of what this worker has kept idle for too long.
+    pub fn sweep(&self, worker: WorkerId) {
+        for service in self.services.values() {
+            for endpoint in &service.table.load().endpoints {
+                endpoint.sweep(worker);
+            }
+        }
+    }
+
+    /// Every pool of instances, each once.
+    pub fn instances(&self) -> impl Iterator<Item = &Arc<Instances>> {
+        self.instances.values()
+    }
+}
+
+impl Reader {
+    pub fn new(live: Arc<ArcSwap<Snapshot>>) -> Self {
+        let latest = RefCell::new(Rc::new(live.load_full()));
+        Self { live, latest }
+    }
+
+    pub fn latest(&self) -> Pinned {
+        let live = self.live.load();
+        let mut latest = self.latest.borrow_mut();
+        if !Arc::ptr_eq(&live, &latest) {
+            *latest = Rc::new(Arc::clone(&live));
+        }
+        Rc::clone(&latest)
+    }
+}

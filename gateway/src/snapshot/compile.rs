@@ -1,0 +1,327 @@
+//! From a configuration and the plugins' active revisions to a snapshot, or all the errors in one answer.
+//! What is unchanged is carried over from the previous snapshot by key; nothing becomes live here.
+
+mod parts;
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use tokio::time::Instant;
+
+use super::{Listener, Route, Snapshot};
+use crate::{
+    config::{Config, Problem, schema},
+    filter::{Chain, Filter, FilterStats},
+    monitor::record::Statuses,
+    plugin::{Instances, Isolation, Limits, Revision},
+    router::{Router, Rule},
+    upstream::{Endpoint, PoolLimits, Service},
+    worker::PerWorker,
+};
+
+/// What a snapshot is made from.
+#[derive(Debug)]
+pub struct Input<'a> {
+    pub config: &'a Config,
+    /// The active revision of each plugin that has one.
+    pub revisions: &'a HashMap<Arc<str>, Revision>,
+    pub previous: Option<&'a Snapshot>,
+    pub workers: usize,
+}
+
+/// Filters with equal keys share their instances.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct InstancesKey {
+    plugin: Arc<str>,
+    revision: u32,
+    config: Arc<str>,
+    limits: Limits,
+    isolation: Isolation,
+}
+
+/// Compiles, probing one instance of each plugin with each configuration that is new to it.
+///
+/// # Errors
+///
+/// Everything that is wrong, each with the key path of its cause.
+pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
+    let mut compiler = Compiler { before: Before::of(input.previous), input, problems: Vec::new() };
+    compiler.names();
+    let listeners = compiler.listeners();
+    let services = compiler.services();
+    let instances = compiler.instances().await;
+    let routes = compiler.routes(&services, &instances);
+    let router = compiler.router();
+    let Compiler { problems, input, .. } = compiler;
+    match router {
+        Some(router) if problems.is_empty() => Ok(Snapshot {
+            generation: input.previous.map_or(1, |previous| previous.generation + 1),
+            since: Instant::now(),
+            routes: routes.into_iter().flatten().collect(),
+            router,
+            listeners,
+            unrouted: input
+                .previous
+                .map_or_else(|| Arc::new(Statuses::new(input.workers)), |previous| Arc::clone(&previous.unrouted)),
+            services,
+            instances,
+        }),
+        _ => Err(problems),
+    }
+}
+
+struct Compiler<'a> {
+    input: Input<'a>,
+    before: Before,
+    problems: Vec<Problem>,
+}
+
+/// What the previous generation has that may go on, by key.
+#[derive(Default)]
+struct Before {
+    endpoints: HashMap<(SocketAddr, PoolLimits), Arc<Endpoint>>,
+    statuses: HashMap<Arc<str>, Arc<Statuses>>,
+    stats: HashMap<(Arc<str>, usize, Arc<str>), Arc<FilterStats>>,
+}
+
+impl Before {
+    fn of(previous: Option<&Snapshot>) -> Self {
+        let mut before = Self::default();
+        for route in previous.into_iter().flat_map(|previous| &previous.routes) {
+            before.statuses.insert(Arc::clone(&route.name), Arc::clone(&route.statuses));
+            for (slot, filter) in route.chain.filters().iter().enumerate() {
+                let key = (Arc::clone(&route.name), slot, Arc::clone(&filter.plugin));
+                before.stats.insert(key, Arc::clone(&filter.stats));
+            }
+        }
+        for service in previous.into_iter().flat_map(|previous| previous.services.values()) {
+            for endpoint in &service.table.load().endpoints {
+                before.endpoints.insert((endpoint.address, endpoint.limits()), Arc::clone(endpoint));
+            }
+        }
+        before
+    }
+}
+
+impl Compiler<'_> {
+    fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(Problem { path: path.into(), message: message.into() });
+    }
+
+    /// Names are unique within their kind.
+    fn names(&mut self) {
+        let config = self.input.config;
+        self.unique("listeners", config.listeners.iter().map(|it| it.name.as_str()));
+        self.unique("plugins", config.plugins.iter().map(|it| it.name.as_str()));
+        self.unique("services", config.services.iter().map(|it| it.name.as_str()));
+        self.unique("routes", config.routes.iter().map(|it| it.name.as_str()));
+    }
+
+    fn unique<'n>(&mut self, kind: &str, names: impl Iterator<Item = &'n str>) {
+        let mut seen = HashSet::new();
+        for (index, name) in names.enumerate() {
+            let path = format!("{kind}[{index}].name");
+            if !parts::is_name(name) {
+                let message = "a name has 1 to 64 letters, digits, \".\", \"_\" or \"-\"";
+                self.problem(path, format!("\"{}\" is no name: {message}", name.escape_debug()));
+            } else if !seen.insert(name) {
+                self.problem(path, format!("there is another \"{name}\" in {kind}"));
+            }
+        }
+    }
+
+    fn listeners(&mut self) -> Vec<Arc<Listener>> {
+        let config = self.input.config;
+        let listeners = config.listeners.iter().enumerate();
+        listeners.map(|(index, listener)| Arc::new(self.listener(index, listener))).collect()
+    }
+
+    fn listener(&mut self, index: usize, listener: &schema::Listener) -> Listener {
+        let mut trusted = Vec::with_capacity(listener.trusted.len());
+        for (n, text) in listener.trusted.iter().enumerate() {
+            match parts::network(text) {
+                Some(network) => trusted.push(network),
+                None => {
+                    let message = format!("\"{text}\" is not a network such as 10.0.0.0/8 or an address");
+                    self.problem(format!("listeners[{index}].trusted[{n}]"), message);
+                }
+            }
+        }
+        Listener {
+            name: listener.name.as_str().into(),
+            address: listener.address,
+            trusted,
+            limits: parts::listener_limits(&listener.limits),
+        }
+    }
+
+    fn services(&mut self) -> HashMap<Arc<str>, Arc<Service>> {
+        let config = self.input.config;
+        let mut services = HashMap::with_capacity(config.services.len());
+        for (index, service) in config.services.iter().enumerate() {
+            let mut seen = HashSet::new();
+            for (n, endpoint) in service.endpoints.iter().enumerate() {
+                if !seen.insert(endpoint.address) {
+                    let message = format!("{} is there twice", endpoint.address);
+                    self.problem(format!("services[{index}].endpoints[{n}].address"), message);
+                }
+            }
+            let service = self.service(service);
+            services.insert(Arc::clone(&service.name), Arc::new(service));
+        }
+        services
+    }
+
+    /// Endpoints keep their connections, workers their place in the turn.
+    fn service(&self, service: &schema::Service) -> Service {
+        let workers = self.input.workers;
+        let limits = parts::pool_limits(service);
+        let endpoint = |endpoint: &schema::Endpoint| {
+            let before = self.before.endpoints.get(&(endpoint.address, limits));
+            before.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(endpoint.address, limits, workers)))
+        };
+        let endpoints = service.endpoints.iter().map(endpoint).collect();
+        let before = self.input.previous.and_then(|previous| previous.services.get(service.name.as_str()));
+        Service {
+            name: service.name.as_str().into(),
+            connect_timeout: service.connect_timeout.0,
+            table: arc_swap::ArcSwap::from_pointee(parts::table(service, endpoints)),
+            cursors: before.map_or_else(
+                || Arc::new(PerWorker::new(workers, |worker| crate::balance::Cursor::new(worker as u64))),
+                |before| Arc::clone(&before.cursors),
+            ),
+        }
+    }
+
+    /// One pool per (revision, configuration, limits); a new one is probed, and what it refuses is reported once for
+    /// each filter that asks for it.
+    async fn instances(&mut self) -> HashMap<InstancesKey, Arc<Instances>> {
+        let config = self.input.config;
+        let mut all = HashMap::new();
+        for (r, route) in config.routes.iter().enumerate() {
+            for (f, filter) in route.filters.iter().enumerate() {
+                let path = format!("routes[{r}].filters[{f}]");
+                let Some(plugin) = config.plugins.iter().find(|plugin| plugin.name == filter.plugin) else {
+                    let message = parts::unknown("plugin", &filter.plugin, config.plugins.iter().map(|it| &it.name));
+                    self.problem(format!("{path}.plugin"), message);
+                    continue;
+                };
+                let Some((key, revision)) = self.key(plugin, filter) else { continue };
+                if all.contains_key(&key) {
+                    continue;
+                }
+                let before = self.input.previous.and_then(|previous| previous.instances.get(&key));
+                let instances = match before {
+                    Some(before) => Arc::clone(before),
+                    None => {
+                        let revision = revision.clone();
+                        let made = Instances::new(revision, &key.config, key.limits, key.isolation, self.input.workers);
+                        if let Err(failure) = made.probe().await {
+                            let message = format!("plugin \"{}\" refuses it: {}", plugin.name, failure.message);
+                            self.problem(format!("{path}.config"), message);
+                            continue;
+                        }
+                        Arc::new(made)
+                    }
+                };
+                all.insert(key, instances);
+            }
+        }
+        all
+    }
+
+    /// None as long as the plugin has no revision.
+    fn key(&self, plugin: &schema::Plugin, filter: &schema::Filter) -> Option<(InstancesKey, &Revision)> {
+        let revision = self.input.revisions.get(plugin.name.as_str())?;
+        let key = InstancesKey {
+            plugin: Arc::clone(&revision.plugin),
+            revision: revision.number,
+            config: filter.config.to_string().into(),
+            limits: parts::limits(&plugin.limits),
+            isolation: parts::isolation(plugin.isolation),
+        };
+        Some((key, revision))
+    }
+
+    fn routes(
+        &mut self,
+        services: &HashMap<Arc<str>, Arc<Service>>,
+        instances: &HashMap<InstancesKey, Arc<Instances>>,
+    ) -> Vec<Option<Arc<Route>>> {
+        let config = self.input.config;
+        let mut routes = Vec::with_capacity(config.routes.len());
+        for (index, route) in config.routes.iter().enumerate() {
+            if let Some(prefix) = route.rewrite.strip_prefix.as_deref().filter(|prefix| !prefix.starts_with('/')) {
+                let message = format!("\"{prefix}\" does not start with \"/\"");
+                self.problem(format!("routes[{index}].rewrite.strip_prefix"), message);
+            }
+            let Some(service) = services.get(route.service.as_str()) else {
+                let message = parts::unknown("service", &route.service, config.services.iter().map(|it| &it.name));
+                self.problem(format!("routes[{index}].service"), message);
+                routes.push(None);
+                continue;
+            };
+            routes.push(Some(Arc::new(self.route(route, Arc::clone(service), instances))));
+        }
+        routes
+    }
+
+    fn route(
+        &self,
+        route: &schema::Route,
+        service: Arc<Service>,
+        instances: &HashMap<InstancesKey, Arc<Instances>>,
+    ) -> Route {
+        let workers = self.input.workers;
+        let name: Arc<str> = route.name.as_str().into();
+        let statuses = self.before.statuses.get(&name).cloned();
+        let filters = route.filters.iter().enumerate().filter_map(|(slot, filter)| {
+            let plugin = self.input.config.plugins.iter().find(|plugin| plugin.name == filter.plugin)?;
+            let plugin_name: Arc<str> = plugin.name.as_str().into();
+            let stats = self.before.stats.get(&(Arc::clone(&name), slot, Arc::clone(&plugin_name))).cloned();
+            Some(Filter {
+                instances: self.key(plugin, filter).and_then(|(key, _)| instances.get(&key).cloned()),
+                plugin: plugin_name,
+                on_error: parts::on_error(plugin.on_error),
+                stats: stats.unwrap_or_else(|| Arc::new(FilterStats::new(workers))),
+            })
+        });
+        Route {
+            chain: Chain::new(filters.collect()),
+            service,
+            strip_prefix: route.rewrite.strip_prefix.as_deref().map(Into::into),
+            host: parts::host(route.host),
+            timeout: route.timeout.0,
+            allow_encoded_slash: route.matches.allow_encoded_slash,
+            statuses: statuses.unwrap_or_else(|| Arc::new(Statuses::new(workers))),
+            name,
+        }
+    }
+
+    /// The matches are checked also where what follows from them is wrong.
+    fn router(&mut self) -> Option<Router<usize>> {
+        let rules = self.input.config.routes.iter().enumerate().map(|(index, route)| {
+            let rule = Rule {
+                name: &route.name,
+                hosts: &route.matches.hosts,
+                path: route.matches.path.as_deref(),
+                methods: &route.matches.methods,
+                priority: route.matches.priority,
+            };
+            (rule, index)
+        });
+        match Router::compile(rules) {
+            Ok(router) => Some(router),
+            Err(errors) => {
+                for error in errors {
+                    let dot = if error.key.is_empty() { "" } else { "." };
+                    self.problem(format!("routes[{}].match{dot}{}", error.rule, error.key), error.to_string());
+                }
+                None
+            }
+        }
+    }
+}

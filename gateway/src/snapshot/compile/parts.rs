@@ -1,0 +1,91 @@
+//! Small values from their written form to the one that runs: pure, one function each.
+
+use std::sync::Arc;
+
+use crate::{
+    balance::{Balancer, Policy},
+    config::schema,
+    filter::OnError,
+    plugin::{Isolation, Limits},
+    snapshot::ListenerLimits,
+    upstream::{Endpoint, HostHeader, PoolLimits, Table},
+};
+
+/// Names stand in metrics, store keys and Admin API paths.
+pub(super) fn is_name(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=64).contains(&name.len()) && name.bytes().all(legal)
+}
+
+pub(super) fn network(text: &str) -> Option<ipnet::IpNet> {
+    text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(Into::into)).ok()
+}
+
+pub(super) fn listener_limits(limits: &schema::ListenerLimits) -> ListenerLimits {
+    ListenerLimits {
+        connections: limits.connections as usize,
+        header_bytes: size(limits.header_bytes),
+        header_count: usize::from(limits.header_count),
+        header_timeout: limits.header_timeout.0,
+    }
+}
+
+pub(super) fn limits(limits: &schema::PluginLimits) -> Limits {
+    Limits {
+        deadline: limits.deadline.0,
+        timeout: limits.timeout.0,
+        memory: size(limits.memory),
+        table_elements: limits.table_elements as usize,
+        instances: limits.instances,
+        instance_wait: limits.instance_wait.0,
+    }
+}
+
+pub(super) fn pool_limits(service: &schema::Service) -> PoolLimits {
+    PoolLimits { idle_connections: usize::from(service.idle_connections), idle_timeout: service.idle_timeout.0 }
+}
+
+pub(super) fn table(service: &schema::Service, endpoints: Vec<Arc<Endpoint>>) -> Table {
+    let policy = match service.balance {
+        schema::Balance::RoundRobin => Policy::RoundRobin,
+        schema::Balance::Random => Policy::Random,
+        schema::Balance::Weighted => Policy::Weighted,
+    };
+    let weights: Vec<u16> = service.endpoints.iter().map(|endpoint| endpoint.weight).collect();
+    Table { balancer: Balancer::new(policy, &weights), endpoints }
+}
+
+pub(super) fn on_error(on_error: schema::OnError) -> OnError {
+    match on_error {
+        schema::OnError::Closed => OnError::Closed,
+        schema::OnError::Open => OnError::Open,
+    }
+}
+
+pub(super) fn isolation(isolation: schema::Isolation) -> Isolation {
+    match isolation {
+        schema::Isolation::Pooled => Isolation::Pooled,
+        schema::Isolation::Request => Isolation::Request,
+    }
+}
+
+pub(super) fn host(host: schema::HostHeader) -> HostHeader {
+    match host {
+        schema::HostHeader::Client => HostHeader::Client,
+        schema::HostHeader::Upstream => HostHeader::Endpoint,
+    }
+}
+
+/// Says that a name is not there, and what is.
+pub(super) fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
+    let known: Vec<&str> = known.map(String::as_str).collect();
+    match known.len() {
+        0 => format!("there is no {kind} \"{name}\", nor any other {kind}"),
+        1..=8 => format!("there is no {kind} \"{name}\", only {}", known.join(", ")),
+        _ => format!("there is no {kind} \"{name}\""),
+    }
+}
+
+fn size(size: crate::config::scalar::Size) -> usize {
+    usize::try_from(size.0).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,228 @@
+//! Services: named groups of endpoints, and sending one request to one of them.
+//! It decides nothing about routes or filters, and turns no error into a status.
+
+mod connect;
+mod pool;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use http::{HeaderValue, Method, Request, Response, Uri, header::HOST};
+use hyper::{body::Incoming, client::conn::http1::SendRequest};
+
+use crate::{
+    balance::{Balancer, Cursor},
+    exchange::{Body, RequestHead},
+    worker::{PerWorker, WorkerId},
+};
+
+pub use pool::PoolLimits;
+
+/// A named group of interchangeable servers.
+#[derive(Debug)]
+pub struct Service {
+    pub name: Arc<str>,
+    pub connect_timeout: Duration,
+    /// Swapped whole when an endpoint comes or goes.
+    pub table: ArcSwap<Table>,
+    /// Where each worker's balancing stands; outlives this service's configuration.
+    pub cursors: Arc<PerWorker<Cursor>>,
+}
+
+/// The endpoints of a service and the choice among them.
+#[derive(Debug)]
+pub struct Table {
+    pub balancer: Balancer,
+    pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+/// One server of a service.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub address: SocketAddr,
+    host: HeaderValue,
+    pool: pool::Pool,
+    in_flight: AtomicUsize,
+}
+
+/// What the endpoint sees as `Host`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostHeader {
+    Client,
+    Endpoint,
+}
+
+/// An endpoint and the connection in use; back to the pool when dropped, once the response's body is through.
+#[derive(Debug)]
+pub struct Lease {
+    endpoint: Arc<Endpoint>,
+    connection: Option<SendRequest<Body>>,
+    worker: WorkerId,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("service \"{0}\" has no usable endpoint")]
+    NoEndpoint(Arc<str>),
+    #[error("cannot connect to {0}: {1}")]
+    Connect(SocketAddr, std::io::Error),
+    #[error("{0} took no connection within {1:?}")]
+    ConnectTimeout(SocketAddr, Duration),
+    #[error("{0} broke off before it answered: {1}")]
+    Reset(SocketAddr, hyper::Error),
+    #[error("{0} sent an answer that is not HTTP: {1}")]
+    Malformed(SocketAddr, hyper::Error),
+    #[error("the client broke off in the middle of its request")]
+    RequestBody,
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    #[error("the request cannot be put in HTTP/1.1 form: {0}")]
+    Unsendable(http::Error),
+}
+
+impl Service {
+    /// Sends one request to one endpoint and waits for the head of the response.
+    ///
+    /// A pooled connection that turns out to be closed is replaced by another where nothing can have reached the
+    /// endpoint twice: the request was never written, or it is idempotent and has no body (RFC 9110 §9.2.2).
+    pub async fn send(
+        &self,
+        worker: WorkerId,
+        head: &RequestHead,
+        body: Body,
+        host: HostHeader,
+        limit: Duration,
+    ) -> Result<(Response<Incoming>, Lease), Error> {
+        let endpoint = self.choose(worker)?;
+        let replayable = body.is_empty() && is_idempotent(&head.method);
+        let request = endpoint.request(head, body, host)?;
+        let sending = self.send_to(&endpoint, worker, request, replayable.then_some((head, host)));
+        tokio::time::timeout(limit, sending).await.unwrap_or(Err(Error::Timeout(limit)))
+    }
+
+    fn choose(&self, worker: WorkerId) -> Result<Arc<Endpoint>, Error> {
+        let table = self.table.load();
+        let chosen = table.balancer.pick(&mut self.cursors.of(worker), |_| true);
+        let endpoint = chosen.and_then(|index| table.endpoints.get(index));
+        endpoint.cloned().ok_or_else(|| Error::NoEndpoint(Arc::clone(&self.name)))
+    }
+
+    async fn send_to(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        worker: WorkerId,
+        mut request: Request<Body>,
+        replay: Option<(&RequestHead, HostHeader)>,
+    ) -> Result<(Response<Incoming>, Lease), Error> {
+        loop {
+            let (mut connection, reused) = match endpoint.pool.take(worker) {
+                Some(connection) => (connection, true),
+                None => (connect::open(endpoint.address, self.connect_timeout).await?, false),
+            };
+            let flight = Lease::new(endpoint, worker);
+            let mut refused = match connection.try_send_request(request).await {
+                Ok(response) => return Ok((response, flight.with(connection))),
+                Err(refused) => refused,
+            };
+            let again = match (refused.take_message(), replay) {
+                (Some(request), _) => Some(request),
+                (None, Some((head, host))) if is_closed(refused.error()) => {
+                    Some(endpoint.request(head, Body::Empty, host)?)
+                }
+                _ => None,
+            };
+            match again {
+                // Ends: every turn uses up an idle connection, and a fresh one gets no second turn.
+                Some(again) if reused => request = again,
+                _ => return Err(classify(endpoint.address, refused.into_error())),
+            }
+        }
+    }
+}
+
+impl Endpoint {
+    pub fn new(address: SocketAddr, limits: PoolLimits, workers: usize) -> Self {
+        let host = HeaderValue::from_str(&address.to_string()).expect("a socket address is a field value");
+        Self { address, host, pool: pool::Pool::new(limits, workers), in_flight: AtomicUsize::new(0) }
+    }
+
+    pub fn limits(&self) -> PoolLimits {
+        self.pool.limits()
+    }
+
+    /// Exchanges whose response has not been passed on whole.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Closes the connections of a worker that have been idle for too long.
+    pub fn sweep(&self, worker: WorkerId) {
+        self.pool.sweep(worker);
+    }
+
+    /// The one canonical message that the endpoint gets, whatever form the client used.
+    fn request(&self, head: &RequestHead, body: Body, host: HostHeader) -> Result<Request<Body>, Error> {
+        let mut request = Request::new(body);
+        *request.method_mut() = head.method.clone();
+        *request.uri_mut() = Uri::from(head.target.clone());
+        let headers = request.headers_mut();
+        headers.clone_from(&head.headers);
+        let host = match (host, &head.authority) {
+            (HostHeader::Client, Some(authority)) => {
+                HeaderValue::from_str(authority.as_str()).map_err(|error| Error::Unsendable(error.into()))?
+            }
+            _ => self.host.clone(),
+        };
+        headers.insert(HOST, host);
+        Ok(request)
+    }
+}
+
+impl Lease {
+    fn new(endpoint: &Arc<Endpoint>, worker: WorkerId) -> Self {
+        endpoint.in_flight.fetch_add(1, Relaxed);
+        Self { endpoint: Arc::clone(endpoint), connection: None, worker }
+    }
+
+    fn with(mut self, connection: SendRequest<Body>) -> Self {
+        self.connection = Some(connection);
+        self
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.endpoint.address
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.fetch_sub(1, Relaxed);
+        if let Some(connection) = self.connection.take() {
+            self.endpoint.pool.put(self.worker, connection);
+        }
+    }
+}
+
+/// RFC 9110 §9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE].contains(method)
+}
+
+/// The endpoint closed the connection without a byte of an answer.
+fn is_closed(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.is_closed() || error.is_canceled()
+}
+
+fn classify(address: SocketAddr, error: hyper::Error) -> Error {
+    if error.is_user() {
+        return Error::RequestBody;
+    }
+    if error.is_parse() { Error::Malformed(address, error) } else { Error::Reset(address, error) }
+}

@@ -1,0 +1,66 @@
+//! Idle connections to one endpoint, kept per worker, the last used first.
+
+use std::time::Duration;
+
+use hyper::client::conn::http1::SendRequest;
+use tokio::time::Instant;
+
+use crate::{
+    exchange::Body,
+    worker::{PerWorker, WorkerId},
+};
+
+/// How many idle connections each worker keeps to an endpoint, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PoolLimits {
+    pub idle_connections: usize,
+    pub idle_timeout: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    limits: PoolLimits,
+    idle: PerWorker<Vec<Idle>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: SendRequest<Body>,
+    since: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(limits: PoolLimits, workers: usize) -> Self {
+        Self { limits, idle: PerWorker::new(workers, |_| Vec::new()) }
+    }
+
+    pub(super) fn limits(&self) -> PoolLimits {
+        self.limits
+    }
+
+    /// The last used connection that is ready. One that is still busy with a body its client gave up stays: it is
+    /// ready or closed soon.
+    pub(super) fn take(&self, worker: WorkerId) -> Option<SendRequest<Body>> {
+        let mut idle = self.idle.of(worker);
+        let ready = idle.iter().rposition(|idle| idle.connection.is_ready());
+        match ready {
+            Some(index) => Some(idle.remove(index).connection),
+            None => {
+                idle.retain(|idle| !idle.connection.is_closed());
+                None
+            }
+        }
+    }
+
+    pub(super) fn put(&self, worker: WorkerId, connection: SendRequest<Body>) {
+        let mut idle = self.idle.of(worker);
+        if !connection.is_closed() && idle.len() < self.limits.idle_connections {
+            idle.push(Idle { connection, since: Instant::now() });
+        }
+    }
+
+    pub(super) fn sweep(&self, worker: WorkerId) {
+        let timeout = self.limits.idle_timeout;
+        self.idle.of(worker).retain(|idle| !idle.connection.is_closed() && idle.since.elapsed() < timeout);
+    }
+}

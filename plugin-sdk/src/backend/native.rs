@@ -1,0 +1,277 @@
+//! The back end of native tests: an exchange in memory, under the host's rules; `testing` fills and reads it.
+
+use std::cell::RefCell;
+
+use log::Level;
+
+use crate::headers::is_token;
+use crate::{EditError, HeaderName, HeaderValue, Reply};
+
+const KEPT_BYTES: usize = 4096;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: Option<String>,
+    pub(crate) authority: String,
+    pub(crate) fields: Fields,
+    pub(crate) kept: Vec<u8>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) fields: Fields,
+    pub(crate) request: Request,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fields(Vec<(String, Vec<u8>)>);
+
+impl Request {
+    pub(crate) fn method(&self) -> String {
+        self.method.clone()
+    }
+
+    pub(crate) fn set_method(&mut self, method: &str) -> Result<(), EditError> {
+        check(is_token(method), "a method", method)?;
+        self.method = method.into();
+        Ok(())
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.path.clone()
+    }
+
+    pub(crate) fn set_path(&mut self, path: &str) -> Result<(), EditError> {
+        check(path.starts_with('/') && has_whole_escapes(path), "a path", path)?;
+        self.path = path.into();
+        Ok(())
+    }
+
+    pub(crate) fn query(&self) -> Option<String> {
+        self.query.clone()
+    }
+
+    pub(crate) fn set_query(&mut self, query: Option<&str>) -> Result<(), EditError> {
+        let text = query.unwrap_or_default();
+        check(text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'), "a query", text)?;
+        self.query = query.map(String::from);
+        Ok(())
+    }
+
+    pub(crate) fn authority(&self) -> String {
+        self.authority.clone()
+    }
+
+    pub(crate) fn keep(&mut self, state: &[u8]) -> Result<(), EditError> {
+        if state.len() > KEPT_BYTES {
+            return Err(EditError::Limit(format!("{KEPT_BYTES} bytes of kept state")));
+        }
+        self.kept = state.to_vec();
+        Ok(())
+    }
+}
+
+impl Response {
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    pub(crate) fn set_status(&mut self, status: u16) -> Result<(), EditError> {
+        self.status = check_status(status)?;
+        Ok(())
+    }
+
+    pub(crate) fn kept(&self) -> Vec<u8> {
+        self.request.kept.clone()
+    }
+
+    pub(crate) fn request_method(&self) -> String {
+        self.request.method()
+    }
+
+    pub(crate) fn request_path(&self) -> String {
+        self.request.path()
+    }
+
+    pub(crate) fn request_header(&self, name: &str) -> Option<Vec<u8>> {
+        self.request.header(name)
+    }
+}
+
+impl Fields {
+    fn first(&self, name: &str) -> Option<Vec<u8>> {
+        self.all(name).into_iter().next()
+    }
+
+    fn all(&self, name: &str) -> Vec<Vec<u8>> {
+        let same = |(known, _): &&(String, Vec<u8>)| known.eq_ignore_ascii_case(name);
+        self.0.iter().filter(same).map(|(_, value)| value.clone()).collect()
+    }
+
+    /// As it comes from the network, where a plugin's bounds do not hold.
+    pub(crate) fn receive(&mut self, name: &str, value: &[u8]) {
+        self.0.push((name.to_ascii_lowercase(), value.to_vec()));
+    }
+
+    fn add(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
+        let (name, value) = (HeaderName::new(name)?, HeaderValue::new(value)?);
+        self.0.push((name.into(), value.0));
+        Ok(())
+    }
+
+    fn set(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
+        let value = HeaderValue::new(value)?;
+        self.remove(name)?;
+        self.add(name, &value.0)
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), EditError> {
+        let name = String::from(HeaderName::new(name)?);
+        self.0.retain(|(known, _)| *known != name);
+        Ok(())
+    }
+}
+
+macro_rules! impl_fields {
+    ($head:ty) => {
+        impl $head {
+            pub(crate) fn header(&self, name: &str) -> Option<Vec<u8>> {
+                self.fields.first(name)
+            }
+
+            pub(crate) fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+                self.fields.all(name)
+            }
+
+            pub(crate) fn headers(&self) -> Vec<(String, Vec<u8>)> {
+                self.fields.0.clone()
+            }
+
+            pub(crate) fn set_header(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
+                self.fields.set(name, value)
+            }
+
+            pub(crate) fn add_header(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
+                self.fields.add(name, value)
+            }
+
+            pub(crate) fn remove_header(&mut self, name: &str) -> Result<(), EditError> {
+                self.fields.remove(name)
+            }
+        }
+    };
+}
+
+impl_fields!(Request);
+impl_fields!(Response);
+
+pub(crate) fn check_reply(reply: &Reply) -> Result<(), EditError> {
+    check_status(reply.status)?;
+    let mut fields = Fields::default();
+    reply.headers.iter().try_for_each(|(name, value)| fields.add(name, value))
+}
+
+pub(crate) fn check_status(status: u16) -> Result<u16, EditError> {
+    check((200..=599).contains(&status), "a status from 200 to 599", &status.to_string())?;
+    Ok(status)
+}
+
+/// RFC 3986 §2.1: a `%` is followed by two hexadecimal digits.
+fn has_whole_escapes(path: &str) -> bool {
+    let digits = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count();
+    path.split('%').skip(1).all(|rest| digits(rest) == 2)
+}
+
+fn check(valid: bool, what: &str, text: &str) -> Result<(), EditError> {
+    if valid { Ok(()) } else { Err(EditError::Invalid(format!("{text:?} is not {what}"))) }
+}
+
+thread_local!(static LOG: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) });
+
+pub(crate) fn log_enabled(_: Level) -> bool {
+    true
+}
+
+pub(crate) fn log_write(level: Level, message: &str) {
+    LOG.with_borrow_mut(|lines| lines.push((level, message.into())));
+}
+
+pub(crate) fn take_log() -> Vec<(Level, String)> {
+    LOG.take()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn invalid<T: std::fmt::Debug>(edit: Result<T, EditError>) -> String {
+        match edit {
+            Err(EditError::Invalid(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn set_replaces_add_appends_and_names_have_no_case() {
+        let mut request = Request::default();
+        request.add_header("X-A", b"1").unwrap();
+        request.add_header("x-a", b"2").unwrap();
+        assert_eq!(request.header_values("X-a"), [b"1", b"2"]);
+        request.set_header("X-A", b"3").unwrap();
+        assert_eq!(request.headers(), [("x-a".to_string(), b"3".to_vec())]);
+        request.remove_header("X-A").unwrap();
+        request.remove_header("X-A").unwrap();
+        assert_eq!(request.header("x-a"), None);
+    }
+
+    #[test]
+    fn a_refused_edit_changes_nothing() {
+        let mut request = Request::default();
+        request.set_header("x-a", b"1").unwrap();
+        assert_eq!(invalid(request.set_header("x-a", b"1\r\nx-b: 2")), "\"1\\r\\nx-b: 2\" is not a field value");
+        assert_eq!(invalid(request.add_header("x a", b"1")), "\"x a\" is not a field name");
+        assert_eq!(request.set_header("Host", b"b"), Err(EditError::Forbidden("host".into())));
+        assert_eq!(request.remove_header("Connection"), Err(EditError::Forbidden("connection".into())));
+        assert_eq!(request.headers(), [("x-a".to_string(), b"1".to_vec())]);
+    }
+
+    #[test]
+    fn targets_and_methods_are_checked() {
+        let mut request = Request::default();
+        assert_eq!(invalid(request.set_method("GET /")), "\"GET /\" is not a method");
+        assert_eq!(invalid(request.set_path("users")), "\"users\" is not a path");
+        assert_eq!(invalid(request.set_path("/100%")), "\"/100%\" is not a path");
+        assert_eq!(invalid(request.set_query(Some("a=#"))), "\"a=#\" is not a query");
+        request.set_path("/100%25").unwrap();
+        request.set_query(Some("a=1&b=%23")).unwrap();
+        request.set_query(None).unwrap();
+        assert_eq!((request.path(), request.query()), ("/100%25".into(), None));
+    }
+
+    #[test]
+    fn kept_state_and_status_are_bounded() {
+        let mut request = Request::default();
+        request.keep(&[0; 4096]).unwrap();
+        assert_eq!(request.keep(&[0; 4097]), Err(EditError::Limit("4096 bytes of kept state".into())));
+        assert_eq!(request.kept.len(), 4096);
+        let mut response = Response::default();
+        response.set_status(599).unwrap();
+        assert_eq!(invalid(response.set_status(101)), "\"101\" is not a status from 200 to 599");
+        assert_eq!(response.status(), 599);
+    }
+
+    #[test]
+    fn a_reply_is_checked_as_an_edit_is() {
+        let reply = Reply::new(200).header("x-a", "1");
+        assert_eq!(check_reply(&reply), Ok(()));
+        invalid(check_reply(&Reply::new(99)));
+        invalid(check_reply(&reply.clone().header("x-b", "\0")));
+        assert_eq!(
+            check_reply(&reply.header("Content-Length", "1")),
+            Err(EditError::Forbidden("content-length".into()))
+        );
+    }
+}

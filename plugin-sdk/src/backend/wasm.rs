@@ -1,0 +1,58 @@
+//! The back end inside the gateway: the host's functions, generated from the contract.
+#![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code, and handles moved out of it")]
+
+use log::Level;
+
+wit_bindgen::generate!({
+    path: "wit",
+    world: "host",
+    with: {
+        "stile:plugin/exchange@0.1.0/edit-error": crate::EditError,
+        "stile:plugin/exchange@0.1.0/reply": crate::Reply,
+        "stile:plugin/exchange@0.1.0/verdict": crate::Verdict,
+    },
+    generate_all,
+});
+
+pub(crate) use exchange::{Request, Response};
+use stile::plugin::log as host;
+
+/// The contract's `exchange` as the worlds of the phases use it: resources from above, values from the SDK.
+pub mod exchange {
+    pub use super::stile::plugin::exchange::{Request, Response};
+    pub use crate::{Reply, Verdict};
+}
+
+impl crate::Request {
+    pub(crate) fn borrow(request: &Request) -> Self {
+        // SAFETY: the handle moves: `take_handle` leaves an empty one behind, which drops nothing.
+        Self(unsafe { Request::from_handle(request.take_handle()) })
+    }
+}
+
+impl crate::Response {
+    pub(crate) fn borrow(response: &Response) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { Response::from_handle(response.take_handle()) })
+    }
+}
+
+pub(crate) fn log_enabled(level: Level) -> bool {
+    host::enabled(level.into())
+}
+
+pub(crate) fn log_write(level: Level, message: &str) {
+    host::write(level.into(), message);
+}
+
+impl From<Level> for host::Level {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Error => Self::Error,
+            Level::Warn => Self::Warn,
+            Level::Info => Self::Info,
+            Level::Debug => Self::Debug,
+            Level::Trace => Self::Trace,
+        }
+    }
+}

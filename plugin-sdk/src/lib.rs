@@ -1,0 +1,55 @@
+//! Write plugins for the Stile gateway: filters that read and edit requests and responses, in Rust.
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+
+mod export;
+#[doc(hidden)]
+pub mod phase;
+mod plugin;
+
+mod error;
+mod headers;
+mod logger;
+mod request;
+mod response;
+mod verdict;
+
+mod backend;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
+pub use error::{EditError, Error, Result};
+pub use headers::{HeaderName, HeaderValue, Headers};
+pub use phase::request::RequestFilter;
+pub use phase::response::ResponseFilter;
+pub use plugin::Plugin;
+pub use request::Request;
+pub use response::Response;
+pub use verdict::{Reply, Verdict};
+
+/// The `log` crate: what its macros write goes to the gateway's log, if the level is wanted there.
+///
+/// ```
+/// stile_sdk::log::info!("refused a request for {}", "/admin");
+/// ```
+pub use log;
+
+/// Everything that most plugins name: `use stile_sdk::prelude::*;`.
+///
+/// `Deserialize` and `Serialize` are serde's, which the plugin must have among its dependencies too.
+///
+/// ```
+/// use stile_sdk::prelude::*;
+///
+/// fn deny(request: &Request) -> Result<Verdict> {
+///     log::debug!("denied {}", request.path());
+///     Ok(Reply::text(403, "no").into())
+/// }
+/// ```
+pub mod prelude {
+    pub use crate::{
+        EditError, Error, HeaderName, HeaderValue, Headers, Plugin, Reply, Request, RequestFilter, Response,
+        ResponseFilter, Result, Verdict, log,
+    };
+    pub use serde::{Deserialize, Serialize};
+}
