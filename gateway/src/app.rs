@@ -2,19 +2,17 @@
 
 mod worker;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::mpsc::unbounded_channel};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin,
-    config::{Document, Errors, Problem, watch::Watch},
+    config::{
+        Document, Errors, Problem,
+        watch::{Watch, WatchError},
+    },
     control::{ApplyError, Control},
     listener::Listeners,
     plugin::Engine,
@@ -23,6 +21,8 @@ use crate::{
 };
 
 const GRACE: Duration = Duration::from_secs(30);
+/// Before watching is tried again after it failed.
+const WATCH_PAUSE: Duration = Duration::from_secs(5);
 
 /// A running gateway. Several may run in one process.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Gateway {
         let config = document.config.clone();
         let workers = config.workers.map_or_else(cores, |workers| usize::from(workers.get()));
         let admin = match &config.admin {
-            Some(admin) => Some(bind_admin(admin.address).await.map_err(|error| {
+            Some(admin) => Some(TcpListener::bind(admin.address).await.map_err(|error| {
                 let message = format!("cannot listen on {}: {error}", admin.address);
                 document.locate(vec![Problem { path: "admin.address".to_owned(), message }])
             })?),
@@ -71,11 +71,11 @@ impl Gateway {
         let mut running = Vec::with_capacity(workers);
         for (number, shares) in receivers.into_iter().enumerate() {
             let live = Arc::clone(control.live());
-            let started = worker::Worker::start(WorkerId(number), move || Reader::new(live), shares, stop.child_token(), grace);
+            let started =
+                worker::Worker::start(WorkerId(number), move || Reader::new(live), shares, stop.child_token(), grace);
             running.push(started.map_err(StartError::Worker)?);
         }
-        let mut gateway =
-            Self { control, admin: None, workers: running, tasks: TaskTracker::new(), stop, grace };
+        let mut gateway = Self { control, admin: None, workers: running, tasks: TaskTracker::new(), stop, grace };
         if let (Some(listener), Some(admin)) = (admin, config.admin) {
             gateway.admin = listener.local_addr().ok();
             let router = admin::router(Arc::clone(&gateway.control), &admin.tokens, gateway.stop.clone());
@@ -119,9 +119,14 @@ impl Gateway {
     fn watch(&self) {
         let (control, stop) = (Arc::clone(&self.control), self.stop.child_token());
         self.tasks.spawn(async move {
-            if let Some(Err(error)) = stop.run_until_cancelled(follow(&control)).await {
-                tracing::error!("changes of files are no longer seen: {error}");
-            }
+            let watching = async {
+                loop {
+                    let Err(error) = follow(&control).await;
+                    tracing::error!("changes of files are not seen: {error}");
+                    tokio::time::sleep(WATCH_PAUSE).await;
+                }
+            };
+            stop.run_until_cancelled(watching).await;
         });
     }
 }
@@ -131,27 +136,24 @@ pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-async fn follow(control: &Control) -> Result<(), crate::config::watch::WatchError> {
-    let mut files: Vec<PathBuf> = control.files().await;
+async fn follow(control: &Control) -> Result<Infallible, WatchError> {
+    let mut files = control.files().await;
     let mut watch = Watch::new(&files)?;
     loop {
-        // What changed between the start and the watch is seen here.
+        // Read only once the watch stands, so that no change falls between.
         match control.reload(&environment).await {
             Ok(true) => tracing::info!("configuration applied"),
             Ok(false) => {}
             Err(error) => tracing::error!("configuration refused, the running one stays:\n{error}"),
         }
         let wanted = control.files().await;
-        if wanted != files {
+        if wanted == files {
+            watch.changed().await?;
+        } else {
             watch.set(&wanted)?;
             files = wanted;
         }
-        watch.changed().await?;
     }
-}
-
-async fn bind_admin(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
 }
 
 fn cores() -> usize {

@@ -31,7 +31,7 @@ enum Kind {
     Weighted(Weighted),
 }
 
-/// Where one worker is with one service. It outlives tables: one that was used with another table is as good as a new one.
+/// Where one worker is with one service. It outlives tables: one that was used with another table is as good as new.
 #[derive(Debug, Clone)]
 pub struct Cursor {
     turn: u64,

@@ -4,6 +4,7 @@
 mod revisions;
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -72,6 +73,27 @@ pub enum PluginError {
     Store(#[from] StoreError),
 }
 
+/// Why the plugins' files gave no revisions.
+enum StageError {
+    Problems(Vec<Problem>),
+    Store(StoreError),
+}
+
+impl StageError {
+    fn locate(self, document: &Document) -> ApplyError {
+        match self {
+            Self::Problems(problems) => document.locate(problems).into(),
+            Self::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for StageError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
 /// A revision and whether it is new.
 #[derive(Debug)]
 pub struct Pushed {
@@ -93,7 +115,7 @@ impl Control {
             None => Store::in_memory()?,
         };
         let mut revisions = Revisions::new(engine, store);
-        let staged = stage(&revisions, &document, true).await?;
+        let staged = stage(&revisions, &document, true).await.map_err(|error| error.locate(&document))?;
         let active = revisions.with(&staged);
         let input = Input { config, revisions: &active, previous: None, workers };
         let snapshot = compile(input).await.map_err(|problems| document.locate(problems))?;
@@ -144,7 +166,7 @@ impl Control {
     ) -> Result<bool, ApplyError> {
         let document = Document::read(&work.document.file, env)?;
         fixed(&work.document, &document)?;
-        let staged = stage(&work.revisions, &document, false).await?;
+        let staged = stage(&work.revisions, &document, false).await.map_err(|error| error.locate(&document))?;
         if staged.is_empty() && document.config == work.document.config {
             return Ok(false);
         }
@@ -225,8 +247,23 @@ impl Control {
     }
 }
 
+/// Everything that would keep this configuration from starting, but for addresses in use and what a store holds.
+pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError> {
+    let revisions = Revisions::new(engine, Store::in_memory()?);
+    let staged = stage(&revisions, &document, false).await;
+    // What is wrong with one plugin's file does not hide what is wrong elsewhere.
+    let (active, mut problems) = match staged {
+        Ok(staged) => (revisions.with(&staged), Vec::new()),
+        Err(StageError::Problems(problems)) => (HashMap::new(), problems),
+        Err(StageError::Store(error)) => return Err(error.into()),
+    };
+    let input = Input { config: &document.config, revisions: &active, previous: None, workers: 1 };
+    problems.extend(compile(input).await.err().unwrap_or_default());
+    if problems.is_empty() { Ok(()) } else { Err(document.locate(problems).into()) }
+}
+
 /// Finds the plugins' revisions that are to become active: stored ones at the start, changed files always.
-async fn stage(revisions: &Revisions, document: &Document, starting: bool) -> Result<Vec<Staged>, ApplyError> {
+async fn stage(revisions: &Revisions, document: &Document, starting: bool) -> Result<Vec<Staged>, StageError> {
     let (mut staged, mut problems) = (Vec::new(), Vec::new());
     for (index, plugin) in document.config.plugins.iter().enumerate() {
         let known = revisions.active(&plugin.name).is_some();
@@ -245,14 +282,10 @@ async fn stage(revisions: &Revisions, document: &Document, starting: bool) -> Re
             Err(error) => problems.push(Problem { path: format!("plugins[{index}].file"), message: error.to_string() }),
         }
     }
-    if problems.is_empty() { Ok(staged) } else { Err(document.locate(problems).into()) }
+    if problems.is_empty() { Ok(staged) } else { Err(StageError::Problems(problems)) }
 }
 
-fn bind(
-    listeners: &Listeners,
-    snapshot: &Snapshot,
-    document: &Document,
-) -> Result<crate::listener::Bound, ApplyError> {
+fn bind(listeners: &Listeners, snapshot: &Snapshot, document: &Document) -> Result<crate::listener::Bound, ApplyError> {
     listeners.bind(&snapshot.listeners).map_err(|errors| {
         let problems = errors.into_iter().map(|error| {
             let index = snapshot.listeners.iter().position(|listener| listener.name == error.listener);

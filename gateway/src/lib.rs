@@ -22,3 +22,6 @@ pub mod control;
 pub mod store;
 pub mod admin;
 pub mod monitor;
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command prints is its result")]
+pub mod cli;

@@ -16,8 +16,8 @@ use crate::{
     worker::WorkerId,
 };
 
-pub use self::{error::Error, respond::Outgoing};
 pub(crate) use self::respond::panicked;
+pub use self::{error::Error, respond::Outgoing};
 
 /// What one worker needs to serve requests.
 #[derive(Debug)]
@@ -58,8 +58,7 @@ impl Proxy {
             Some(instead) => respond::instead(&mut exchange, instead),
             None => {
                 accept::rewrite(&mut exchange.request, route.strip_prefix.as_deref());
-                let sent =
-                    route.service.send(self.worker, &exchange.request, body, route.host, route.timeout).await;
+                let sent = route.service.send(self.worker, &exchange.request, body, route.host, route.timeout).await;
                 match sent {
                     Ok((response, lease)) => respond::upstream(&mut exchange, response, lease),
                     Err(error) => respond::problem(&mut exchange, &error.into()),

@@ -1,5 +1,5 @@
-//! Which route is a request for: a compiled, immutable table. Look-up is pure: no I/O, no clock, no body, no allocation
-//! but for a host in upper case. The caller normalises the path first and forwards it as normalised.
+//! Which route is a request for: a compiled, immutable table. Look-up is pure: no I/O, no clock, no body, and no
+//! allocation for a host in its usual form. The caller normalises the path first and forwards it as normalised.
 
 mod host;
 mod normalize;
@@ -27,9 +27,9 @@ use self::{
     table::Table,
 };
 
-/// Routes by host, then path, then conditions. If none of a host's routes matches, the next less specific host is asked:
-/// exact, then the longest wildcard, then none. Within a host: exact paths, then templates and open ends, then regexes; among
-/// these, see `Precedence`; then more conditions; then the name.
+/// Routes by host, then path, then conditions. If none of a host's routes matches, the next less specific host is
+/// asked: exact, then the longest wildcard, then none. Within a host: exact paths, then templates and open ends, then
+/// regexes; among these, see `Precedence`; then more conditions; then the name.
 #[derive(Debug)]
 pub struct Router<T> {
     hosts: Hosts<Table>,

@@ -39,7 +39,8 @@ pub(super) async fn check(State(admin): State<Admin>, request: Request, next: Ne
         return ([(WWW_AUTHENTICATE, "Bearer")], problem).into_response();
     };
     if !may(role, request.method()) {
-        return Problem::new(StatusCode::FORBIDDEN, format!("the role of token \"{name}\" is too small")).into_response();
+        return Problem::new(StatusCode::FORBIDDEN, format!("the role of token \"{name}\" is too small"))
+            .into_response();
     }
     tracing::debug!(token = name, method = %request.method(), path = request.uri().path(), "admin call");
     next.run(request).await

@@ -40,10 +40,7 @@ pub(super) async fn get(State(admin): State<Admin>, Path(plugin): Path<String>) 
     Ok(Json(summary(name, active.as_ref())))
 }
 
-pub(super) async fn revisions(
-    State(admin): State<Admin>,
-    Path(plugin): Path<String>,
-) -> Result<Json<Value>, Problem> {
+pub(super) async fn revisions(State(admin): State<Admin>, Path(plugin): Path<String>) -> Result<Json<Value>, Problem> {
     let (records, active) = admin.control.revisions(&plugin).await?;
     let items: Vec<Value> = records
         .into_iter()
@@ -83,7 +80,10 @@ fn check_whole(percent: u8) -> Result<(), Problem> {
     if percent == whole() {
         return Ok(());
     }
-    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "a rollout to a share of the traffic is not supported, only percent=100"))
+    Err(Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "a rollout to a share of the traffic is not supported, only percent=100",
+    ))
 }
 
 fn whole() -> u8 {

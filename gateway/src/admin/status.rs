@@ -11,7 +11,11 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{Admin, Problem};
-use crate::{filter::Filter, monitor::metrics, plugin::{Cause, Phase}};
+use crate::{
+    filter::Filter,
+    monitor::metrics,
+    plugin::{Cause, Phase},
+};
 
 pub(super) async fn health() -> &'static str {
     "ok\n"

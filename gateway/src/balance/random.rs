@@ -10,7 +10,7 @@ pub(super) struct Random {
 }
 
 /// Draws among all before looking at each: almost always the first is usable.
-const DRAWS: usize = 4;
+const DRAWS: usize = 16;
 
 impl Random {
     pub(super) fn new(endpoints: usize) -> Self {

@@ -13,7 +13,7 @@ pub(super) struct Weighted {
 }
 
 /// Slots visited before looking at each endpoint: almost always the first is usable.
-const VISITS: usize = 8;
+const VISITS: usize = 16;
 
 impl Weighted {
     pub(super) fn new(weights: &[u16]) -> Self {

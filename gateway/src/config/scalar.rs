@@ -1,4 +1,5 @@
-//! Times (`250ms`, `5s`, `2m`, `1h`) and sizes (`512B`, `64KiB`, `16MiB`, `1GiB`) as the configuration writes them.
+//! Times (`250ms`, `5s`, `2m`, `1h`) and sizes (`512B`, `64KiB`, `16MiB`, `1GiB`) as the configuration writes them,
+//! and the formats that the JSON Schema names.
 
 use std::{fmt, net::SocketAddr, str::FromStr, time};
 

@@ -1,4 +1,4 @@
-//! Tells when one of a set of files may have changed: written, replaced by an editor, or reached through another symlink.
+//! Tells when a file may have changed: written, replaced by an editor, or reached through another symlink.
 //! It reads none of them; whether something did change is for the caller to find out.
 
 use std::{
@@ -34,7 +34,7 @@ pub enum WatchError {
     Path { path: PathBuf, source: io::Error },
     #[error("cannot watch for changes of files: {0}")]
     Start(#[source] notify::Error),
-    /// Mostly the system's limit of watches. Polling instead is rejected: it would cost for ever what one setting repairs.
+    /// Mostly the system's limit of watches. Polling instead would cost for ever what one setting repairs.
     #[error("cannot watch folder {}: {source}", folder.display())]
     Folder { folder: PathBuf, source: notify::Error },
 }

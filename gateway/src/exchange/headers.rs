@@ -2,7 +2,9 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
-    header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA},
+    header::{
+        CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    },
 };
 
 use super::{Client, RequestHead};
@@ -15,7 +17,8 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 
 /// Says whether a field is about the connection it came on and ends with it (RFC 9110 §7.6.1).
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(name)
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE]
+        .contains(name)
 }
 
 /// Says whether a field is the gateway's alone to write: framing, routing and the connection.
@@ -138,7 +141,8 @@ mod tests {
 
     #[test]
     fn drops_the_claims_of_an_untrusted_client() {
-        let mut head = RequestHead { authority: Some("api.example:8080".parse().expect("authority")), ..Default::default() };
+        let mut head =
+            RequestHead { authority: Some("api.example:8080".parse().expect("authority")), ..Default::default() };
         head.headers = map(&[("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=6.6.6.6"), ("via", "1.0 lie")]);
         set_forwarded(&mut head, &client("192.0.2.7:1234", false));
         assert_eq!(head.headers["x-forwarded-for"], "192.0.2.7");

@@ -57,9 +57,9 @@ impl Listeners {
     /// One per listener that cannot be bound; those that can are closed again.
     pub fn bind(&self, wanted: &[Arc<Listener>]) -> Result<Bound, Vec<BindError>> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = wanted.iter().filter(|listener| {
-            open.get(&listener.name).is_none_or(|open| open.wanted != listener.address)
-        });
+        let new = wanted
+            .iter()
+            .filter(|listener| open.get(&listener.name).is_none_or(|open| open.wanted != listener.address));
         let (mut bound, mut errors) = (Bound::default(), Vec::new());
         for listener in new {
             match self.bind_one(listener.address) {

@@ -73,7 +73,8 @@ impl<V: Default> Hosts<V> {
 }
 
 impl<V> Hosts<V> {
-    /// Asks the patterns that `host` (of a request, with or without a port) matches, the most specific first, until one answers.
+    /// Asks the patterns that `host` (of a request, with or without a port) matches, the most specific first, until one
+    /// answers.
     pub(super) fn search<'a, R>(&'a self, host: &str, answer: impl FnMut(&'a V) -> Option<R>) -> Option<R> {
         let name = Some(canonical(without_port(host))).filter(|name| name.len() <= MAX_NAME).unwrap_or_default();
         let parents = name.match_indices('.').map(|(dot, _)| &name[dot + 1..]);

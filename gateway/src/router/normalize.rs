@@ -24,8 +24,8 @@ pub enum PathError {
     InvalidEscape,
 }
 
-/// Decodes unreserved characters, writes other escapes in upper case, encodes what RFC 3986 §3.3 does not allow in a path
-/// (a backslash too), removes dot segments, then merges slashes. The `*` of OPTIONS stays as it is.
+/// Decodes unreserved characters, writes other escapes in upper case, encodes what RFC 3986 §3.3 does not allow in a
+/// path (a backslash too), removes dot segments, then merges slashes. The `*` of OPTIONS stays as it is.
 ///
 /// # Errors
 ///

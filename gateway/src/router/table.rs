@@ -1,5 +1,5 @@
-//! The paths of one host: which rank does a path have? A rank is a rule's place in the order of all rules, so that
-//! the smallest one that matches is the answer. Knows nothing of the rules themselves.
+//! The paths of one host. A rank is a rule's place in the order of all rules, so that of two patterns of one sort that
+//! match the smaller goes first. Knows nothing of the rules themselves.
 
 use std::collections::HashMap;
 
@@ -35,7 +35,7 @@ impl Table {
         }
     }
 
-    /// The smallest rank that is admitted and whose pattern matches.
+    /// The admitted rank that goes first: of an exact path, then of templates and open ends, then of regexes.
     pub(super) fn find(&self, path: &str, admits: impl Fn(usize) -> bool) -> Option<usize> {
         let exact = || self.exact.get(path)?.iter().copied().find(|rank| admits(*rank));
         let regex = |(rank, regex): &(usize, Regex)| (admits(*rank) && regex.is_match(path)).then_some(*rank);
@@ -61,8 +61,8 @@ impl Node {
     /// The smallest admitted rank below `best`, or `best`. `rest` is what follows a slash, if one follows.
     fn find(&self, rest: Option<&str>, best: Option<usize>, admits: &impl Fn(usize) -> bool) -> Option<usize> {
         let improve = |best: Option<usize>, ranks: &[usize]| {
-            let better = ranks.iter().copied().take_while(|rank| best.is_none_or(|best| *rank < best));
-            better.into_iter().find(|rank| admits(*rank)).or(best)
+            let mut better = ranks.iter().copied().take_while(|rank| best.is_none_or(|best| *rank < best));
+            better.find(|rank| admits(*rank)).or(best)
         };
         let Some(rest) = rest else {
             return improve(improve(best, &self.closed), &self.open);

@@ -81,7 +81,7 @@ impl<'a> Explain<'a> {
         self.findings.push(Finding { position: place.spot.at, path, message: format!("missing key {key:?}") });
     }
 
-    /// Where a value may have one of several forms: what is wrong with the one it is meant to have, if that can be told.
+    /// Where a value may have several forms: what is wrong with the one it is meant to have, if that can be told.
     fn no_branch(&mut self, place: &Place<'_>, branches: &[Rules<'_>], errors: &[Vec<ValidationError<'static>>]) {
         let forms = || branches.iter().zip(errors).filter(|(branch, _)| !branch.is_null());
         let mut meant: Vec<_> = forms().filter(|(branch, _)| branch.has_variant_of(place)).collect();

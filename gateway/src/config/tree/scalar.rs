@@ -1,8 +1,8 @@
-//! What an unquoted scalar is, by the core schema of YAML 1.2 (§10.3.2): `yes`, `on` and `012` are what they look like.
+//! What an unquoted scalar is, by the core schema of YAML 1.2 (§10.3.2): `yes` is a string, `012` is twelve.
 
 use serde_json::{Number, Value};
 
-/// Infinities and not-a-number, which JSON does not have, stay strings; `1.0` and `1e3` are whole, as JSON Schema has it.
+/// `1.0` and `1e3` become integers, as JSON Schema has it; infinities, which JSON does not have, stay strings.
 pub(super) fn resolve(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,

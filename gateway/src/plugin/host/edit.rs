@@ -1,10 +1,7 @@
 //! Edits of heads by guests: what is valid, what is the gateway's own, and how much one call may write.
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    uri::PathAndQuery,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, uri::PathAndQuery};
 
 use super::Lent;
 use crate::{exchange::headers::is_gateways_own, router::normalize};

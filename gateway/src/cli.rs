@@ -1,0 +1,93 @@
+//! The command line: arguments to calls, results to text or JSON, errors to exit codes. One file per subcommand.
+
+pub mod check;
+pub mod client;
+pub mod demo;
+pub mod plugin;
+pub mod run;
+pub mod toolchain;
+
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+/// A programmable HTTP gateway whose filters are WebAssembly plugins.
+#[derive(Debug, Parser)]
+#[command(name = "stile", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a gateway until Ctrl-C or SIGTERM.
+    Run(ConfigFile),
+    /// Say everything that is wrong with a configuration.
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Print `{"errors":[…]}`.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run sample services and a gateway before them, to try things out.
+    Demo {
+        /// Try everything, print each result, and exit.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Make, build, check and push plugins.
+    #[command(subcommand)]
+    Plugin(plugin::Command),
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// How to reach a running gateway.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The gateway's admin address.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
+    admin: String,
+    /// An admin token.
+    #[arg(long, env = "STILE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: String,
+}
+
+/// Runs the command line. 0 is done, 1 is refused or failed, 2 is wrong usage.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr();
+    let done = match cli.command {
+        Command::Run(file) => run::run(&file.config),
+        Command::Check { file, json } => check::check(&file.config, json),
+        Command::Demo { check } => demo::demo(check),
+        Command::Plugin(command) => plugin::plugin(command),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("stile: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `RUST_LOG` says what is logged; without it, what an operator should see.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+}
+
+/// The runtime of the control plane, or of a command that waits for something.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("stile-control").enable_all().build()
+}

@@ -1,0 +1,120 @@
+//! `stile plugin …`: the life of a plugin from a folder to a running gateway.
+
+pub mod build;
+pub mod new;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{Target, client};
+use crate::plugin::{Bounds, Engine, Module};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a new plugin into a folder of its name.
+    New {
+        name: String,
+        #[arg(long, value_enum, default_value_t)]
+        kind: new::Kind,
+    },
+    /// Build the plugin in a folder to WebAssembly.
+    Build {
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say whether a module would load, its phases and its imports.
+    Check {
+        file: PathBuf,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a module the newest revision of a plugin in a running gateway.
+    Push {
+        name: String,
+        file: PathBuf,
+        #[command(flatten)]
+        target: Target,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) fn plugin(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::New { name, kind } => {
+            let folder = new::new(Path::new("."), &name, kind)?;
+            println!("made {}; try `stile plugin build {name}`", folder.display());
+        }
+        Command::Build { dir, json } => {
+            let built = build::build(&dir, &|line| eprintln!("{line}"))?;
+            for built in built {
+                let facts = json!({ "file": built.path, "bytes": built.bytes });
+                print(json, &facts, || format!("{} ({} KiB)", built.path.display(), built.bytes.div_ceil(1024)));
+            }
+        }
+        Command::Check { file, json } => check(&file, json)?,
+        Command::Push { name, file, target, json } => {
+            let bytes = read(&file)?;
+            return super::runtime()?.block_on(push(&name, bytes, &target, json));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(file: &Path, json: bool) -> Result<()> {
+    let bytes = read(file)?;
+    let engine = Engine::new(Bounds::default())?;
+    let module = Module::compile(&engine, &bytes).with_context(|| file.display().to_string())?;
+    let facts = json!({
+        "sha256": module.sha256().to_string(),
+        "bytes": bytes.len(),
+        "phases": module.phases(),
+        "imports": module.imports(),
+    });
+    print(json, &facts, || {
+        let (phases, imports) = (module.phases().join(", "), module.imports().join("\n         "));
+        format!("sha256   {}\nphases   {phases}\nimports  {imports}", module.sha256())
+    });
+    Ok(())
+}
+
+async fn push(name: &str, bytes: Vec<u8>, target: &Target, json: bool) -> Result<ExitCode> {
+    let url = format!("{}/v1/plugins/{name}/revisions", target.admin.trim_end_matches('/'));
+    let authorization = format!("Bearer {}", target.token);
+    let headers = [("authorization", authorization.as_str()), ("content-type", "application/wasm")];
+    let answer = client::send(Method::PUT, &url, &headers, bytes.into()).await?;
+    let facts: Value = serde_json::from_slice(&answer.body).unwrap_or_else(|_| json!({ "detail": answer.text() }));
+    if !answer.status.is_success() {
+        if json {
+            println!("{facts}");
+        }
+        let detail = facts["detail"].as_str().unwrap_or("no reason given");
+        anyhow::bail!("the gateway refused it ({}): {detail}", answer.status.as_u16());
+    }
+    print(json, &facts, || {
+        let same = if answer.status == http::StatusCode::OK { " (the same module as before)" } else { "" };
+        format!("{name} revision {} is live{same}", facts["revision"])
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(json: bool, facts: &Value, text: impl FnOnce() -> String) {
+    if json {
+        println!("{facts}");
+    } else {
+        println!("{}", text());
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}
