@@ -1,11 +1,14 @@
 //! Look-up by number of routes: a third of them exact, a third with open ends, a third templates, all of one host.
-//! Each look-up asks for another route, in an order that no cache foresees; paths are normal and are not normalised here.
+//! Look-ups go round up to 4096 scattered routes of one sort; their paths are normal and not normalised again.
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::Method;
-use stile_gateway::router::{Router, Rule, Subject, normalize};
+use stile_gateway::{
+    exchange::path::normalize,
+    router::{Router, Rule, Subject},
+};
 
 const HOST: &str = "api.example.com";
 const SUBJECTS: usize = 4096;

@@ -5,6 +5,7 @@ pub mod body;
 pub mod draft;
 pub mod headers;
 pub mod id;
+pub mod path;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

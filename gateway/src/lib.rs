@@ -25,3 +25,6 @@ pub mod monitor;
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command prints is its result")]
 pub mod cli;
+
+#[cfg(test)]
+mod golden;

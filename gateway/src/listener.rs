@@ -1,6 +1,7 @@
 //! Listeners: bound sockets, one per worker and address, and their accept loops. What a connection says is not read here.
 
 mod bind;
+mod clients;
 
 use std::{
     net::SocketAddr,
@@ -19,9 +20,15 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::clients::{Clients, Counted};
 pub use bind::{BindError, Bound, Listeners};
 
-use crate::{connection, exchange::Client, proxy::Proxy, snapshot::Listener};
+use crate::{
+    connection,
+    exchange::Client,
+    proxy::Proxy,
+    snapshot::{Listener, ListenerLimits},
+};
 
 /// Pause after a failed accept: what fails is the process (no more files) or a peer that is gone already.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -32,9 +39,16 @@ pub struct Share {
     pub name: Arc<str>,
     pub socket: std::net::TcpListener,
     /// Open connections of all workers.
-    pub connections: Arc<AtomicUsize>,
+    pub connections: Open,
     /// Ends the accepting; its connections are drained.
     pub stop: CancellationToken,
+}
+
+/// The open connections of a listener.
+#[derive(Debug, Clone, Default)]
+pub struct Open {
+    all: Arc<AtomicUsize>,
+    clients: Clients,
 }
 
 /// Accepts until stopped, each connection a task of its own. What the kernel had queued by then is still served.
@@ -64,23 +78,25 @@ pub async fn accept(share: Share, proxy: Rc<Proxy>, tasks: TaskTracker) {
 
 struct Door {
     name: Arc<str>,
-    connections: Arc<AtomicUsize>,
+    connections: Open,
     stop: CancellationToken,
     proxy: Rc<Proxy>,
     tasks: TaskTracker,
 }
 
 /// One open connection, counted until dropped.
-struct Admitted(Arc<AtomicUsize>);
+struct Admitted {
+    all: Arc<AtomicUsize>,
+    _of_client: Counted,
+}
 
 impl Door {
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         let snapshot = self.proxy.snapshot();
         let Some(listener) = snapshot.listener(&self.name) else { return };
-        let admitted = Admitted(Arc::clone(&self.connections));
-        if admitted.0.fetch_add(1, Relaxed) >= listener.limits.connections {
-            return tracing::warn!(listener = &*self.name, "over {} connections", listener.limits.connections);
-        }
+        let Some(admitted) = self.connections.admit(peer, &listener.limits) else {
+            return tracing::warn!(listener = &*self.name, %peer, "over the limit of connections");
+        };
         // A peer that is gone already; reading will tell.
         let _ = stream.set_nodelay(true);
         let client = Arc::new(client(listener, peer));
@@ -93,9 +109,20 @@ impl Door {
     }
 }
 
+impl Open {
+    fn admit(&self, peer: SocketAddr, limits: &ListenerLimits) -> Option<Admitted> {
+        let of_client = self.clients.admit(peer.ip().to_canonical(), limits.connections_per_client)?;
+        if self.all.fetch_add(1, Relaxed) >= limits.connections {
+            self.all.fetch_sub(1, Relaxed);
+            return None;
+        }
+        Some(Admitted { all: Arc::clone(&self.all), _of_client: of_client })
+    }
+}
+
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.all.fetch_sub(1, Relaxed);
     }
 }
 

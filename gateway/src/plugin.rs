@@ -1,6 +1,7 @@
 //! Plugins: named WebAssembly modules in numbered revisions, and calls into their instances.
 //! The only code that names wasmtime lies here; `filter` sees what this file offers and nothing below it.
 
+pub mod capability;
 pub mod engine;
 mod limits;
 pub mod loader;

@@ -2,7 +2,6 @@
 //! allocation for a host in its usual form. The caller normalises the path first and forwards it as normalised.
 
 mod host;
-mod normalize;
 mod path;
 mod predicate;
 mod table;
@@ -14,12 +13,7 @@ use std::{cmp::Reverse, collections::HashMap};
 use http::Method;
 use thiserror::Error;
 
-pub use self::{
-    host::HostError,
-    normalize::{Normalized, PathError, normalize},
-    path::PatternError,
-    predicate::MethodError,
-};
+pub use self::{host::HostError, path::PatternError, predicate::MethodError};
 use self::{
     host::{Host, Hosts},
     path::{EVERY_PATH, Pattern, Precedence},

@@ -61,6 +61,7 @@ pub struct Listener {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerLimits {
     pub connections: usize,
+    pub connections_per_client: usize,
     pub header_bytes: usize,
     pub header_count: usize,
     pub header_timeout: Duration,

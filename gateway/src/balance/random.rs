@@ -27,7 +27,7 @@ impl Random {
     }
 }
 
-/// One of the candidates, with a chance as its weight says. In one pass, since a second one might find other candidates:
+/// One of the candidates, with a chance as its weight says. In one pass, since a second one might find others:
 /// the n-th replaces the choice so far with its weight over that of the first n.
 pub(super) fn draw(rng: &mut Rng, candidates: impl Iterator<Item = (usize, u64)>) -> Option<usize> {
     let mut total = 0;

@@ -48,6 +48,8 @@ pub struct Listener {
 pub struct ListenerLimits {
     /// Open connections; one more is closed at once. Default 65536.
     pub connections: u32,
+    /// Open connections from one client address; one more is closed at once. Default 4096.
+    pub connections_per_client: u32,
     /// Bytes of a request head. Default 64KiB.
     pub header_bytes: Size,
     /// Fields in a request head. Default 100.
@@ -261,7 +263,13 @@ pub enum HostHeader {
 
 impl Default for ListenerLimits {
     fn default() -> Self {
-        Self { connections: 65536, header_bytes: Size::kib(64), header_count: 100, header_timeout: sixty_seconds() }
+        Self {
+            connections: 65536,
+            connections_per_client: 4096,
+            header_bytes: Size::kib(64),
+            header_count: 100,
+            header_timeout: sixty_seconds(),
+        }
     }
 }
 

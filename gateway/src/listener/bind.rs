@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -20,16 +20,16 @@ const BACKLOG: i32 = 1024;
 #[derive(Debug)]
 pub struct Listeners {
     workers: Vec<UnboundedSender<Share>>,
-    open: Mutex<BTreeMap<Arc<str>, Open>>,
+    open: Mutex<BTreeMap<Arc<str>, Entry>>,
     stop: CancellationToken,
 }
 
 /// Sockets bound for a generation that is not live yet.
 #[derive(Debug, Default)]
-pub struct Bound(Vec<(Arc<str>, Open, Vec<TcpListener>)>);
+pub struct Bound(Vec<(Arc<str>, Entry, Vec<TcpListener>)>);
 
 #[derive(Debug)]
-struct Open {
+struct Entry {
     wanted: SocketAddr,
     address: SocketAddr,
     stop: CancellationToken,
@@ -65,7 +65,7 @@ impl Listeners {
             match self.bind_one(listener.address) {
                 Ok((address, sockets)) => {
                     let stop = self.stop.child_token();
-                    let entry = Open { wanted: listener.address, address, stop };
+                    let entry = Entry { wanted: listener.address, address, stop };
                     bound.0.push((Arc::clone(&listener.name), entry, sockets));
                 }
                 Err(error) => {
@@ -81,9 +81,9 @@ impl Listeners {
     pub fn open(&self, bound: Bound, wanted: &[Arc<Listener>]) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, entry, sockets) in bound.0 {
-            let connections = Arc::new(AtomicUsize::new(0));
+            let connections = super::Open::default();
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                let (name, connections, stop) = (Arc::clone(&name), Arc::clone(&connections), entry.stop.clone());
+                let (name, connections, stop) = (Arc::clone(&name), connections.clone(), entry.stop.clone());
                 // A worker that is gone is stopping, and so is everything.
                 let _ = worker.send(Share { name, socket, connections, stop });
             }

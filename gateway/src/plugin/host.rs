@@ -3,11 +3,11 @@
 
 mod edit;
 mod log;
+mod wasi;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
 pub(super) use edit::{EditError, Write, field, final_status};
 pub(super) use log::Level;
@@ -27,7 +27,7 @@ pub(super) struct Host {
     pub(super) identity: Arc<Identity>,
     pub(super) meter: Meter,
     pub(super) lent: Option<Lent>,
-    wasi: Option<Box<Wasi>>,
+    wasi: Option<Box<wasi::Wasi>>,
 }
 
 /// The part of an exchange that a guest has for the length of a call.
@@ -41,12 +41,6 @@ pub(super) struct Lent {
     pub(super) written: edit::Written,
 }
 
-/// An empty environment for guests built with WASI: no files, no network, no arguments.
-struct Wasi {
-    context: WasiCtx,
-    table: ResourceTable,
-}
-
 #[derive(Debug, thiserror::Error)]
 #[error("called outside of an exchange")]
 pub(super) struct NoExchange;
@@ -58,14 +52,5 @@ impl Host {
 
     pub(super) fn lent(&mut self) -> Result<&mut Lent, NoExchange> {
         self.lent.as_mut().ok_or(NoExchange)
-    }
-}
-
-impl WasiView for Host {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        let wasi = self
-            .wasi
-            .get_or_insert_with(|| Box::new(Wasi { context: WasiCtx::builder().build(), table: ResourceTable::new() }));
-        WasiCtxView { ctx: &mut wasi.context, table: &mut wasi.table }
     }
 }

@@ -11,12 +11,10 @@ use http::{
 use hyper::body::Incoming;
 
 use super::Error;
-use crate::{
-    exchange::{
-        Body, Client, Exchange, RequestHead, RequestId, ResponseHead, headers,
-        id::{RequestIds, X_REQUEST_ID},
-    },
-    router,
+use crate::exchange::{
+    Body, Client, Exchange, RequestHead, RequestId, ResponseHead, headers,
+    id::{RequestIds, X_REQUEST_ID},
+    path::normalize,
 };
 
 /// Always an exchange, since a refusal needs one to be answered on; with why it is refused, if it is.
@@ -64,7 +62,7 @@ pub(super) fn rewrite(head: &mut RequestHead, strip_prefix: Option<&str>) {
 /// Says whether the path hides a separator.
 fn canonical(head: &mut RequestHead) -> Result<bool, Error> {
     authority(head)?;
-    let normal = router::normalize(head.target.path()).map_err(|error| Error::BadRequest(error.to_string()))?;
+    let normal = normalize(head.target.path()).map_err(|error| Error::BadRequest(error.to_string()))?;
     let encoded_slash = normal.encoded_slash;
     if normal.path != head.target.path() {
         let text = match head.target.query() {

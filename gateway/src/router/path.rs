@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use regex::{Regex, RegexBuilder};
 use thiserror::Error;
 
-use super::normalize::{PathError, normalize_pattern};
+use crate::exchange::path::{PathError, normalize_pattern};
 
 /// A path pattern in its one form: `/users`, `/users/{}/*` (parts lose their names) or `~REGEX`.
 /// Equal texts match the same paths.

@@ -6,6 +6,7 @@ use proptest::{prelude::*, sample::subsequence};
 use regex::Regex;
 
 use super::*;
+use crate::exchange::path::PathError;
 
 /// A rule that owns its texts.
 #[derive(Debug, Clone, Default)]

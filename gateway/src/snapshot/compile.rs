@@ -16,7 +16,7 @@ use crate::{
     config::{Config, Problem, schema},
     filter::{Chain, Filter, FilterStats},
     monitor::record::Statuses,
-    plugin::{Instances, Isolation, Limits, Revision},
+    plugin::{Instances, Isolation, Limits, Revision, capability},
     router::{Router, Rule},
     upstream::{Endpoint, PoolLimits, Service},
     worker::PerWorker,
@@ -50,6 +50,7 @@ pub struct InstancesKey {
 pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     let mut compiler = Compiler { before: Before::of(input.previous), input, problems: Vec::new() };
     compiler.names();
+    compiler.capabilities();
     let listeners = compiler.listeners();
     let services = compiler.services();
     let instances = compiler.instances().await;
@@ -129,6 +130,25 @@ impl Compiler<'_> {
                 self.problem(path, format!("\"{}\" is no name: {message}", name.escape_debug()));
             } else if !seen.insert(name) {
                 self.problem(path, format!("there is another \"{name}\" in {kind}"));
+            }
+        }
+    }
+
+    /// A plugin imports what its configuration allows.
+    fn capabilities(&mut self) {
+        let config = self.input.config;
+        for (index, plugin) in config.plugins.iter().enumerate() {
+            for (n, name) in plugin.allow.iter().enumerate() {
+                if !capability::exists(name) {
+                    let message = format!("there is no capability \"{name}\", only {}", capability::NAMES.join(", "));
+                    self.problem(format!("plugins[{index}].allow[{n}]"), message);
+                }
+            }
+            let revision = self.input.revisions.get(plugin.name.as_str());
+            let missing = revision.and_then(|it| capability::missing(it.module.imports(), &plugin.allow));
+            if let Some(missing) = missing {
+                let message = format!("the plugin imports \"{missing}\", which it is not allowed");
+                self.problem(format!("plugins[{index}].allow"), message);
             }
         }
     }
@@ -323,5 +343,30 @@ impl Compiler<'_> {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, fs, path::Path};
+
+    use super::{Input, compile};
+    use crate::{config::Document, golden};
+
+    fn outcome(file: &Path) -> String {
+        let text = fs::read_to_string(file).expect("a golden file");
+        let name = Path::new(file.file_name().expect("a name"));
+        let document = Document::parse(name, &text, &|_| None).expect("a configuration of the right form");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let (config, revisions) = (&document.config, &HashMap::new());
+        match runtime.block_on(compile(Input { config, revisions, previous: None, workers: 1 })) {
+            Ok(_) => "it is right\n".to_owned(),
+            Err(problems) => format!("{}\n", document.locate(problems)),
+        }
+    }
+
+    #[test]
+    fn every_mistake_has_its_text() {
+        golden::check("src/snapshot/compile/golden", outcome);
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, uri::PathAndQuery};
 
 use super::Lent;
-use crate::{exchange::headers::is_gateways_own, router::normalize};
+use crate::exchange::{headers::is_gateways_own, path::normalize};
 
 /// Fields that one call may set or add.
 const MAX_FIELDS: usize = 256;

@@ -1,9 +1,9 @@
 //! Log lines of guests: they join the gateway's own, under the target `stile::plugin`.
 
-use super::Host;
+use super::{Host, Identity};
 
 /// Longest line taken from a guest, in bytes; the rest is cut off.
-const MAX_LINE: usize = 4096;
+pub(super) const MAX_LINE: usize = 4096;
 
 #[derive(Debug, Clone, Copy)]
 pub(in crate::plugin) enum Level {
@@ -37,15 +37,18 @@ impl Host {
     }
 
     pub(in crate::plugin) fn log(&self, level: Level, message: &str) {
-        let line = &message[..message.floor_char_boundary(MAX_LINE)];
-        let plugin = &*self.identity.plugin;
-        let revision = self.identity.revision;
-        let request = self.lent.as_ref().map(|lent| lent.id.as_str());
-        macro_rules! write {
-            ($level:ident) => {
-                tracing::event!(target: "stile::plugin", tracing::Level::$level, plugin, revision, request, "{line}")
-            };
-        }
-        at_level!(level, write);
+        write(&self.identity, self.lent.as_ref().map(|lent| lent.id.as_str()), level, message);
     }
+}
+
+/// Writes one line; `request` is the id of the exchange in hand.
+pub(super) fn write(identity: &Identity, request: Option<&str>, level: Level, message: &str) {
+    let line = &message[..message.floor_char_boundary(MAX_LINE)];
+    let (plugin, revision) = (&*identity.plugin, identity.revision);
+    macro_rules! write {
+        ($level:ident) => {
+            tracing::event!(target: "stile::plugin", tracing::Level::$level, plugin, revision, request, "{line}")
+        };
+    }
+    at_level!(level, write);
 }

@@ -24,6 +24,7 @@ pub(super) fn network(text: &str) -> Option<ipnet::IpNet> {
 pub(super) fn listener_limits(limits: &schema::ListenerLimits) -> ListenerLimits {
     ListenerLimits {
         connections: limits.connections as usize,
+        connections_per_client: limits.connections_per_client as usize,
         header_bytes: size(limits.header_bytes),
         header_count: usize::from(limits.header_count),
         header_timeout: limits.header_timeout.0,

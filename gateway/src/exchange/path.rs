@@ -40,7 +40,7 @@ pub fn normalize(path: &str) -> Result<Normalized<'_>, PathError> {
 }
 
 /// The same for a pattern, whose `{` and `}` are its own and not part of a path.
-pub(super) fn normalize_pattern(pattern: &str) -> Result<String, PathError> {
+pub fn normalize_pattern(pattern: &str) -> Result<String, PathError> {
     rewrite(pattern, |byte| is_legal(byte) || matches!(byte, b'{' | b'}')).map(|(normal, _)| normal)
 }
 

@@ -1,0 +1,36 @@
+//! Capabilities: which of a plugin's imports its configuration has to allow.
+
+/// What this gateway offers beyond access to the exchange.
+pub const NAMES: [&str; 1] = ["log"];
+/// Harmless: allowed to every plugin.
+const FREE: [&str; 4] = ["exchange", "log", "clock", "random"];
+
+pub fn exists(name: &str) -> bool {
+    NAMES.contains(&name) || FREE.contains(&name)
+}
+
+/// The first capability among the imports (`stile:plugin/log@0.1.0`) that is neither free nor allowed. Imports of other
+/// packages are WASI's, whose environment is empty.
+pub fn missing<'a>(imports: &'a [String], allowed: &[String]) -> Option<&'a str> {
+    let names = imports.iter().filter_map(|import| capability(import));
+    names.into_iter().find(|name| !FREE.contains(name) && !allowed.iter().any(|allowed| allowed == name))
+}
+
+fn capability(import: &str) -> Option<&str> {
+    let interface = import.strip_prefix("stile:plugin/")?;
+    Some(interface.split_once('@').map_or(interface, |(name, _)| name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_free_must_be_allowed() {
+        let imports = ["wasi:cli/stdout@0.2.3", "stile:plugin/exchange@0.1.0", "stile:plugin/key-value@0.1.0"];
+        let imports = imports.map(str::to_owned);
+        assert_eq!(missing(&imports, &[]), Some("key-value"));
+        assert_eq!(missing(&imports, &["key-value".to_owned()]), None);
+        assert_eq!(missing(&imports[..2], &[]), None);
+    }
+}
