@@ -4,8 +4,11 @@ mod worker;
 
 use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::mpsc::unbounded_channel};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{net::TcpListener, sync::mpsc::unbounded_channel, time::interval};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use crate::{
     admin,
@@ -21,6 +24,8 @@ use crate::{
 };
 
 const GRACE: Duration = Duration::from_secs(30);
+/// An instance that was idle between two of these is ended.
+const INSTANCE_SWEEP: Duration = Duration::from_secs(10);
 /// Before watching is tried again after it failed.
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
 
@@ -32,6 +37,9 @@ pub struct Gateway {
     workers: Vec<worker::Worker>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    _end_when_dropped: [DropGuard; 2],
+    /// Ends the admin address, which tells that the gateway is draining as long as it is.
+    drained: CancellationToken,
     grace: Duration,
 }
 
@@ -75,13 +83,24 @@ impl Gateway {
                 worker::Worker::start(WorkerId(number), move || Reader::new(live), shares, stop.child_token(), grace);
             running.push(started.map_err(StartError::Worker)?);
         }
-        let mut gateway = Self { control, admin: None, workers: running, tasks: TaskTracker::new(), stop, grace };
+        let drained = CancellationToken::new();
+        let mut gateway = Self {
+            control,
+            admin: None,
+            workers: running,
+            tasks: TaskTracker::new(),
+            _end_when_dropped: [stop.clone().drop_guard(), drained.clone().drop_guard()],
+            stop,
+            drained,
+            grace,
+        };
         if let (Some(listener), Some(admin)) = (admin, config.admin) {
             gateway.admin = listener.local_addr().ok();
             let router = admin::router(Arc::clone(&gateway.control), &admin.tokens, gateway.stop.clone());
-            gateway.tasks.spawn(admin::serve(listener, router, gateway.stop.child_token()));
+            gateway.tasks.spawn(admin::serve(listener, router, gateway.drained.clone()));
         }
         gateway.watch();
+        gateway.sweep();
         Ok(gateway)
     }
 
@@ -110,7 +129,7 @@ impl Gateway {
         for worker in self.workers {
             cut += worker.ended().await;
         }
-        // The admin address stays as long as there is something to watch.
+        self.drained.cancel();
         let _ = tokio::time::timeout(self.grace, self.tasks.wait()).await;
         cut
     }
@@ -127,6 +146,21 @@ impl Gateway {
                 }
             };
             stop.run_until_cancelled(watching).await;
+        });
+    }
+
+    /// Ends instances of plugins that were not needed for a while.
+    fn sweep(&self) {
+        let (control, stop) = (Arc::clone(&self.control), self.stop.child_token());
+        self.tasks.spawn(async move {
+            let sweeping = async {
+                let mut sweep = interval(INSTANCE_SWEEP);
+                loop {
+                    sweep.tick().await;
+                    control.live().load_full().instances().for_each(|instances| instances.sweep());
+                }
+            };
+            stop.run_until_cancelled(sweeping).await;
         });
     }
 }
