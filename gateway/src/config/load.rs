@@ -9,11 +9,8 @@ use std::{
 use super::{
     Config, Errors, Problem, check,
     error::{Finding, Position},
-    tree::{self, Spot, Tree},
+    tree::{self, MAX_SIZE, Spot, Tree},
 };
-
-/// The largest file, in bytes.
-pub(super) const MAX_SIZE: usize = 16 << 20;
 
 /// A configuration that has the right form, and where each part of it stands in its file.
 #[derive(Debug)]

@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use super::error::{Finding, Position};
 
+/// The largest text that is read, in bytes, and the most that its aliases may copy.
+pub(super) const MAX_SIZE: usize = 16 << 20;
+
 /// A text as read.
 #[derive(Debug)]
 pub(super) struct Tree {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub(super) use edit::{EditError, Write, field, final_status};
+pub(super) use edit::{EditError, Head, Write, field, final_status};
 pub(super) use log::Level;
 
 use super::limits::{Limits, Meter};

@@ -8,11 +8,10 @@ use serde_json::{Map, Value};
 use super::{
     super::{
         error::{Finding, Position},
-        load::MAX_SIZE,
         variable,
         words::shown,
     },
-    Inside, Source, Spot, Tree, join, scalar, syntax,
+    Inside, MAX_SIZE, Source, Spot, Tree, join, scalar, syntax,
 };
 
 /// The deepest nesting of lists and mappings: whoever walks a tree may recurse.

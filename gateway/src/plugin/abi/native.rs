@@ -9,7 +9,7 @@ use self::bindings::stile::plugin::{
     exchange::{self, Header},
     log,
 };
-use super::super::host::{EditError, Host, Level, Write};
+use super::super::host::{EditError, Head, Host, Level, Write};
 
 pub(in crate::plugin) use phases::{Calls, Phases};
 
@@ -76,27 +76,27 @@ impl exchange::HostRequest for Host {
     }
 
     fn header(&mut self, _: Request, name: String) -> wasmtime::Result<Option<Vec<u8>>> {
-        Ok(first(&self.lent()?.request.read().headers, &name))
+        Ok(first(self.lent()?.headers(Head::Request), &name))
     }
 
     fn header_values(&mut self, _: Request, name: String) -> wasmtime::Result<Vec<Vec<u8>>> {
-        Ok(values(&self.lent()?.request.read().headers, &name))
+        Ok(values(self.lent()?.headers(Head::Request), &name))
     }
 
     fn headers(&mut self, _: Request) -> wasmtime::Result<Vec<Header>> {
-        Ok(list(&self.lent()?.request.read().headers))
+        Ok(list(self.lent()?.headers(Head::Request)))
     }
 
     fn set_header(&mut self, _: Request, name: String, value: Vec<u8>) -> Edit {
-        Ok(self.lent()?.write_request_header(Write::Set, &name, value).map_err(Into::into))
+        Ok(self.lent()?.write_header(Head::Request, Write::Set, &name, value).map_err(Into::into))
     }
 
     fn add_header(&mut self, _: Request, name: String, value: Vec<u8>) -> Edit {
-        Ok(self.lent()?.write_request_header(Write::Add, &name, value).map_err(Into::into))
+        Ok(self.lent()?.write_header(Head::Request, Write::Add, &name, value).map_err(Into::into))
     }
 
     fn remove_header(&mut self, _: Request, name: String) -> Edit {
-        Ok(self.lent()?.remove_request_header(&name).map_err(Into::into))
+        Ok(self.lent()?.remove_header(Head::Request, &name).map_err(Into::into))
     }
 
     fn keep(&mut self, _: Request, state: Vec<u8>) -> Edit {
@@ -118,27 +118,27 @@ impl exchange::HostResponse for Host {
     }
 
     fn header(&mut self, _: Response, name: String) -> wasmtime::Result<Option<Vec<u8>>> {
-        Ok(first(&self.lent()?.response.read().headers, &name))
+        Ok(first(self.lent()?.headers(Head::Response), &name))
     }
 
     fn header_values(&mut self, _: Response, name: String) -> wasmtime::Result<Vec<Vec<u8>>> {
-        Ok(values(&self.lent()?.response.read().headers, &name))
+        Ok(values(self.lent()?.headers(Head::Response), &name))
     }
 
     fn headers(&mut self, _: Response) -> wasmtime::Result<Vec<Header>> {
-        Ok(list(&self.lent()?.response.read().headers))
+        Ok(list(self.lent()?.headers(Head::Response)))
     }
 
     fn set_header(&mut self, _: Response, name: String, value: Vec<u8>) -> Edit {
-        Ok(self.lent()?.write_response_header(Write::Set, &name, value).map_err(Into::into))
+        Ok(self.lent()?.write_header(Head::Response, Write::Set, &name, value).map_err(Into::into))
     }
 
     fn add_header(&mut self, _: Response, name: String, value: Vec<u8>) -> Edit {
-        Ok(self.lent()?.write_response_header(Write::Add, &name, value).map_err(Into::into))
+        Ok(self.lent()?.write_header(Head::Response, Write::Add, &name, value).map_err(Into::into))
     }
 
     fn remove_header(&mut self, _: Response, name: String) -> Edit {
-        Ok(self.lent()?.remove_response_header(&name).map_err(Into::into))
+        Ok(self.lent()?.remove_header(Head::Response, &name).map_err(Into::into))
     }
 
     fn kept(&mut self, _: Response) -> wasmtime::Result<Vec<u8>> {
@@ -154,7 +154,7 @@ impl exchange::HostResponse for Host {
     }
 
     fn request_header(&mut self, _: Response, name: String) -> wasmtime::Result<Option<Vec<u8>>> {
-        Ok(first(&self.lent()?.request.read().headers, &name))
+        Ok(first(self.lent()?.headers(Head::Request), &name))
     }
 
     fn drop(&mut self, _: Response) -> wasmtime::Result<()> {

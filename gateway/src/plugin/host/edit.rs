@@ -45,6 +45,13 @@ impl Written {
     }
 }
 
+/// Whose fields.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::plugin) enum Head {
+    Request,
+    Response,
+}
+
 /// How a field is written.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::plugin) enum Write {
@@ -102,42 +109,43 @@ impl Lent {
         Ok(())
     }
 
-    pub(in crate::plugin) fn write_request_header(
+    pub(in crate::plugin) fn headers(&self, head: Head) -> &HeaderMap {
+        match head {
+            Head::Request => &self.request.read().headers,
+            Head::Response => &self.response.read().headers,
+        }
+    }
+
+    pub(in crate::plugin) fn write_header(
         &mut self,
+        head: Head,
         how: Write,
         name: &str,
         value: Vec<u8>,
     ) -> Result<(), EditError> {
         let (name, value) = field(name, value)?;
         self.written.add(&name, &value)?;
-        write(&mut self.request.edit().headers, how, name, value)
+        let headers = self.edit_headers(head);
+        let full = match how {
+            Write::Set => headers.try_insert(name, value).err(),
+            Write::Add => headers.try_append(name, value).err(),
+        };
+        full.map_or(Ok(()), |_| Err(EditError::Limit("header fields of a head")))
     }
 
-    pub(in crate::plugin) fn write_response_header(
-        &mut self,
-        how: Write,
-        name: &str,
-        value: Vec<u8>,
-    ) -> Result<(), EditError> {
-        let (name, value) = field(name, value)?;
-        self.written.add(&name, &value)?;
-        write(&mut self.response.edit().headers, how, name, value)
-    }
-
-    pub(in crate::plugin) fn remove_request_header(&mut self, name: &str) -> Result<(), EditError> {
+    pub(in crate::plugin) fn remove_header(&mut self, head: Head, name: &str) -> Result<(), EditError> {
         let name = field_name(name)?;
-        if self.request.read().headers.contains_key(&name) {
-            self.request.edit().headers.remove(name);
+        if self.headers(head).contains_key(&name) {
+            self.edit_headers(head).remove(name);
         }
         Ok(())
     }
 
-    pub(in crate::plugin) fn remove_response_header(&mut self, name: &str) -> Result<(), EditError> {
-        let name = field_name(name)?;
-        if self.response.read().headers.contains_key(&name) {
-            self.response.edit().headers.remove(name);
+    fn edit_headers(&mut self, head: Head) -> &mut HeaderMap {
+        match head {
+            Head::Request => &mut self.request.edit().headers,
+            Head::Response => &mut self.response.edit().headers,
         }
-        Ok(())
     }
 }
 
@@ -164,13 +172,4 @@ fn field_name(name: &str) -> Result<HeaderName, EditError> {
         return Err(EditError::Forbidden(name.to_string()));
     }
     Ok(name)
-}
-
-fn write(headers: &mut HeaderMap, how: Write, name: HeaderName, value: HeaderValue) -> Result<(), EditError> {
-    let full = EditError::Limit("header fields of a head");
-    match how {
-        Write::Set => headers.try_insert(name, value).map(drop),
-        Write::Add => headers.try_append(name, value).map(drop),
-    }
-    .map_err(|_| full)
 }
