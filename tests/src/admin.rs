@@ -1,0 +1,49 @@
+//! The Admin API from a client's side.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::client::{Answer, Client, request};
+
+/// The secret of the token `ops` that every gateway of the harness has.
+pub const SECRET: &str = "secret-of-the-harness";
+/// That of `viewer`, who may only read.
+pub const VIEWER: &str = "secret-of-the-viewer";
+
+/// An admin address, called with the token of an admin.
+#[derive(Debug, Clone, Copy)]
+pub struct Admin(pub SocketAddr);
+
+impl Admin {
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, Some(SECRET), "").await
+    }
+
+    pub async fn call(&self, method: &str, path: &str, secret: Option<&str>, body: impl Into<Bytes>) -> Answer {
+        let bearer = secret.map(|secret| format!("Bearer {secret}"));
+        let mut fields = vec![("content-type", "application/json")];
+        fields.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
+        Client::connect(self.0).await.send(request(method, path, &fields, body)).await
+    }
+
+    pub async fn push(&self, plugin: &str, module: impl Into<Bytes>) -> Answer {
+        self.call("PUT", &format!("/v1/plugins/{plugin}/revisions"), Some(SECRET), module).await
+    }
+
+    pub async fn status(&self) -> Value {
+        self.get("/v1/status").await.json()
+    }
+
+    pub async fn generation(&self) -> u64 {
+        self.status().await["generation"].as_u64().expect("the status has a generation")
+    }
+
+    /// The value of one line of `/metrics`, 0 if it is not there.
+    pub async fn metric(&self, line: &str) -> u64 {
+        let text = self.get("/metrics").await.text();
+        let value = text.lines().find_map(|each| each.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or(0)
+    }
+}

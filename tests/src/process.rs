@@ -1,0 +1,111 @@
+//! The built `stile` binary as a process, driven from outside only.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+use crate::{admin::Admin, gateway, wait::soon};
+
+/// `stile run` with its sockets open; killed when dropped.
+#[derive(Debug)]
+pub struct Stile {
+    child: Child,
+    addresses: Vec<(String, SocketAddr)>,
+}
+
+impl Stile {
+    /// Runs one with a configuration written to this folder as `gateway::write` does.
+    pub async fn run(folder: &Path, config: Value) -> Self {
+        let file = gateway::write(folder, config);
+        let mut command = command();
+        command.args(["run", "--config"]).arg(file).env("RUST_LOG", "off");
+        Self::announced(command).await
+    }
+
+    /// Waits until it has told the addresses of its sockets, the admin one last.
+    async fn announced(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("a piped output")).lines();
+        let mut addresses = Vec::new();
+        while !addresses.iter().any(|(name, _)| name == "admin") {
+            let line = soon("the gateway tells its addresses", lines.next_line()).await;
+            let line = line.expect("text").expect("the gateway tells its admin address before it ends");
+            let (name, address) = parse(&line).unwrap_or_else(|| panic!("{line:?} names no socket"));
+            addresses.push((name, address));
+        }
+        Self { child, addresses }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address_of("public")
+    }
+
+    pub fn address_of(&self, name: &str) -> SocketAddr {
+        let found = self.addresses.iter().find(|(known, _)| known == name);
+        found.unwrap_or_else(|| panic!("no socket \"{name}\" was told")).1
+    }
+
+    pub fn admin(&self) -> Admin {
+        Admin(self.address_of("admin"))
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub async fn kill(mut self) {
+        soon("the killed process ends", self.child.kill()).await.expect("it was running");
+    }
+
+    /// SIGTERM.
+    pub async fn terminate(&self) {
+        let id = self.child.id().expect("it is running");
+        let done = Command::new("kill").args(["-TERM", &id.to_string()]).status().await;
+        assert!(done.expect("kill is there").success());
+    }
+
+    /// Waits for its end and gives the exit code.
+    pub async fn ended(mut self) -> Option<i32> {
+        soon("the process ends", self.child.wait()).await.expect("it can be waited for").code()
+    }
+
+    /// A line of `/proc/PID/status`, in bytes: `VmRSS` is the memory in use, `VmHWM` the most there ever was.
+    pub fn memory(&self, line: &str) -> u64 {
+        let id = self.child.id().expect("it is running");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("Linux tells");
+        let value = status.lines().find_map(|each| each.strip_prefix(line)?.strip_prefix(':'));
+        let kib = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.unwrap_or_else(|| panic!("no {line} in {status}")) << 10
+    }
+}
+
+/// The binary that `cargo build` made beside this test.
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("this program has a path");
+    let folder = test.ancestors().nth(2).expect("tests are built in target/PROFILE/deps");
+    let binary = folder.join("stile");
+    assert!(binary.is_file(), "{} is missing: run `cargo build -p stile-gateway` first", binary.display());
+    binary
+}
+
+/// The binary, to be given arguments; killed when dropped.
+pub fn command() -> Command {
+    let mut command = Command::new(binary());
+    command.kill_on_drop(true).env_remove("STILE_TOKEN").env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// Runs the binary to its end.
+pub async fn stile(args: &[&str]) -> Output {
+    soon("the command ends", command().args(args).output()).await.expect("the binary runs")
+}
+
+fn parse(line: &str) -> Option<(String, SocketAddr)> {
+    let (name, address) = line.strip_prefix("listening ")?.split_once(' ')?;
+    Some((name.to_owned(), address.parse().ok()?))
+}

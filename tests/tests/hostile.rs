@@ -1,0 +1,216 @@
+//! Guests that do harm: their own exchange fails, in time and with its cause counted, and nobody else notices.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Value, json};
+use stile_tests::{
+    client::{Answer, Client, get, with},
+    gateway::{Gateway, filtered, service},
+    guest::{plugin, plugin_with},
+    load::{Load, Probe},
+    upstream::Upstream,
+};
+use tokio::time::Instant;
+
+/// The default of `limits.deadline`.
+const DEADLINE: Duration = Duration::from_millis(5);
+/// What the gateway may add to it.
+const SLACK: Duration = Duration::from_millis(5);
+/// Tries of each kind; one in time is enough, since the machine may have other things to do.
+const TRIES: usize = 20;
+
+/// What guests do in a phase, and the cause that is counted for it.
+const HARMS: [(&str, &str); 7] = [
+    ("loop", "deadline"),
+    ("grow", "memory"),
+    ("recurse", "trap"),
+    ("panic", "trap"),
+    ("trap", "trap"),
+    ("error", "error"),
+    ("flood", "trap"),
+];
+
+/// Two routes to the same service: `/hostile/*` through the guest, `/plain/*` not.
+fn config(upstream: &Upstream, plugin: Value, filter: Value) -> Value {
+    json!({
+        "plugins": [plugin],
+        "services": [service("echo", &[upstream.address()])],
+        "routes": [
+            { "name": "hostile", "match": { "path": "/hostile/*" }, "service": "echo",
+              "filters": [{ "plugin": "hostile", "config": filter }] },
+            { "name": "plain", "match": { "path": "/plain/*" }, "service": "echo" },
+        ],
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn harm_costs_its_own_exchange_only_and_no_more_than_the_deadline() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(config(&upstream, plugin("hostile"), Value::Null)).await;
+    let (admin, mut client) = (gateway.admin(), Client::connect(gateway.address()).await);
+    let mut counts = BTreeMap::<&str, u64>::new();
+    // A response phase comes after the service's answer, whose time is not that of the gateway.
+    let service = quickest_exchange(&mut client).await;
+    for (header, phase, before) in [("x-do", "request", Duration::ZERO), ("x-do-late", "response", service)] {
+        for (harm, cause) in HARMS {
+            let mut times = Vec::new();
+            while times.iter().all(|time| *time > before + DEADLINE + SLACK) {
+                assert!(times.len() < 5 * TRIES, "{harm} in the {phase} took {times:?}");
+                times.push(harmed(&mut client, header, harm).await);
+            }
+            let neighbours = neighbours(&gateway, 125);
+            for _ in 0..TRIES {
+                times.push(harmed(&mut client, header, harm).await);
+            }
+            let tally = neighbours.finished().await;
+            assert_eq!((tally.right, tally.wrong, tally.failed), (1000, 0, 0), "{:?}", tally.examples);
+            *counts.entry(cause).or_default() += times.len() as u64;
+            assert_eq!(admin.metric(&counted(cause)).await, counts[cause], "{harm} in the {phase} is counted");
+            times.sort();
+            println!("{harm} in the {phase}: {:?} at best, {:?} mostly, {before:?} of it before", times[0], times[times.len() / 2]);
+        }
+    }
+    assert_eq!(admin.status().await["routes"][0]["filters"][0]["failures"], json!(counts));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_harmful_exchanges_at_once_leave_the_other_routes_alone() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(config(&upstream, plugin("hostile"), Value::Null)).await;
+    let hostile = Load { address: gateway.address(), connections: 8, requests: 25, pause: Duration::ZERO };
+    let hostile = hostile.start(|| Probe {
+        request: with("/hostile/", &[("x-do", "loop")]),
+        judge: |answer: &Answer| if answer.status == 503 { Ok(()) } else { Err(answer.text()) },
+    });
+    let plain = neighbours(&gateway, 125);
+    let (hostile, plain) = (hostile.finished().await, plain.finished().await);
+    assert_eq!((hostile.right, hostile.wrong, hostile.failed), (200, 0, 0), "{:?}", hostile.examples);
+    assert_eq!((plain.right, plain.wrong, plain.failed), (1000, 0, 0), "{:?}", plain.examples);
+    assert_eq!(gateway.get("/hostile/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_filter_that_is_open_is_skipped_with_its_edits() {
+    let upstream = Upstream::echo().await;
+    let open = plugin_with("hostile", json!({ "on_error": "open" }));
+    let gateway = Gateway::start(config(&upstream, open, Value::Null)).await;
+    let mut client = Client::connect(gateway.address()).await;
+    for (harm, _) in HARMS {
+        let answer = client.send(with("/hostile/", &[("x-do", harm)])).await;
+        assert_eq!(answer.status, 200, "{harm}");
+        assert_eq!(answer.json()["headers"]["x-hostile"], Value::Null, "the edit before {harm} is undone");
+        assert_eq!(answer.header("x-hostile"), "", "a response phase is due after a request phase only");
+        let answer = client.send(with("/hostile/", &[("x-do-late", harm)])).await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-hostile")), (200, ""), "late {harm}");
+        assert_eq!(answer.json()["headers"]["x-hostile"], "was here");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_that_the_plugin_cannot_take_is_refused_with_its_reason() {
+    let upstream = Upstream::echo().await;
+    let slow = json!({ "limits": { "timeout": "50ms" } });
+    let config = |filter: Value| config(&upstream, plugin_with("hostile", slow.clone()), filter);
+    let gateway = Gateway::start(config(Value::Null)).await;
+    let reasons = [
+        ("loop", "the guest computed past its deadline"),
+        ("grow", "over its memory limit"),
+        ("recurse", "call stack exhausted"),
+        ("panic", "wasm `unreachable` instruction executed"),
+        ("error", "an error of its own"),
+    ];
+    for (harm, reason) in reasons {
+        let told = gateway.rewrite_refused(config(json!({ "configure": harm }))).await;
+        assert!(told.contains("routes[0].filters[0].config: plugin \"hostile\" refuses it: "), "{told}");
+        assert!(told.contains(reason), "{harm}: {told}");
+        assert_eq!(gateway.get("/hostile/").await.status, 200, "the running generation goes on after {harm}");
+    }
+    let told = gateway.rewrite_refused(config(json!({ "unknown": 1 }))).await;
+    assert!(told.contains("unknown field `unknown`"), "{told}");
+}
+
+#[tokio::test]
+async fn limits_of_memory_and_tables_hold_from_the_first_instance() {
+    let upstream = Upstream::echo().await;
+    for (limits, reason) in
+        [(json!({ "memory": "64KiB" }), "over its memory limit"), (json!({ "table_elements": 1 }), "over its table limit")]
+    {
+        let plugin = plugin_with("hostile", json!({ "limits": limits }));
+        let error = Gateway::try_start(config(&upstream, plugin, Value::Null)).await.expect_err("a refusal");
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_finds_no_instance_waits_only_so_long() {
+    let upstream = Upstream::echo().await;
+    let limits = json!({ "limits": { "instances": 1, "instance_wait": "20ms", "deadline": "300ms" } });
+    let filters = json!([{ "plugin": "hostile" }]);
+    let config = filtered(upstream.address(), json!([plugin_with("hostile", limits)]), filters);
+    let gateway = Gateway::start(config).await;
+    let (mut busy, mut other) = (Client::connect(gateway.address()).await, Client::connect(gateway.address()).await);
+    let admin = gateway.admin();
+    let counted = "stile_plugin_overruns_total{plugin=\"hostile\",route=\"all\",cause=\"instances\"}";
+    let looping = busy.send(with("/", &[("x-do", "loop")]));
+    // Until the loop has been cut short, which frees its instance, the other finds none.
+    let refused = async {
+        loop {
+            let answer = other.get("/").await;
+            if answer.status == 503 {
+                return answer;
+            }
+        }
+    };
+    let (looping, refused) = tokio::join!(looping, refused);
+    assert_eq!(looping.status, 503);
+    assert_eq!(refused.json()["detail"], "a filter is overloaded");
+    assert_eq!(refused.header("retry-after"), "1");
+    assert!(admin.metric(counted).await >= 1);
+    assert_eq!(other.send(get("/")).await.status, 200);
+}
+
+async fn quickest_exchange(client: &mut Client) -> Duration {
+    let mut quickest = Duration::MAX;
+    for _ in 0..TRIES {
+        let start = Instant::now();
+        assert_eq!(client.get("/plain/").await.status, 200);
+        quickest = quickest.min(start.elapsed());
+    }
+    quickest
+}
+
+/// How long the harm took; the next request is answered well.
+async fn harmed(client: &mut Client, header: &str, harm: &str) -> Duration {
+    let start = Instant::now();
+    let answer = client.send(with("/hostile/", &[(header, harm)])).await;
+    let time = start.elapsed();
+    assert_refused(&answer);
+    let good = client.get("/hostile/").await;
+    assert_eq!((good.status.as_u16(), good.header("x-hostile")), (200, "was here"), "after {harm}");
+    time
+}
+
+fn assert_refused(answer: &Answer) {
+    let problem = answer.json();
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert_eq!(answer.header("content-type"), "application/problem+json");
+    assert_eq!(answer.header("x-hostile"), "", "the edits of a failed call are undone");
+    assert_eq!((&problem["status"], &problem["detail"]), (&json!(503), &json!("a filter failed")));
+    assert_eq!(problem["request_id"], answer.header("x-request-id"));
+}
+
+fn counted(cause: &str) -> String {
+    format!("stile_plugin_overruns_total{{plugin=\"hostile\",route=\"hostile\",cause=\"{cause}\"}}")
+}
+
+/// Eight connections to the route without filters, which leave the machine time for something else.
+fn neighbours(gateway: &Gateway, requests: usize) -> stile_tests::load::Running {
+    let load = Load { address: gateway.address(), connections: 8, requests, pause: Duration::from_millis(2) };
+    load.start(|| Probe {
+        request: get("/plain/"),
+        judge: |answer: &Answer| {
+            let right = answer.status == 200 && answer.json()["target"] == "/plain/";
+            if right { Ok(()) } else { Err(format!("{} {}", answer.status, answer.text())) }
+        },
+    })
+}

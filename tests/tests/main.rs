@@ -1,0 +1,12 @@
+//! What Stile does, over real sockets: one module per topic.
+
+mod forwarding;
+mod wire;
+mod http2;
+mod services;
+mod streaming;
+
+mod filters;
+mod hostile;
+mod swap;
+mod store;

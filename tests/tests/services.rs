@@ -1,0 +1,197 @@
+//! Services: which endpoint gets a request, over which connection, and what a client is told when it fails.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
+use stile_tests::{
+    client::{self, Client, fetch, request},
+    gateway::{Gateway, plain, service},
+    raw::Raw,
+    upstream::{Answer, Upstream},
+    wait::until,
+};
+use tokio::{net::TcpStream, time::timeout};
+
+fn one_worker(mut config: Value) -> Value {
+    config["workers"] = json!(1);
+    config
+}
+
+async fn names(gateway: &Gateway, requests: usize) -> Vec<String> {
+    let mut client = Client::connect(gateway.address()).await;
+    let mut names = Vec::new();
+    for _ in 0..requests {
+        names.push(client.get("/").await.json()["name"].as_str().expect("a name").to_owned());
+    }
+    names
+}
+
+#[tokio::test]
+async fn round_robin_is_exact() {
+    let (a, b, c) = (Upstream::named("a").await, Upstream::named("b").await, Upstream::named("c").await);
+    let mut config = one_worker(plain(a.address()));
+    config["services"] = json!([service("echo", &[a.address(), b.address(), c.address()])]);
+    let gateway = Gateway::start(config).await;
+    let names = names(&gateway, 30).await;
+    let first = &names[..3];
+    assert_eq!((a.count(), b.count(), c.count()), (10, 10, 10));
+    assert!(names.chunks(3).all(|turn| turn == first), "{names:?}");
+}
+
+#[tokio::test]
+async fn weights_are_exact_and_zero_gets_nothing() {
+    let (a, b, c) = (Upstream::named("a").await, Upstream::named("b").await, Upstream::named("c").await);
+    let mut config = one_worker(plain(a.address()));
+    config["services"] = json!([{ "name": "echo", "balance": "weighted", "endpoints": [
+        { "address": a.address(), "weight": 3 }, { "address": b.address() }, { "address": c.address(), "weight": 0 },
+    ] }]);
+    let gateway = Gateway::start(config).await;
+    names(&gateway, 40).await;
+    assert_eq!((a.count(), b.count(), c.count()), (30, 10, 0));
+}
+
+#[tokio::test]
+async fn the_turn_and_the_connections_outlive_a_reload() {
+    let (a, b) = (Upstream::named("a").await, Upstream::named("b").await);
+    let mut config = one_worker(plain(a.address()));
+    config["services"] = json!([service("echo", &[a.address(), b.address()])]);
+    let gateway = Gateway::start(config.clone()).await;
+    let mut seen = names(&gateway, 3).await;
+    config["routes"][0]["timeout"] = json!("7s");
+    gateway.rewrite(config).await;
+    seen.extend(names(&gateway, 3).await);
+    assert!(seen.chunks(2).all(|turn| turn == &seen[..2]), "{seen:?}");
+    assert_eq!((a.connections(), b.connections()), (1, 1));
+}
+
+#[tokio::test]
+async fn connections_to_a_service_are_used_again() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(one_worker(plain(upstream.address()))).await;
+    for _ in 0..10 {
+        let mut client = Client::connect(gateway.address()).await;
+        assert_eq!(client.get("/").await.status, 200);
+        assert_eq!(client.send(request("POST", "/", &[], "body")).await.json()["body_length"], 4);
+    }
+    assert_eq!((upstream.count(), upstream.connections()), (20, 1));
+}
+
+#[tokio::test]
+async fn a_connection_that_the_service_has_closed_is_replaced() {
+    let upstream =
+        Upstream::start(|_| Answer::BytesThenClose(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec())).await;
+    let gateway = Gateway::start(one_worker(plain(upstream.address()))).await;
+    let mut client = Client::connect(gateway.address()).await;
+    for n in 1..=20 {
+        assert_eq!(client.get("/").await.text(), "ok");
+        assert_eq!(upstream.connections(), n);
+    }
+}
+
+#[tokio::test]
+async fn what_a_service_does_wrong_is_told_as_a_problem() {
+    let upstream = Upstream::start(|received| match received.target() {
+        "/reset" => Answer::BytesThenReset(Vec::new()),
+        "/close" => Answer::BytesThenClose(Vec::new()),
+        "/half" => Answer::BytesThenClose(b"HTTP/1.1 200 OK\r\nx-half: ".to_vec()),
+        "/garbage" => Answer::BytesThenClose(b"SSH-2.0-nothing\r\n\r\n".to_vec()),
+        "/switch" => Answer::BytesThenClose(
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n".to_vec(),
+        ),
+        _ => Answer::Silence,
+    })
+    .await;
+    let mut config = plain(upstream.address());
+    config["routes"][0]["timeout"] = json!("200ms");
+    let gateway = Gateway::start(config).await;
+    for (path, status) in
+        [("/reset", 502), ("/close", 502), ("/half", 502), ("/garbage", 502), ("/switch", 502), ("/silence", 504)]
+    {
+        let answer = fetch(gateway.address(), path).await;
+        assert_eq!(answer.status, status, "{path}");
+        if path != "/switch" {
+            assert_problem(&answer, status);
+        }
+    }
+    until("the given-up request is taken off the service", async || (upstream.open() == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_be_reached_is_told_as_a_problem() {
+    let full = Full::new().await;
+    let refused = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
+    let mut config = plain(refused);
+    config["services"] = json!([
+        service("refused", &[refused]),
+        { "name": "full", "endpoints": [{ "address": full.address }], "connect_timeout": "150ms" },
+        service("empty", &[]),
+    ]);
+    let route = |name: &str| json!({ "name": name, "match": { "path": format!("/{name}") }, "service": name });
+    config["routes"] = json!([route("refused"), route("full"), route("empty")]);
+    let gateway = Gateway::start(config).await;
+    for (path, status) in [("/refused", 502), ("/full", 504), ("/empty", 503), ("/unknown", 404)] {
+        let answer = fetch(gateway.address(), path).await;
+        assert_problem(&answer, status);
+        assert!(!answer.text().contains("127.0.0.1"), "what is behind the gateway stays there: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_does_not_look_whole() {
+    let upstream = Upstream::start(|received| match received.target() {
+        "/length" => Answer::BytesThenReset(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_vec()),
+        _ => Answer::BytesThenClose(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n".to_vec()),
+    })
+    .await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    for path in ["/length", "/chunked"] {
+        let mut client = Raw::connect(gateway.address()).await;
+        client.write(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        client.try_answer_to("GET").await.map(|answer| answer.map(|it| it.head)).expect_err(path);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_request_along() {
+    let upstream = Upstream::start(|_| Answer::Silence).await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    let mut client = Raw::connect(gateway.address()).await;
+    client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    upstream.received(1).await;
+    assert_eq!(upstream.open(), 1);
+    drop(client);
+    until("the service is rid of the request", async || (upstream.open() == 0).then_some(())).await;
+}
+
+fn assert_problem(answer: &client::Answer, status: u16) {
+    let problem = answer.json();
+    assert_eq!((answer.status.as_u16(), answer.header("content-type")), (status, "application/problem+json"));
+    assert_eq!(problem["status"], status);
+    assert_eq!(problem["request_id"], answer.header("x-request-id"));
+    assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{problem}");
+}
+
+/// An address whose queue is full and never read: a new connection to it is neither taken nor refused.
+struct Full {
+    address: SocketAddr,
+    _socket: Socket,
+    _waiting: Vec<TcpStream>,
+}
+
+impl Full {
+    async fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        socket.bind(&any.into()).and_then(|()| socket.listen(0)).expect("a free port");
+        let address = socket.local_addr().ok().and_then(|address| address.as_socket()).expect("an address");
+        let mut waiting = Vec::new();
+        for _ in 0..16 {
+            match timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+                Ok(connected) => waiting.push(connected.expect("the queue takes it or nobody answers")),
+                Err(_) => return Self { address, _socket: socket, _waiting: waiting },
+            }
+        }
+        panic!("the queue does not fill");
+    }
+}
