@@ -71,7 +71,8 @@ impl Gateway {
             })?),
             None => None,
         };
-        let stop = CancellationToken::new();
+        let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
+        let end_when_dropped = [stop.clone().drop_guard(), drained.clone().drop_guard()];
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
         let listeners = Listeners::new(senders, stop.child_token());
         let grace = config.grace.map_or(GRACE, |grace| grace.0);
@@ -83,13 +84,12 @@ impl Gateway {
                 worker::Worker::start(WorkerId(number), move || Reader::new(live), shares, stop.child_token(), grace);
             running.push(started.map_err(StartError::Worker)?);
         }
-        let drained = CancellationToken::new();
         let mut gateway = Self {
             control,
             admin: None,
             workers: running,
             tasks: TaskTracker::new(),
-            _end_when_dropped: [stop.clone().drop_guard(), drained.clone().drop_guard()],
+            _end_when_dropped: end_when_dropped,
             stop,
             drained,
             grace,

@@ -1,6 +1,9 @@
 //! One accepted socket: HTTP/1.1 or HTTP/2 by prior knowledge, its time-outs, its end. It reads no request itself.
 
-use std::{cell::Cell, convert::Infallible, panic::AssertUnwindSafe, pin::pin, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::Cell, convert::Infallible, future::poll_fn, panic::AssertUnwindSafe, pin::pin, rc::Rc, sync::Arc, task::Poll,
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use hyper::{Request, body::Incoming, rt::Executor, service::service_fn};
@@ -8,7 +11,11 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use tokio::{net::TcpStream, task::spawn_local, time::sleep};
+use tokio::{
+    net::TcpStream,
+    task::spawn_local,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -19,6 +26,8 @@ use crate::{
 
 /// Streams that an HTTP/2 client may have open on one connection.
 const MAX_STREAMS: u32 = 256;
+/// How long a connection that has not spoken may still do so once it is drained.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// How long an HTTP/2 client may be silent before it is asked for a sign of life.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -43,8 +52,10 @@ pub async fn serve(
     let builder = builder(&limits);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut silence = pin!(sleep(limits.header_timeout));
-    let mut draining = false;
+    let mut phase = Phase::Open;
     loop {
+        // Looked at after the connection was polled, which is what sets it.
+        let heard = poll_fn(|_| if spoke.get() { Poll::Ready(()) } else { Poll::Pending });
         tokio::select! {
             biased;
             ended = connection.as_mut() => {
@@ -53,14 +64,39 @@ pub async fn serve(
                 }
                 return;
             }
-            // hyper's own time-out starts once it knows which protocol is spoken.
-            () = silence.as_mut(), if !spoke.get() && !draining => return,
-            () = drain.cancelled(), if !draining => {
-                draining = true;
+            () = heard, if phase == Phase::LastChance => {
+                phase = Phase::Closing;
                 connection.as_mut().graceful_shutdown();
+            }
+            // hyper's own time-out starts once it knows which protocol is spoken.
+            () = silence.as_mut(), if !silence.is_elapsed() => {
+                if !spoke.get() {
+                    return;
+                }
+            }
+            () = drain.cancelled(), if phase == Phase::Open => {
+                if spoke.get() {
+                    phase = Phase::Closing;
+                    connection.as_mut().graceful_shutdown();
+                } else {
+                    phase = Phase::LastChance;
+                    let end = silence.deadline().min(Instant::now() + FIRST_REQUEST);
+                    silence.as_mut().reset(end);
+                }
             }
         }
     }
+}
+
+/// Where a connection is on its way to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Draining, but nothing has been heard: what the client has sent may still be on its way through the kernel, and
+    /// hyper would drop it.
+    LastChance,
+    /// The requests in flight are the last.
+    Closing,
 }
 
 fn builder(limits: &ListenerLimits) -> Builder<OnThisWorker> {
@@ -69,7 +105,7 @@ fn builder(limits: &ListenerLimits) -> Builder<OnThisWorker> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
-        .max_buf_size(limits.header_bytes.max(8192))
+        .max_buf_size(limits.header_bytes)
         .max_headers(limits.header_count);
     builder
         .http2()

@@ -7,11 +7,12 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::{sync::Mutex as AsyncMutex, task::spawn_blocking, time::sleep};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     config::{Document, Errors, Problem},
@@ -27,6 +28,9 @@ use crate::{
 pub use revisions::{Origin, Record};
 use revisions::{Revisions, Staged};
 
+/// By then every worker has seen the next generation.
+const RETIREMENT: Duration = Duration::from_secs(15);
+
 /// The control plane of one gateway.
 #[derive(Debug)]
 pub struct Control {
@@ -35,6 +39,8 @@ pub struct Control {
     workers: usize,
     work: AsyncMutex<Work>,
     refused: Mutex<Option<Refused>>,
+    /// Changes go on to their end although who asked for them has left.
+    tasks: TaskTracker,
 }
 
 /// What only one change at a time may touch.
@@ -42,6 +48,8 @@ pub struct Control {
 struct Work {
     document: Document,
     revisions: Revisions,
+    /// The files of the configuration that was last read, also if it was refused: a change of them may mend it.
+    watched: Vec<PathBuf>,
 }
 
 /// The last change that was refused, until one succeeds.
@@ -126,8 +134,9 @@ impl Control {
             live: Arc::new(ArcSwap::from_pointee(snapshot)),
             listeners,
             workers,
-            work: AsyncMutex::new(Work { document, revisions }),
+            work: AsyncMutex::new(Work { watched: files(&document), document, revisions }),
             refused: Mutex::default(),
+            tasks: TaskTracker::new(),
         })
     }
 
@@ -141,10 +150,7 @@ impl Control {
 
     /// The files that a change of this gateway may come from.
     pub async fn files(&self) -> Vec<PathBuf> {
-        let work = self.work.lock().await;
-        let plugins = work.document.config.plugins.iter().filter_map(|plugin| plugin.file.as_ref());
-        let plugins = plugins.map(|file| beside(&work.document.file, file));
-        std::iter::once(work.document.file.clone()).chain(plugins).collect()
+        self.work.lock().await.watched.clone()
     }
 
     pub fn last_refused(&self) -> Option<Refused> {
@@ -165,6 +171,7 @@ impl Control {
         env: &(dyn Fn(&str) -> Option<String> + Sync),
     ) -> Result<bool, ApplyError> {
         let document = Document::read(&work.document.file, env)?;
+        work.watched = files(&document);
         fixed(&work.document, &document)?;
         let staged = stage(&work.revisions, &document, false).await.map_err(|error| error.locate(&document))?;
         if staged.is_empty() && document.config == work.document.config {
@@ -185,7 +192,13 @@ impl Control {
     }
 
     /// Makes a module the newest revision of a plugin and live; one with the digest of an older revision is that one.
-    pub async fn push(&self, plugin: &str, bytes: Vec<u8>) -> Result<Pushed, PluginError> {
+    pub async fn push(self: &Arc<Self>, plugin: &str, bytes: Vec<u8>) -> Result<Pushed, PluginError> {
+        let (this, plugin) = (Arc::clone(self), plugin.to_owned());
+        let pushed = self.tasks.spawn(async move { this.push_whole(&plugin, bytes).await });
+        pushed.await.unwrap_or(Err(PluginError::Store(StoreError::Lost)))
+    }
+
+    async fn push_whole(&self, plugin: &str, bytes: Vec<u8>) -> Result<Pushed, PluginError> {
         let mut work = self.work.lock().await;
         if !work.document.config.plugins.iter().any(|known| known.name == plugin) {
             return Err(PluginError::UnknownPlugin(plugin.to_owned()));
@@ -197,7 +210,13 @@ impl Control {
     }
 
     /// Makes an older or newer revision of a plugin live.
-    pub async fn roll_to(&self, plugin: &str, number: u32) -> Result<Revision, PluginError> {
+    pub async fn roll_to(self: &Arc<Self>, plugin: &str, number: u32) -> Result<Revision, PluginError> {
+        let (this, plugin) = (Arc::clone(self), plugin.to_owned());
+        let rolled = self.tasks.spawn(async move { this.roll_whole(&plugin, number).await });
+        rolled.await.unwrap_or(Err(PluginError::Store(StoreError::Lost)))
+    }
+
+    async fn roll_whole(&self, plugin: &str, number: u32) -> Result<Revision, PluginError> {
         let mut work = self.work.lock().await;
         if !work.document.config.plugins.iter().any(|known| known.name == plugin) {
             return Err(PluginError::UnknownPlugin(plugin.to_owned()));
@@ -238,7 +257,12 @@ impl Control {
 
     fn publish(&self, snapshot: Arc<Snapshot>) {
         tracing::info!(generation = snapshot.generation, "generation is live");
-        self.live.store(snapshot);
+        let previous = self.live.swap(snapshot);
+        // Whoever lets go of it last ends its instances and connections: better here than on a worker.
+        self.tasks.spawn(async move {
+            sleep(RETIREMENT).await;
+            let _ = spawn_blocking(move || drop(previous)).await;
+        });
     }
 
     fn note(&self, message: Option<String>) {
@@ -269,8 +293,9 @@ async fn stage(revisions: &Revisions, document: &Document, starting: bool) -> Re
         let known = revisions.active(&plugin.name).is_some();
         let resumed = if known { None } else { revisions.resume(&plugin.name).await? };
         let can_do_without = starting && resumed.is_some();
+        let nothing_runs = !known && resumed.is_none();
         let changed = match &plugin.file {
-            Some(file) => revisions.stage_file(&plugin.name, &beside(&document.file, file)).await,
+            Some(file) => revisions.stage_file(&plugin.name, &beside(&document.file, file), nothing_runs).await,
             None => Ok(None),
         };
         match changed {
@@ -301,6 +326,7 @@ fn fixed(old: &Document, new: &Document) -> Result<(), Errors> {
         ("workers", old.config.workers != new.config.workers),
         ("admin", old.config.admin != new.config.admin),
         ("store", old.config.store != new.config.store),
+        ("grace", old.config.grace != new.config.grace),
     ];
     let problems = changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| Problem {
         path: key.to_owned(),
@@ -308,6 +334,13 @@ fn fixed(old: &Document, new: &Document) -> Result<(), Errors> {
     });
     let problems: Vec<_> = problems.collect();
     if problems.is_empty() { Ok(()) } else { Err(new.locate(problems)) }
+}
+
+/// The configuration's file and those of its plugins.
+fn files(document: &Document) -> Vec<PathBuf> {
+    let plugins = document.config.plugins.iter().filter_map(|plugin| plugin.file.as_ref());
+    let plugins = plugins.map(|file| beside(&document.file, file));
+    std::iter::once(document.file.clone()).chain(plugins).collect()
 }
 
 /// Paths in a configuration are relative to its file.

@@ -25,6 +25,8 @@ pub struct Exchange {
     pub id: RequestId,
     pub client: Arc<Client>,
     pub request: RequestHead,
+    /// The client asked for the head of the answer alone, whatever a filter has made of the method since.
+    pub head_only: bool,
     /// The path came with an encoded slash, backslash or NUL, which only some routes allow.
     pub encoded_slash: bool,
     /// Empty until there is one.

@@ -36,7 +36,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// A worker's share of a listener, to be served by it.
 #[derive(Debug)]
 pub struct Share {
-    pub name: Arc<str>,
+    pub listener: Arc<Listener>,
     pub socket: std::net::TcpListener,
     /// Open connections of all workers.
     pub connections: Open,
@@ -55,9 +55,9 @@ pub struct Open {
 pub async fn accept(share: Share, proxy: Rc<Proxy>, tasks: TaskTracker) {
     let socket = match TcpListener::from_std(share.socket) {
         Ok(socket) => socket,
-        Err(error) => return tracing::error!(listener = &*share.name, "cannot be served: {error}"),
+        Err(error) => return tracing::error!(listener = &*share.listener.name, "cannot be served: {error}"),
     };
-    let door = Door { name: share.name, connections: share.connections, stop: share.stop, proxy, tasks };
+    let door = Door { listener: share.listener, connections: share.connections, stop: share.stop, proxy, tasks };
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -66,18 +66,25 @@ pub async fn accept(share: Share, proxy: Rc<Proxy>, tasks: TaskTracker) {
         match accepted {
             Ok((stream, peer)) => door.admit(stream, peer),
             Err(error) => {
-                tracing::warn!(listener = &*door.name, "cannot accept: {error}");
+                tracing::warn!(listener = &*door.listener.name, "cannot accept: {error}");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    while let Some(Ok((stream, peer))) = futures_util::FutureExt::now_or_never(socket.accept()) {
-        door.admit(stream, peer);
+    // Past tokio, whose idea of what is ready may be older than the last connection.
+    let Ok(socket) = socket.into_std() else { return };
+    while let Ok((stream, peer)) = socket.accept() {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            door.admit(stream, peer);
+        }
     }
 }
 
 struct Door {
-    name: Arc<str>,
+    /// As it was when it was bound.
+    listener: Arc<Listener>,
     connections: Open,
     stop: CancellationToken,
     proxy: Rc<Proxy>,
@@ -93,9 +100,10 @@ struct Admitted {
 impl Door {
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         let snapshot = self.proxy.snapshot();
-        let Some(listener) = snapshot.listener(&self.name) else { return };
+        // A listener that is being drained is in no snapshot any more.
+        let listener = snapshot.listener(&self.listener.name).unwrap_or(&self.listener);
         let Some(admitted) = self.connections.admit(peer, &listener.limits) else {
-            return tracing::warn!(listener = &*self.name, %peer, "over the limit of connections");
+            return tracing::warn!(listener = &*listener.name, %peer, "over the limit of connections");
         };
         // A peer that is gone already; reading will tell.
         let _ = stream.set_nodelay(true);

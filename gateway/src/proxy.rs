@@ -46,6 +46,7 @@ impl Proxy {
         let route = match found {
             Ok(route) if !exchange.encoded_slash || route.allow_encoded_slash => route,
             unserved => {
+                accept::discard(body);
                 let error = unserved.err().unwrap_or(Error::EncodedSlash);
                 let body = respond::problem(&mut exchange, &error);
                 snapshot.unrouted.add_one(self.worker, exchange.response.status);
@@ -55,7 +56,10 @@ impl Proxy {
 
         // Filters decide before the service is contacted.
         let mut body = match route.chain.request(self.worker, &mut exchange).await {
-            Some(instead) => respond::instead(&mut exchange, instead),
+            Some(instead) => {
+                accept::discard(body);
+                respond::instead(&mut exchange, instead)
+            }
             None => {
                 accept::rewrite(&mut exchange.request, route.strip_prefix.as_deref());
                 let sent = route.service.send(self.worker, &exchange.request, body, route.host, route.timeout).await;

@@ -34,6 +34,8 @@ pub enum StoreError {
     Open(redb::DatabaseError),
     #[error("the store failed: {0}")]
     Failed(redb::Error),
+    #[error("the store's entry \"{0}\" is corrupt: {1}")]
+    Corrupt(String, String),
     #[error("the store's thread failed")]
     Lost,
 }

@@ -14,7 +14,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Method, Request, Response, Uri, header::HOST};
+use http::{
+    HeaderValue, Method, Request, Response, Uri, Version,
+    header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+};
+use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
 
 use crate::{
@@ -121,19 +125,25 @@ impl Service {
         mut request: Request<Body>,
         replay: Option<(&RequestHead, HostHeader)>,
     ) -> Result<(Response<Incoming>, Lease), Error> {
+        let mut idle = true;
         loop {
-            let (mut connection, reused) = match endpoint.pool.take(worker) {
+            let (mut connection, reused) = match idle.then(|| endpoint.pool.take(worker)).flatten() {
                 Some(connection) => (connection, true),
                 None => (connect::open(endpoint.address, self.connect_timeout).await?, false),
             };
             let flight = Lease::new(endpoint, worker);
             let mut refused = match connection.try_send_request(request).await {
+                // hyper speaks the version of the last answer from then on, and HTTP/1.0 has no chunks to send.
+                Ok(response) if response.version() == Version::HTTP_10 => return Ok((response, flight)),
                 Ok(response) => return Ok((response, flight.with(connection))),
                 Err(refused) => refused,
             };
             let again = match (refused.take_message(), replay) {
+                // Never written: any number of times.
                 (Some(request), _) => Some(request),
-                (None, Some((head, host))) if is_closed(refused.error()) => {
+                // Perhaps carried out: once more, and on a connection that cannot be stale.
+                (None, Some((head, host))) if broke_off(refused.error()) => {
+                    idle = false;
                     Some(endpoint.request(head, Body::Empty, host)?)
                 }
                 _ => None,
@@ -169,6 +179,7 @@ impl Endpoint {
 
     /// The one canonical message that the endpoint gets, whatever form the client used.
     fn request(&self, head: &RequestHead, body: Body, host: HostHeader) -> Result<Request<Body>, Error> {
+        let (length, ends) = (body.size_hint().exact(), body.is_empty());
         let mut request = Request::new(body);
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = Uri::from(head.target.clone());
@@ -181,6 +192,15 @@ impl Endpoint {
             _ => self.host.clone(),
         };
         headers.insert(HOST, host);
+        // One framing, said out loud: left to itself hyper sends no body with a GET whose length it does not know.
+        match length {
+            None if !ends => {
+                headers.remove(CONTENT_LENGTH);
+                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+            Some(length) if length > 0 => drop(headers.insert(CONTENT_LENGTH, length.into())),
+            _ => {}
+        }
         Ok(request)
     }
 }
@@ -215,9 +235,10 @@ fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE].contains(method)
 }
 
-/// The endpoint closed the connection without a byte of an answer.
-fn is_closed(error: &hyper::Error) -> bool {
-    error.is_incomplete_message() || error.is_closed() || error.is_canceled()
+/// The endpoint closed or reset the connection without a byte of an answer.
+fn broke_off(error: &hyper::Error) -> bool {
+    let is_io = || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
+    error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_io()
 }
 
 fn classify(address: SocketAddr, error: hyper::Error) -> Error {

@@ -10,3 +10,7 @@ mod filters;
 mod hostile;
 mod swap;
 mod store;
+mod admin;
+mod drain;
+mod contract;
+mod tidy;

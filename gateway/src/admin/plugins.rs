@@ -3,7 +3,10 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, Query, State, rejection::BytesRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{BytesRejection, JsonRejection, QueryRejection},
+    },
     http::StatusCode,
 };
 use serde::Deserialize;
@@ -56,9 +59,10 @@ pub(super) async fn revisions(State(admin): State<Admin>, Path(plugin): Path<Str
 pub(super) async fn push(
     State(admin): State<Admin>,
     Path(plugin): Path<String>,
-    Query(share): Query<Share>,
+    share: Result<Query<Share>, QueryRejection>,
     module: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
+    let Query(share) = share.map_err(|error| Problem::new(error.status(), error.body_text()))?;
     check_whole(share.percent)?;
     let module = module.map_err(|error| Problem::new(error.status(), error.body_text()))?;
     let pushed = admin.control.push(&plugin, module.into()).await?;
@@ -69,8 +73,9 @@ pub(super) async fn push(
 pub(super) async fn rollout(
     State(admin): State<Admin>,
     Path(plugin): Path<String>,
-    Json(rollout): Json<Rollout>,
+    rollout: Result<Json<Rollout>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
+    let Json(rollout) = rollout.map_err(|error| Problem::new(error.status(), error.body_text()))?;
     check_whole(rollout.percent)?;
     let revision = admin.control.roll_to(&plugin, rollout.revision).await?;
     Ok(Json(describe(&revision)))

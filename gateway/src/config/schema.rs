@@ -50,9 +50,10 @@ pub struct ListenerLimits {
     pub connections: u32,
     /// Open connections from one client address; one more is closed at once. Default 4096.
     pub connections_per_client: u32,
-    /// Bytes of a request head. Default 64KiB.
+    /// Bytes of a request head, at least 8KiB. Default 64KiB.
     pub header_bytes: Size,
-    /// Fields in a request head. Default 100.
+    /// Fields in a request head, at most 10000. Default 100.
+    #[schemars(range(min = 1, max = 10000))]
     pub header_count: u16,
     /// Time a client may take to send a request head, the wait of an idle connection included. Default 60s.
     pub header_timeout: Duration,

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc, time::SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::task::spawn_blocking;
 
 use super::PluginError;
@@ -11,6 +11,9 @@ use crate::{
     plugin::{Digest256, Engine, LoadError, Module, Revision},
     store::{Change, Store, StoreError},
 };
+
+/// Revisions of a plugin that the store keeps.
+const KEPT: usize = 20;
 
 /// Where a revision came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +90,7 @@ impl Revisions {
             let prefix = revision_prefix(plugin);
             move |store| store.list(&prefix)
         });
-        Ok(entries.await?.iter().filter_map(|(_, value)| serde_json::from_slice(value).ok()).collect())
+        entries.await?.iter().map(|(key, value)| parse(key, value)).collect()
     }
 
     /// The revision that was active when the process last ended.
@@ -107,18 +110,24 @@ impl Revisions {
         let unknown = || PluginError::UnknownRevision(plugin.to_owned(), number);
         let record =
             self.records(plugin).await?.into_iter().find(|record| record.revision == number).ok_or_else(unknown)?;
-        let key = module_key(&record.sha256);
+        let key = module_key(plugin, &record.sha256);
         let bytes = self.blocking(move |store| store.get(&key)).await?.ok_or_else(unknown)?;
         let module = self.compile(bytes).await?.0;
         let state = State { active: number, ..self.state(plugin).await?.unwrap_or_default() };
         Ok(Staged { revision: Revision { plugin: plugin.into(), number, module }, new: None, state })
     }
 
-    /// None if the file is as it was when last seen.
-    pub(super) async fn stage_file(&self, plugin: &str, file: &Path) -> Result<Option<Staged>, PluginError> {
+    /// None if the file is as it was when last seen, unless it is wanted `anyhow`.
+    pub(super) async fn stage_file(
+        &self,
+        plugin: &str,
+        file: &Path,
+        anyhow: bool,
+    ) -> Result<Option<Staged>, PluginError> {
         let bytes = tokio::fs::read(file).await.map_err(|error| LoadError::Read(file.to_owned(), error))?;
         let digest = Digest256::of(&bytes).to_string();
-        if self.state(plugin).await?.and_then(|state| state.file_sha256).is_some_and(|seen| seen == digest) {
+        let seen = self.state(plugin).await?.and_then(|state| state.file_sha256);
+        if !anyhow && seen.is_some_and(|seen| seen == digest) {
             return Ok(None);
         }
         self.stage(plugin, bytes, Origin::File).await.map(Some)
@@ -156,9 +165,12 @@ impl Revisions {
         for Staged { revision, new, state } in staged {
             let plugin = &revision.plugin;
             if let Some((record, bytes)) = new {
-                changes.push(Change::Put(module_key(&record.sha256), bytes));
-                let key = format!("{}{:010}", revision_prefix(plugin), record.revision);
-                changes.push(Change::Put(key, json(&record)));
+                for old in outdated(self.records(plugin).await?) {
+                    changes.push(Change::Delete(module_key(plugin, &old.sha256)));
+                    changes.push(Change::Delete(revision_key(plugin, old.revision)));
+                }
+                changes.push(Change::Put(module_key(plugin, &record.sha256), bytes));
+                changes.push(Change::Put(revision_key(plugin, record.revision), json(&record)));
             }
             changes.push(Change::Put(state_key(plugin), json(&state)));
             active.push((Arc::clone(plugin), revision));
@@ -172,8 +184,11 @@ impl Revisions {
 
     async fn state(&self, plugin: &str) -> Result<Option<State>, StoreError> {
         let key = state_key(plugin);
-        let entry = self.blocking(move |store| store.get(&key)).await?;
-        Ok(entry.and_then(|value| serde_json::from_slice(&value).ok()))
+        let entry = self.blocking({
+            let key = key.clone();
+            move |store| store.get(&key)
+        });
+        entry.await?.map(|value| parse(&key, &value)).transpose()
     }
 
     /// Gives the bytes back, to be stored.
@@ -192,6 +207,12 @@ impl Revisions {
     }
 }
 
+/// What is dropped when one more is stored, which becomes the active one.
+fn outdated(mut records: Vec<Record>) -> Vec<Record> {
+    let surplus = (records.len() + 1).saturating_sub(KEPT);
+    records.drain(..surplus).collect()
+}
+
 fn revision_prefix(plugin: &str) -> String {
     format!("plugin/{plugin}/revision/")
 }
@@ -200,8 +221,16 @@ fn state_key(plugin: &str) -> String {
     format!("plugin/{plugin}/state")
 }
 
-fn module_key(sha256: &str) -> String {
-    format!("module/{sha256}")
+fn revision_key(plugin: &str, revision: u32) -> String {
+    format!("{}{revision:010}", revision_prefix(plugin))
+}
+
+fn module_key(plugin: &str, sha256: &str) -> String {
+    format!("plugin/{plugin}/module/{sha256}")
+}
+
+fn parse<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(value).map_err(|error| StoreError::Corrupt(key.to_owned(), error.to_string()))
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

@@ -26,7 +26,7 @@ pub struct Listeners {
 
 /// Sockets bound for a generation that is not live yet.
 #[derive(Debug, Default)]
-pub struct Bound(Vec<(Arc<str>, Entry, Vec<TcpListener>)>);
+pub struct Bound(Vec<(Arc<Listener>, Entry, Vec<TcpListener>)>);
 
 #[derive(Debug)]
 struct Entry {
@@ -62,11 +62,12 @@ impl Listeners {
             .filter(|listener| open.get(&listener.name).is_none_or(|open| open.wanted != listener.address));
         let (mut bound, mut errors) = (Bound::default(), Vec::new());
         for listener in new {
-            match self.bind_one(listener.address) {
+            let is_ours = open.values().any(|entry| entry.address.port() == listener.address.port());
+            match self.bind_one(listener.address, is_ours) {
                 Ok((address, sockets)) => {
                     let stop = self.stop.child_token();
                     let entry = Entry { wanted: listener.address, address, stop };
-                    bound.0.push((Arc::clone(&listener.name), entry, sockets));
+                    bound.0.push((Arc::clone(listener), entry, sockets));
                 }
                 Err(error) => {
                     let (listener, address) = (Arc::clone(&listener.name), listener.address);
@@ -80,14 +81,14 @@ impl Listeners {
     /// Hands what was bound to the workers and stops what is no longer wanted.
     pub fn open(&self, bound: Bound, wanted: &[Arc<Listener>]) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, entry, sockets) in bound.0 {
+        for (listener, entry, sockets) in bound.0 {
             let connections = super::Open::default();
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                let (name, connections, stop) = (Arc::clone(&name), connections.clone(), entry.stop.clone());
+                let (listener, connections, stop) = (Arc::clone(&listener), connections.clone(), entry.stop.clone());
                 // A worker that is gone is stopping, and so is everything.
-                let _ = worker.send(Share { name, socket, connections, stop });
+                let _ = worker.send(Share { listener, socket, connections, stop });
             }
-            if let Some(replaced) = open.insert(name, entry) {
+            if let Some(replaced) = open.insert(Arc::clone(&listener.name), entry) {
                 replaced.stop.cancel();
             }
         }
@@ -107,9 +108,11 @@ impl Listeners {
     }
 
     /// One socket per worker, so that the kernel spreads the connections and no worker wakes another.
-    fn bind_one(&self, wanted: SocketAddr) -> std::io::Result<(SocketAddr, Vec<TcpListener>)> {
-        if wanted.port() != 0 {
-            // With SO_REUSEPORT alone a second gateway would silently share the port with the first.
+    ///
+    /// With SO_REUSEPORT alone a second gateway would silently share the port with the first, so it is tried without,
+    /// unless the port `is_ours` under another name or address.
+    fn bind_one(&self, wanted: SocketAddr, is_ours: bool) -> std::io::Result<(SocketAddr, Vec<TcpListener>)> {
+        if wanted.port() != 0 && !is_ours {
             drop(socket(wanted, false)?);
         }
         let first = socket(wanted, true)?;

@@ -18,6 +18,9 @@ pub(super) struct Counted {
 impl Clients {
     /// None if the address has `limit` connections already.
     pub(super) fn admit(&self, address: IpAddr, limit: usize) -> Option<Counted> {
+        if limit == 0 {
+            return None;
+        }
         let mut count = self.0.entry(address).or_insert(0);
         if *count >= limit {
             return None;
@@ -58,5 +61,6 @@ mod tests {
     fn a_limit_of_zero_admits_nobody_and_leaves_nothing() {
         let clients = Clients::default();
         assert!(clients.admit(IpAddr::from([192, 0, 2, 1]), 0).is_none());
+        assert_eq!(clients.0.len(), 0);
     }
 }

@@ -66,11 +66,11 @@ impl fmt::Debug for Engine {
 
 fn config(bounds: Bounds) -> Config {
     let mut pool = PoolingAllocationConfig::new();
-    // A core module becomes a component of up to three core instances, one of which has the memory.
+    // A core module becomes a component of three core instances, with WASI's adapter of six; one has the memory.
     pool.total_component_instances(bounds.instances)
-        .total_core_instances(bounds.instances.saturating_mul(3))
+        .total_core_instances(bounds.instances.saturating_mul(6))
         .total_memories(bounds.instances)
-        .total_tables(bounds.instances.saturating_mul(2))
+        .total_tables(bounds.instances.saturating_mul(4))
         .total_stacks(bounds.instances)
         .max_memory_size(bounds.memory)
         .table_elements(bounds.table_elements)

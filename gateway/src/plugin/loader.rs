@@ -36,6 +36,8 @@ pub enum LoadError {
     TooLarge(usize),
     #[error("this is neither a WebAssembly module nor a component")]
     NotWasm,
+    #[error("the module is not valid: {0}")]
+    Invalid(String),
     #[error("the module cannot be made a component: {0}")]
     Encode(String),
     #[error("the component cannot be compiled: {0}")]
@@ -54,7 +56,7 @@ impl Module {
         let sha256 = Digest256::of(bytes);
         let component = match kind(bytes)? {
             Kind::Component => Component::from_binary(&engine.wasm, bytes),
-            Kind::CoreModule => Component::from_binary(&engine.wasm, &encode(bytes)?),
+            Kind::CoreModule => Component::from_binary(&engine.wasm, &encode(engine, bytes)?),
         }
         .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
         let types = component.component_type();
@@ -140,7 +142,9 @@ fn kind(bytes: &[u8]) -> Result<Kind, LoadError> {
 }
 
 /// Turns what `cargo build --target wasm32-unknown-unknown` makes into a component.
-fn encode(module: &[u8]) -> Result<Vec<u8>, LoadError> {
+fn encode(engine: &Engine, module: &[u8]) -> Result<Vec<u8>, LoadError> {
+    // The encoder panics on a module that is cut off.
+    wasmtime::Module::validate(&engine.wasm, module).map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
     wit_component::ComponentEncoder::default()
         .validate(true)
         .module(module)

@@ -1,15 +1,16 @@
 //! Instances of one (revision, configuration): kept idle per worker, bounded over all of them, waited for briefly.
 
 use std::{
+    collections::VecDeque,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
 };
 
@@ -42,7 +43,9 @@ pub struct Instances {
     idle: PerWorker<Shelf>,
     /// One permit per instance, idle ones included, so that a call that finds one on its shelf touches nothing shared.
     permits: Arc<Semaphore>,
+    /// Calls that wait for an instance: their number, looked at by every call, and who they are, looked at if any.
     waiting: AtomicUsize,
+    waiters: Mutex<VecDeque<oneshot::Sender<Instance>>>,
 }
 
 /// Idle instances of one worker, the last used on top.
@@ -69,6 +72,7 @@ impl Instances {
             idle: PerWorker::new(workers, |_| Shelf::default()),
             permits: Arc::new(Semaphore::new(limits.instances as usize)),
             waiting: AtomicUsize::new(0),
+            waiters: Mutex::default(),
         }
     }
 
@@ -85,8 +89,7 @@ impl Instances {
         if self.config.as_ref() != "null" && !self.revision.module.found().takes_configuration() {
             return Err(Failure::new(Cause::Configure, "it takes no configuration"));
         }
-        let permit = self.permit().await?;
-        let instance = self.make(permit).await?;
+        let instance = self.take(WorkerId(0)).await?;
         self.put(WorkerId(0), instance);
         Ok(())
     }
@@ -111,8 +114,11 @@ impl Instances {
     pub fn sweep(&self) {
         for mut shelf in self.idle.all() {
             let unneeded = shelf.unneeded;
-            shelf.instances.drain(..unneeded);
+            let ended: Vec<_> = shelf.instances.drain(..unneeded).collect();
             shelf.unneeded = shelf.instances.len();
+            // Ending them takes longer than a request should wait for its shelf.
+            drop(shelf);
+            drop(ended);
         }
     }
 
@@ -125,21 +131,30 @@ impl Instances {
         if let Some(instance) = self.idle.of(worker).pop() {
             return Ok(instance);
         }
-        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => permit,
-            // All exist already: one that is idle at another worker serves as well.
-            Err(_) => match self.idle.all().find_map(|mut shelf| shelf.pop()) {
-                Some(instance) => return Ok(instance),
-                None => self.permit().await?,
-            },
-        };
-        self.make(permit).await
+        match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) => self.make(permit).await,
+            Err(_) => self.wait().await,
+        }
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+    /// All instances exist: takes one that is idle at another worker, or the first that a call gives back, or the
+    /// permit of one that ends.
+    async fn wait(&self) -> Result<Instance, Failure> {
         let _waiting = Waiting::new(&self.waiting);
-        match timeout(self.limits.instance_wait, Arc::clone(&self.permits).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
+        let handed_over = self.queue();
+        // Looked for only now: whoever shelves one later sees that somebody waits.
+        if let Some(instance) = self.idle.all().find_map(|mut shelf| shelf.pop()) {
+            return Ok(instance);
+        }
+        let freed = async {
+            tokio::select! {
+                Ok(instance) = handed_over => Ok(Ok(instance)),
+                permit = Arc::clone(&self.permits).acquire_owned() => permit.map(Err),
+            }
+        };
+        match timeout(self.limits.instance_wait, freed).await {
+            Ok(Ok(Ok(instance))) => Ok(instance),
+            Ok(Ok(Err(permit))) => self.make(permit).await,
             _ => Err(Failure::new(Cause::Instances, format!("all {} instances are busy", self.limits.instances))),
         }
     }
@@ -148,11 +163,42 @@ impl Instances {
         Instance::new(&self.revision.module, Arc::clone(&self.identity), self.limits, &self.config, permit).await
     }
 
-    /// Keeps an instance for the next call, unless somebody waits for its permit.
+    /// Keeps an instance for the next call, and hands it to who waits for one.
     fn put(&self, worker: WorkerId, instance: Instance) {
-        if self.isolation == Isolation::Pooled && self.waiting.load(Relaxed) == 0 {
-            self.idle.of(worker).instances.push(instance);
+        if self.isolation == Isolation::Request {
+            return;
         }
+        self.idle.of(worker).instances.push(instance);
+        if self.waiting.load(Relaxed) > 0 {
+            self.hand_over(worker);
+        }
+    }
+
+    fn hand_over(&self, worker: WorkerId) {
+        let Some(mut instance) = self.idle.of(worker).pop() else { return };
+        while let Some(waiter) = self.waiters().pop_front() {
+            match waiter.send(instance) {
+                Ok(()) => return,
+                // That one has waited too long, or found another.
+                Err(back) => instance = back,
+            }
+        }
+        self.idle.of(worker).instances.push(instance);
+    }
+
+    fn queue(&self) -> oneshot::Receiver<Instance> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiters = self.waiters();
+        // Who came first gives up first: what is left of them is here.
+        while waiters.front().is_some_and(oneshot::Sender::is_closed) {
+            waiters.pop_front();
+        }
+        waiters.push_back(sender);
+        receiver
+    }
+
+    fn waiters(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<Instance>>> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,14 +1,16 @@
 //! From what a client sent to an exchange: what belongs to its connection is taken off, the path gets its one form.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Request, Version,
-    header::{COOKIE, HOST},
+    HeaderMap, HeaderValue, Method, Request, Version,
+    header::{COOKIE, HOST, TRANSFER_ENCODING},
     uri::{Authority, PathAndQuery},
 };
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::{task::spawn_local, time::timeout};
 
 use super::Error;
 use crate::exchange::{
@@ -16,6 +18,10 @@ use crate::exchange::{
     id::{RequestIds, X_REQUEST_ID},
     path::normalize,
 };
+
+/// How much of an unwanted body is read, and for how long.
+const DISCARD_BYTES: usize = 256 << 10;
+const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// Always an exchange, since a refusal needs one to be answered on; with why it is refused, if it is.
 pub(super) fn exchange(
@@ -25,6 +31,8 @@ pub(super) fn exchange(
 ) -> (Exchange, Body, Option<Error>) {
     let (parts, body) = request.into_parts();
     let id = RequestId::from_client(&parts.headers).unwrap_or_else(|| ids.borrow_mut().draw());
+    let names_a_path = parts.uri.path_and_query().is_some();
+    let head_only = parts.method == Method::HEAD;
     let mut head = RequestHead {
         method: parts.method,
         target: parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
@@ -32,7 +40,7 @@ pub(super) fn exchange(
         version: parts.version,
         headers: parts.headers,
     };
-    let (encoded_slash, refused) = match canonical(&mut head) {
+    let (encoded_slash, refused) = match servable(&head, names_a_path).and_then(|()| canonical(&mut head)) {
         Ok(encoded_slash) => (encoded_slash, None),
         Err(error) => (false, Some(error)),
     };
@@ -40,8 +48,25 @@ pub(super) fn exchange(
     headers::set_forwarded(&mut head, &client);
     head.headers.insert(X_REQUEST_ID, id.to_value());
     let response = ResponseHead::default();
-    let exchange = Exchange { id, client, request: head, encoded_slash, response, filters: Vec::new() };
+    let exchange = Exchange { id, client, request: head, head_only, encoded_slash, response, filters: Vec::new() };
     (exchange, Body::Stream(body), refused)
+}
+
+/// Reads what is left of a body that nobody wants, within bounds: a connection closed with unread data is reset, and
+/// the reset may overtake the answer.
+pub(super) fn discard(mut body: Body) {
+    if body.is_empty() {
+        return;
+    }
+    spawn_local(timeout(DISCARD_TIME, async move {
+        let mut left = DISCARD_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    }));
 }
 
 /// Takes a route's prefix off the path, whole segments only; a path without it stays.
@@ -56,6 +81,23 @@ pub(super) fn rewrite(head: &mut RequestHead, strip_prefix: Option<&str>) {
     };
     if let Ok(target) = PathAndQuery::from_maybe_shared(Bytes::from(stripped)) {
         head.target = target;
+    }
+}
+
+/// What this gateway cannot serve is refused before a route could match it.
+fn servable(head: &RequestHead, names_a_path: bool) -> Result<(), Error> {
+    if head.method == Method::CONNECT {
+        return Err(Error::NotImplemented("CONNECT"));
+    }
+    if !names_a_path || (head.target.path() == "*" && head.method != Method::OPTIONS) {
+        return Err(Error::BadRequest("the request line names no path".into()));
+    }
+    // RFC 9112 §6.1: whoever takes off the last coding must know the others.
+    match head.headers.get(TRANSFER_ENCODING) {
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            Err(Error::NotImplemented("a transfer coding other than chunked"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -95,14 +137,21 @@ fn authority(head: &mut RequestHead) -> Result<(), Error> {
     if host.is_none() && head.version == Version::HTTP_11 {
         return Err(Error::BadRequest("there is no Host field".into()));
     }
-    // RFC 9112 §3.2.2: a host in the request line replaces the field.
+    // RFC 9112 §3.2.2: a host in the request line replaces the field, for filters too.
     head.authority = head.authority.take().or(named);
-    match &head.authority {
-        Some(authority) if authority.as_str().contains('@') => {
-            Err(Error::BadRequest("the host has a user name in it".into()))
-        }
-        _ => Ok(()),
+    let Some(authority) = &head.authority else {
+        head.headers.remove(HOST);
+        let may_be_absent = head.version < Version::HTTP_2;
+        return if may_be_absent { Ok(()) } else { Err(Error::BadRequest("there is no host".into())) };
+    };
+    if authority.as_str().contains('@') {
+        return Err(Error::BadRequest("the host has a user name in it".into()));
     }
+    if head.headers.get(HOST).is_none_or(|field| field != authority.as_str()) {
+        let field = HeaderValue::from_str(authority.as_str());
+        head.headers.insert(HOST, field.map_err(|_| Error::BadRequest("the host is no field value".into()))?);
+    }
+    Ok(())
 }
 
 /// RFC 9113 §8.2.3: cookies split into fields of their own are one field again for HTTP/1.1.
@@ -154,9 +203,18 @@ mod tests {
     }
 
     #[test]
+    fn the_field_says_what_the_request_line_says() {
+        let mut head = RequestHead { authority: Some(Authority::from_static("inside:81")), ..RequestHead::default() };
+        head.headers.insert(HOST, HeaderValue::from_static("outside"));
+        authority(&mut head).expect("a host");
+        assert_eq!((head.host(), &head.headers[HOST]), ("inside", &HeaderValue::from_static("inside:81")));
+    }
+
+    #[test]
     fn asks_for_one_good_host() {
         assert_eq!(with_hosts(Version::HTTP_11, &["a.example:80"]).expect("host").as_deref(), Some("a.example:80"));
         assert_eq!(with_hosts(Version::HTTP_10, &[]).expect("none"), None);
+        assert!(with_hosts(Version::HTTP_2, &[]).is_err());
         for bad in [&[][..], &["a", "a"], &["a b"], &["user@a"], &["a/b"]] {
             assert!(with_hosts(Version::HTTP_11, bad).is_err(), "{bad:?}");
         }

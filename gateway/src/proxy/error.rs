@@ -8,6 +8,8 @@ use crate::{filter::Failed, plugin::Cause, upstream};
 pub enum Error {
     #[error("{0}")]
     BadRequest(String),
+    #[error("this gateway does not serve {0}")]
+    NotImplemented(&'static str),
     #[error("the path has an encoded slash, backslash or NUL")]
     EncodedSlash,
     #[error("no route matches")]
@@ -43,6 +45,7 @@ impl Error {
         use upstream::Error as Up;
         let (status, blame, retryable) = match self {
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, Blame::Client, false),
+            Self::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, Blame::Client, false),
             Self::EncodedSlash => (StatusCode::BAD_REQUEST, Blame::Client, false),
             Self::NoRoute => (StatusCode::NOT_FOUND, Blame::Client, false),
             Self::Filter(failed) => match failed.failure.cause {
@@ -74,7 +77,9 @@ impl Error {
     pub fn detail(&self) -> String {
         use upstream::Error as Up;
         match self {
-            Self::BadRequest(_) | Self::EncodedSlash | Self::NoRoute | Self::Panic => self.to_string(),
+            Self::BadRequest(_) | Self::NotImplemented(_) | Self::EncodedSlash | Self::NoRoute | Self::Panic => {
+                self.to_string()
+            }
             Self::Filter(failed) => match failed.failure.cause {
                 Cause::Instances => "a filter is overloaded".into(),
                 Cause::Missing => "a filter is not loaded yet".into(),

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING},
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -36,6 +36,12 @@ pub(super) fn upstream(exchange: &mut Exchange, response: Response<Incoming>, le
         // 101 to a request that asked for no upgrade, since `Upgrade` is never passed on.
         tracing::warn!(request = exchange.id.as_str(), endpoint = %lease.address(), "unasked for {}", parts.status);
         parts.status = StatusCode::BAD_GATEWAY;
+    }
+    // RFC 9112 §6.3: with both, the coding counts, and it ends here.
+    if parts.headers.contains_key(TRANSFER_ENCODING) {
+        parts.headers.remove(CONTENT_LENGTH);
+    } else if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+        parts.headers.insert(CONTENT_LENGTH, length.into());
     }
     headers::remove_hop_by_hop(&mut parts.headers);
     exchange.response = ResponseHead { status: parts.status, headers: parts.headers };
@@ -69,11 +75,24 @@ pub(super) fn problem(exchange: &mut Exchange, error: &Error) -> Outgoing {
 }
 
 /// The last step: the head as it goes out.
-pub(super) fn finish(exchange: Exchange, body: Outgoing) -> Response<Outgoing> {
+pub(super) fn finish(exchange: Exchange, mut body: Outgoing) -> Response<Outgoing> {
+    let ResponseHead { status, mut headers } = exchange.response;
+    headers.insert(X_REQUEST_ID, exchange.id.to_value());
+    // RFC 9110 §6.4.1: these have no body, and only HTTP/1.1 would have it left out for us.
+    if status == StatusCode::NO_CONTENT {
+        headers.remove(CONTENT_LENGTH);
+        body.body = Body::Empty;
+    } else if exchange.head_only || status == StatusCode::NOT_MODIFIED {
+        if let Some(length) = body.size_hint().exact().filter(|length| exchange.head_only && *length > 0) {
+            headers.entry(CONTENT_LENGTH).or_insert(length.into());
+        }
+        body.body = Body::Empty;
+    } else if body.is_end_stream() {
+        headers.remove(CONTENT_LENGTH);
+    }
     let mut response = Response::new(body);
-    *response.status_mut() = exchange.response.status;
-    *response.headers_mut() = exchange.response.headers;
-    response.headers_mut().insert(X_REQUEST_ID, exchange.id.to_value());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
     response
 }
 
@@ -88,10 +107,7 @@ pub(crate) fn panicked() -> Response<Outgoing> {
 
 fn own(exchange: &mut Exchange, answer: Answer) -> Outgoing {
     exchange.response = ResponseHead { status: answer.status, headers: answer.headers };
-    let bodyless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&answer.status);
-    let body = if bodyless { Bytes::new() } else { answer.body };
-    exchange.response.headers.remove(CONTENT_LENGTH);
-    Outgoing { body: body.into(), _lease: None }
+    Outgoing { body: answer.body.into(), _lease: None }
 }
 
 fn problem_answer(request: &str, error: &Error) -> Answer {

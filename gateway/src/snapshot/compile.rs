@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Listener, Route, Snapshot};
 use crate::{
-    config::{Config, Problem, schema},
+    config::{Config, Problem, scalar::Size, schema},
     filter::{Chain, Filter, FilterStats},
     monitor::record::Statuses,
     plugin::{Instances, Isolation, Limits, Revision, capability},
@@ -83,7 +83,7 @@ struct Compiler<'a> {
 /// What the previous generation has that may go on, by key.
 #[derive(Default)]
 struct Before {
-    endpoints: HashMap<(SocketAddr, PoolLimits), Arc<Endpoint>>,
+    endpoints: HashMap<(Arc<str>, SocketAddr, PoolLimits), Arc<Endpoint>>,
     statuses: HashMap<Arc<str>, Arc<Statuses>>,
     stats: HashMap<(Arc<str>, usize, Arc<str>), Arc<FilterStats>>,
 }
@@ -100,7 +100,8 @@ impl Before {
         }
         for service in previous.into_iter().flat_map(|previous| previous.services.values()) {
             for endpoint in &service.table.load().endpoints {
-                before.endpoints.insert((endpoint.address, endpoint.limits()), Arc::clone(endpoint));
+                let key = (Arc::clone(&service.name), endpoint.address, endpoint.limits());
+                before.endpoints.insert(key, Arc::clone(endpoint));
             }
         }
         before
@@ -170,6 +171,10 @@ impl Compiler<'_> {
                 }
             }
         }
+        if listener.limits.header_bytes < Size::kib(8) {
+            let message = format!("{} is less than 8KiB", listener.limits.header_bytes);
+            self.problem(format!("listeners[{index}].limits.header_bytes"), message);
+        }
         Listener {
             name: listener.name.as_str().into(),
             address: listener.address,
@@ -199,14 +204,15 @@ impl Compiler<'_> {
     fn service(&self, service: &schema::Service) -> Service {
         let workers = self.input.workers;
         let limits = parts::pool_limits(service);
+        let name: Arc<str> = service.name.as_str().into();
         let endpoint = |endpoint: &schema::Endpoint| {
-            let before = self.before.endpoints.get(&(endpoint.address, limits));
+            let before = self.before.endpoints.get(&(Arc::clone(&name), endpoint.address, limits));
             before.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(endpoint.address, limits, workers)))
         };
         let endpoints = service.endpoints.iter().map(endpoint).collect();
         let before = self.input.previous.and_then(|previous| previous.services.get(service.name.as_str()));
         Service {
-            name: service.name.as_str().into(),
+            name,
             connect_timeout: service.connect_timeout.0,
             table: arc_swap::ArcSwap::from_pointee(parts::table(service, endpoints)),
             cursors: before.map_or_else(

@@ -63,6 +63,9 @@ impl Lent {
     pub(in crate::plugin) fn set_method(&mut self, method: &str) -> Result<(), EditError> {
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|_| EditError::Invalid(format!("\"{}\" is not a method", method.escape_debug())))?;
+        if method == Method::CONNECT {
+            return Err(EditError::Forbidden("CONNECT".to_owned()));
+        }
         self.request.edit().method = method;
         Ok(())
     }

@@ -20,6 +20,9 @@ use super::{Host, Identity, Level, log};
 /// Bytes that a guest may print in one go.
 const PERMIT: usize = 4096;
 
+/// Random bytes that a guest may ask for in one call, which cannot be interrupted.
+const MAX_RANDOM: u64 = 64 << 10;
+
 /// Made at the first use: most guests never ask for it.
 pub(super) struct Wasi {
     context: WasiCtx,
@@ -31,7 +34,11 @@ impl WasiView for Host {
         let identity = &self.identity;
         let wasi = self.wasi.get_or_insert_with(|| {
             let printed = |level| Printed { identity: Arc::clone(identity), level, line: Arc::default() };
-            let context = WasiCtx::builder().stdout(printed(Level::Info)).stderr(printed(Level::Warn)).build();
+            let context = WasiCtx::builder()
+                .stdout(printed(Level::Info))
+                .stderr(printed(Level::Warn))
+                .max_random_size(MAX_RANDOM)
+                .build();
             Box::new(Wasi { context, table: ResourceTable::new() })
         });
         WasiCtxView { ctx: &mut wasi.context, table: &mut wasi.table }

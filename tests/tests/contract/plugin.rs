@@ -1,0 +1,93 @@
+//! `plugin new`, `build`, `check` and `push`.
+
+use std::fs;
+
+use serde_json::json;
+use stile_tests::{
+    admin::{SECRET, VIEWER},
+    client::fetch,
+    gateway::filtered,
+    guest,
+    process::Stile,
+    upstream::Upstream,
+};
+
+use super::{folder, stile};
+
+#[tokio::test]
+async fn a_new_plugin_builds_checks_and_runs() {
+    let folder = folder();
+    let made = stile(folder.path(), &[], &["plugin", "new", "my-filter"]).await;
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    // With the versions that are here already nothing is fetched.
+    fs::copy(guest::workspace().join("Cargo.lock"), folder.path().join("my-filter/Cargo.lock")).expect("a lock file");
+    let target = guest::workspace().join("target/guests");
+    let environment = [("CARGO_NET_OFFLINE", "true"), ("CARGO_TARGET_DIR", target.to_str().expect("UTF-8"))];
+    let built = stile(folder.path(), &environment, &["plugin", "build", "my-filter", "--json"]).await;
+    assert_eq!(built.code, Some(0), "{}", built.err);
+    let file = built.json()["file"].as_str().expect("a file").to_owned();
+    assert_eq!(built.json()["bytes"], fs::metadata(&file).expect("it is there").len());
+    let checked = stile(folder.path(), &[], &["plugin", "check", &file, "--json"]).await;
+    assert_eq!(checked.code, Some(0), "{}", checked.err);
+    assert!(checked.json()["phases"].as_array().is_some_and(|phases| !phases.is_empty()), "{}", checked.out);
+}
+
+#[tokio::test]
+async fn what_new_cannot_make_it_refuses() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("taken")).expect("the folder is ours");
+    for args in [&["plugin", "new", "UPPER"][..], &["plugin", "new", "../x"], &["plugin", "new", "taken"]] {
+        let done = stile(folder.path(), &[], args).await;
+        assert_eq!((done.code, done.out.as_str()), (Some(1), ""), "{args:?}");
+    }
+    assert_eq!(stile(folder.path(), &[], &["plugin", "new", "x", "--kind", "nothing"]).await.code, Some(2));
+    let done = stile(folder.path(), &[], &["plugin", "build", "taken"]).await;
+    assert_eq!(done.code, Some(1));
+    assert!(done.err.contains("has no Cargo.toml"), "{}", done.err);
+}
+
+#[tokio::test]
+async fn check_lists_phases_and_imports_and_refuses_what_is_no_plugin() {
+    let folder = folder();
+    let stamp = guest::file("stamp").to_str().expect("UTF-8");
+    let done = stile(folder.path(), &[], &["plugin", "check", stamp, "--json"]).await;
+    assert_eq!((done.code, &done.json()["phases"]), (Some(0), &json!(["request", "response"])), "{}", done.err);
+    assert_eq!(done.json()["sha256"].as_str().map(str::len), Some(64));
+    let text = stile(folder.path(), &[], &["plugin", "check", stamp]).await.out;
+    assert!(text.contains("request, response") && text.contains("stile:plugin/exchange@"), "{text}");
+    let module = guest::module("stamp");
+    for (name, bytes) in [("text", &b"text"[..]), ("cut", &module[..5000]), ("empty", b"")] {
+        fs::write(folder.path().join(name), bytes).expect("the folder is ours");
+        let done = stile(folder.path(), &[], &["plugin", "check", name]).await;
+        assert_eq!((done.code, done.out.as_str()), (Some(1), ""), "{name}: {}", done.err);
+        assert!(done.err.starts_with(&format!("stile: {name}: ")), "{}", done.err);
+    }
+}
+
+#[tokio::test]
+async fn push_makes_the_next_revision_live() {
+    let upstream = Upstream::echo().await;
+    let folder = folder();
+    let filters = json!([{ "plugin": "stamp", "config": { "mark": "a" } }]);
+    let config = filtered(upstream.address(), json!([{ "name": "stamp" }]), filters);
+    let gateway = Stile::run(folder.path(), config).await;
+    let url = format!("http://{}", gateway.admin().0);
+    for number in 1..=2 {
+        fs::write(folder.path().join("new.wasm"), guest::stamp(number)).expect("the folder is ours");
+        let args = ["plugin", "push", "stamp", "new.wasm", "--admin", &url, "--token", SECRET, "--json"];
+        let done = stile(folder.path(), &[], &args).await;
+        assert_eq!((done.code, &done.json()["revision"]), (Some(0), &json!(number)), "{}", done.err);
+        assert_eq!(fetch(gateway.address(), "/").await.header("x-stamp"), format!("{number}/a"));
+    }
+    let args = ["plugin", "push", "stamp", "new.wasm", "--admin", &url];
+    let done = stile(folder.path(), &[("STILE_TOKEN", SECRET)], &args).await;
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    let done = stile(folder.path(), &[("STILE_TOKEN", VIEWER)], &args).await;
+    assert_eq!((done.code, done.out.as_str()), (Some(1), ""));
+    assert!(done.err.contains("(403)"), "{}", done.err);
+    fs::write(folder.path().join("new.wasm"), "text").expect("the folder is ours");
+    let done = stile(folder.path(), &[("STILE_TOKEN", SECRET)], &args).await;
+    assert_eq!(done.code, Some(1));
+    assert!(done.err.contains("(422): this is neither a WebAssembly module nor a component"), "{}", done.err);
+    assert_eq!(fetch(gateway.address(), "/").await.header("x-stamp"), "2/a");
+}

@@ -1,0 +1,126 @@
+//! The shape of the sources: sizes, headers, and which module may use which.
+
+mod source;
+
+use source::Source;
+
+const MAX_FILE: usize = 500;
+const MAX_FUNCTION: usize = 70;
+
+/// Which modules of the gateway each may use: the arrows of the design, from left to right. A row stands for all that
+/// is below its name and has no row of its own; a module may always use what is below the same top-level name.
+const MAY_USE: [(&str, &[&str]); 20] = [
+    // The command line.
+    ("cli", &["app", "control", "config", "plugin"]),
+    // Data plane, in the order a request meets it.
+    ("app", &["admin", "control", "config", "listener", "proxy", "snapshot", "plugin", "worker"]),
+    ("listener", &["connection", "proxy", "snapshot", "exchange"]),
+    ("connection", &["proxy", "snapshot", "exchange"]),
+    ("proxy", &["snapshot", "router", "filter", "upstream", "plugin", "exchange", "monitor::record", "worker"]),
+    ("snapshot", &["router", "filter", "upstream", "plugin", "exchange", "monitor::record", "worker"]),
+    ("filter", &["plugin", "exchange", "monitor::record", "worker"]),
+    ("upstream", &["balance", "exchange", "worker"]),
+    ("plugin", &["exchange", "worker"]),
+    ("router", &["exchange"]),
+    ("balance", &[]),
+    // Control plane.
+    ("admin", &["control", "config", "snapshot", "filter", "plugin", "monitor::metrics"]),
+    ("control", &["config", "store", "listener", "snapshot", "snapshot::compile", "plugin"]),
+    (
+        "snapshot::compile",
+        &["config", "router", "filter", "upstream", "balance", "plugin", "monitor::record", "worker"],
+    ),
+    ("monitor::metrics", &["snapshot", "filter", "plugin", "monitor::record"]),
+    ("config", &[]),
+    ("store", &[]),
+    // Leaves for everybody.
+    ("exchange", &[]),
+    ("monitor::record", &["worker"]),
+    ("worker", &[]),
+];
+
+fn complain(what: &str, complaints: &[String]) {
+    assert!(complaints.is_empty(), "{what}:\n{}", complaints.join("\n"));
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    let mut complaints = Vec::new();
+    for source in Source::all() {
+        let lines = source.without_tests().len();
+        if lines > MAX_FILE {
+            complaints.push(format!("{} has {lines} lines", source.path));
+        }
+        let long = source.functions().into_iter().filter(|(_, lines)| *lines > MAX_FUNCTION);
+        complaints.extend(long.map(|(name, lines)| format!("{}: {name} has {lines} lines", source.path)));
+    }
+    complain("too long", &complaints);
+}
+
+#[test]
+fn every_file_says_what_it_owns() {
+    let headless = Source::all().into_iter().filter(|source| !source.text.starts_with("//!"));
+    complain("files without a //! header", &headless.map(|source| source.path).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_file_is_named_mod() {
+    let named = Source::all().into_iter().filter(|source| source.path.ends_with("/mod.rs"));
+    complain("foo.rs with foo/ instead of", &named.map(|source| source.path).collect::<Vec<_>>());
+}
+
+#[test]
+fn wasmtime_is_named_in_the_plugin_host_only() {
+    let mut complaints = Vec::new();
+    for source in Source::gateway() {
+        let module = source.module();
+        if module != "plugin" && !module.starts_with("plugin::") && source.code().contains("wasmtime") {
+            complaints.push(source.path);
+        }
+    }
+    complain("wasmtime is named in", &complaints);
+}
+
+#[test]
+fn imports_follow_the_arrows() {
+    let mut complaints = Vec::new();
+    for source in Source::gateway() {
+        let from = source.module();
+        for to in source.uses() {
+            if let Err(why) = may_use(&from, &to) {
+                complaints.push(format!("{}: crate::{to}: {why}", source.path));
+            }
+        }
+    }
+    complain("imports against the arrows", &complaints);
+}
+
+#[test]
+fn the_arrows_say_what_they_should() {
+    assert_eq!(may_use("snapshot::compile::parts", "config::schema::Match"), Ok(()));
+    assert_eq!(may_use("proxy::accept", "snapshot::Reader"), Ok(()));
+    assert_eq!(may_use("plugin::host::edit", "plugin::limits"), Ok(()));
+    for (from, to) in
+        [("snapshot", "config::schema"), ("router", "filter::Chain"), ("proxy", "snapshot::compile::compile"), ("plugin", "router")]
+    {
+        may_use(from, to).expect_err(from);
+    }
+    may_use("new", "exchange").expect_err("a module without a row");
+}
+
+fn may_use(from: &str, to: &str) -> Result<(), String> {
+    let top = |path: &str| path.split("::").next().unwrap_or_default().to_owned();
+    if top(from) == top(to) && row(to) != Some("snapshot::compile") {
+        return Ok(());
+    }
+    let from_row = row(from).ok_or_else(|| format!("there is no row for {from}"))?;
+    let to_row = row(to).ok_or_else(|| format!("there is no row for {to}"))?;
+    let allowed = MAY_USE.iter().find(|(name, _)| *name == from_row).is_some_and(|(_, all)| all.contains(&to_row));
+    if allowed { Ok(()) } else { Err(format!("{from_row} may not use {to_row}")) }
+}
+
+/// The longest name of a row that is this path or above it.
+fn row(path: &str) -> Option<&'static str> {
+    let above = |name: &str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    MAY_USE.iter().map(|(name, _)| *name).filter(|name| above(name)).max_by_key(|name| name.len())
+}
