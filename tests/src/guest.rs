@@ -66,6 +66,7 @@ pub fn plugin_with(guest: &str, keys: Value) -> Value {
     plugin
 }
 
+#[expect(clippy::print_stderr, reason = "what is installed on this machine must be seen")]
 fn build() -> HashMap<&'static str, PathBuf> {
     let say = |text: &str| eprintln!("guests: {text}");
     let packages = GUESTS.map(|(_, package)| package);

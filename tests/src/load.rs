@@ -146,7 +146,11 @@ impl<J> std::fmt::Debug for Probe<J> {
 }
 
 /// A failure is the gateway's: nothing is tried twice.
-async fn one(client: &mut Option<Client>, address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+async fn one(
+    client: &mut Option<Client>,
+    address: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer, String> {
     if client.is_none() {
         *client = Some(Client::try_connect(address).await.map_err(|error| format!("cannot connect: {error}"))?);
     }

@@ -1,9 +1,11 @@
 //! The built `stile` binary as a process, driven from outside only.
 
 use std::{
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Output, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -74,10 +76,23 @@ impl Stile {
         soon("the process ends", self.child.wait()).await.expect("it can be waited for").code()
     }
 
+    /// How long its workers have been ready to run in all, but were given no CPU: none where the kernel does not tell.
+    pub fn waited_for_cpu(&self) -> Duration {
+        let folder = format!("/proc/{}/task", self.child.id().expect("it is running"));
+        let waited = |thread: &Path| {
+            let name = fs::read_to_string(thread.join("comm")).ok()?;
+            let times = fs::read_to_string(thread.join("schedstat")).ok()?;
+            let waited = times.split_whitespace().nth(1)?.parse().ok()?;
+            name.starts_with("stile-worker").then(|| Duration::from_nanos(waited))
+        };
+        let threads = fs::read_dir(folder).expect("Linux tells");
+        threads.filter_map(|thread| waited(&thread.ok()?.path())).sum()
+    }
+
     /// A line of `/proc/PID/status`, in bytes: `VmRSS` is the memory in use, `VmHWM` the most there ever was.
     pub fn memory(&self, line: &str) -> u64 {
         let id = self.child.id().expect("it is running");
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("Linux tells");
+        let status = fs::read_to_string(format!("/proc/{id}/status")).expect("Linux tells");
         let value = status.lines().find_map(|each| each.strip_prefix(line)?.strip_prefix(':'));
         let kib = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         kib.unwrap_or_else(|| panic!("no {line} in {status}")) << 10

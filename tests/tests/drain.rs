@@ -11,11 +11,7 @@ use stile_tests::{
     upstream::{Answer, Gate, Upstream},
     wait::until,
 };
-use tokio::{
-    net::TcpStream,
-    task::JoinSet,
-    time::Instant,
-};
+use tokio::{net::TcpStream, task::JoinSet, time::Instant};
 
 async fn held(gate: &Gate) -> Upstream {
     let gate = gate.clone();

@@ -37,9 +37,7 @@ async fn requests_meet_filters_in_order_and_responses_in_reverse() {
 #[tokio::test]
 async fn one_module_has_a_configuration_per_route() {
     let upstream = Upstream::echo().await;
-    let route = |name: &str| {
-        json!({ "name": name, "match": { "path": format!("/{name}") }, "service": "echo", "filters": [stamp(name)] })
-    };
+    let route = |name: &str| json!({ "name": name, "match": { "path": format!("/{name}") }, "service": "echo", "filters": [stamp(name)] });
     let config = json!({
         "plugins": [plugin("stamp")],
         "services": [service("echo", &[upstream.address()])],
@@ -81,12 +79,17 @@ async fn an_early_answer_reaches_a_client_that_is_still_sending() {
 #[tokio::test]
 async fn a_late_answer_replaces_the_response() {
     let upstream = Upstream::echo().await;
-    let gateway = gateway(&upstream, json!([stamp("before"), editor(json!({ "respond_late": 410 })), stamp("after")])).await;
+    let gateway =
+        gateway(&upstream, json!([stamp("before"), editor(json!({ "respond_late": 410 })), stamp("after")])).await;
     let mut client = Client::connect(gateway.address()).await;
     for _ in 0..3 {
         let answer = client.get("/").await;
         assert_eq!((answer.status.as_u16(), answer.text().as_str()), (410, "from the editor"));
-        assert_eq!(answer.all("x-stamp"), ["0/before"], "what the later filter put on the old response is gone with it");
+        assert_eq!(
+            answer.all("x-stamp"),
+            ["0/before"],
+            "what the later filter put on the old response is gone with it"
+        );
     }
     assert_eq!(upstream.count(), 3);
 }
@@ -110,7 +113,10 @@ async fn every_part_of_both_heads_can_be_edited() {
     let asked = request("POST", "/old?x=y", &[("x-old", "1"), ("x-gone", "1")], "body");
     let answer = Client::connect(gateway.address()).await.send(asked).await;
     let seen = answer.json();
-    assert_eq!((&seen["method"], &seen["target"], &seen["body_length"]), (&json!("PUT"), &json!("/b/~c?q=1"), &json!(4)));
+    assert_eq!(
+        (&seen["method"], &seen["target"], &seen["body_length"]),
+        (&json!("PUT"), &json!("/b/~c?q=1"), &json!(4))
+    );
     assert_eq!((&seen["headers"]["x-new"], &seen["headers"]["x-old"]), (&json!("1"), &json!("2")));
     assert_eq!(seen["headers"]["x-gone"], Value::Null);
     assert_eq!((answer.status.as_u16(), answer.header("x-late"), answer.header("content-type")), (299, "3", ""));
@@ -159,7 +165,11 @@ async fn what_a_filter_may_not_edit_stays_as_it_was() {
 #[tokio::test]
 async fn an_answer_that_may_not_be_given_is_a_failure() {
     let upstream = Upstream::echo().await;
-    for answer in [json!({ "respond": 101 }), json!({ "respond": 42 }), json!({ "respond": 200, "respond_headers": { "connection": "x" } })] {
+    for answer in [
+        json!({ "respond": 101 }),
+        json!({ "respond": 42 }),
+        json!({ "respond": 200, "respond_headers": { "connection": "x" } }),
+    ] {
         let gateway = gateway(&upstream, json!([editor(answer.clone())])).await;
         assert_eq!(gateway.get("/").await.status, 503, "{answer}");
     }
@@ -171,7 +181,8 @@ async fn an_answer_that_may_not_be_given_is_a_failure() {
 #[tokio::test]
 async fn a_failed_call_is_undone_and_answered_as_the_plugin_is_set() {
     let upstream = Upstream::echo().await;
-    let failing = json!({ "fail": true, "method": "PUT", "path": "/new", "headers": { "x-new": "1" }, "remove": ["x-old"] });
+    let failing =
+        json!({ "fail": true, "method": "PUT", "path": "/new", "headers": { "x-new": "1" }, "remove": ["x-old"] });
     for (on_error, status) in [("closed", 503), ("open", 200)] {
         let plugins = json!([plugin("stamp"), plugin_with("editor", json!({ "on_error": on_error }))]);
         let filters = json!([stamp("before"), editor(failing.clone()), stamp("after")]);

@@ -33,7 +33,10 @@ async fn what_belongs_to_the_connection_ends_with_it() {
     for gone in ["connection", "x-mine", "keep-alive", "proxy-connection", "upgrade"] {
         assert_eq!(answer.header(gone), "", "{gone}");
     }
-    assert_eq!((answer.header("x-kept"), answer.all("set-cookie"), answer.text().as_str()), ("1", vec!["a=1", "b=2"], "ok"));
+    assert_eq!(
+        (answer.header("x-kept"), answer.all("set-cookie"), answer.text().as_str()),
+        ("1", vec!["a=1", "b=2"], "ok")
+    );
 }
 
 const CLAIMS: [(&str, &str); 6] = [
@@ -96,7 +99,11 @@ async fn the_path_is_matched_and_forwarded_in_its_one_form() {
     }
     for refused in ["/open/a%2Fb", "/open/a%00b", "/open/%zz"] {
         let answer = fetch(gateway.address(), refused).await;
-        assert_eq!((answer.status.as_u16(), answer.header("content-type")), (400, "application/problem+json"), "{refused}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("content-type")),
+            (400, "application/problem+json"),
+            "{refused}"
+        );
     }
     for none in ["/userss", "/files/../secret", "/"] {
         assert_eq!(fetch(gateway.address(), none).await.status, 404, "{none}");
@@ -107,9 +114,7 @@ async fn the_path_is_matched_and_forwarded_in_its_one_form() {
 async fn one_host_is_asked_for_and_seen() {
     let upstream = Upstream::echo().await;
     let mut config = plain(upstream.address());
-    let route = |name: &str, host: &str, seen: &str| {
-        json!({ "name": name, "match": { "hosts": [host] }, "service": "echo", "host": seen })
-    };
+    let route = |name: &str, host: &str, seen: &str| json!({ "name": name, "match": { "hosts": [host] }, "service": "echo", "host": seen });
     config["routes"] =
         json!([route("client", "*.client.test", "client"), route("upstream", "upstream.test", "upstream")]);
     let gateway = Gateway::start(config).await;

@@ -1,6 +1,7 @@
 //! What Stile does, over real sockets: one module per topic.
 
 mod forwarding;
+mod framing;
 mod wire;
 mod http2;
 mod services;

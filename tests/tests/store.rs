@@ -44,7 +44,8 @@ async fn a_pushed_revision_answers_after_kill_and_restart() {
     let gateway = Stile::run(folder.path(), config).await;
     assert_eq!(stamp(&gateway).await, "7/a");
     let revisions = gateway.admin().get("/v1/plugins/stamp/revisions").await.json();
-    let active: Vec<Value> = revisions["items"].as_array().expect("a list").iter().map(|it| it["active"].clone()).collect();
+    let active: Vec<Value> =
+        revisions["items"].as_array().expect("a list").iter().map(|it| it["active"].clone()).collect();
     assert_eq!(active, [false, true, false]);
 }
 

@@ -57,8 +57,7 @@ async fn a_gibibyte_up_is_not_kept() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chunks_a_second_apart_come_a_second_apart() {
-    let upstream =
-        Upstream::start(|_| Answer::Chunks(vec![(Duration::ZERO, "one"), (PAUSE, "two")])).await;
+    let upstream = Upstream::start(|_| Answer::Chunks(vec![(Duration::ZERO, "one"), (PAUSE, "two")])).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let gateway = Stile::run(folder.path(), plain(upstream.address())).await;
     let mut seen = Vec::new();
@@ -119,6 +118,7 @@ async fn upload(gateway: &Stile, length: u64) {
     assert_eq!(client.answer().await.json()["body_length"], length);
 }
 
+#[expect(clippy::print_stdout, reason = "a measurement, shown by --nocapture")]
 fn told(way: &str, start: Instant, before: u64, most: u64) {
     let growth = most.saturating_sub(before);
     println!("1 GiB {way} in {:?}: {} KiB before, {} KiB more at most", start.elapsed(), before >> 10, growth >> 10);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 use stile_tests::{
     client::{Answer, get},
     gateway::{Gateway, filtered},
@@ -50,7 +50,7 @@ async fn fifty_swaps_and_fifty_reloads_under_load_cost_no_answer() {
     let running = load.start({
         let (revisions, marks) = (revisions.clone(), marks.clone());
         move || {
-            let ((revisions, oldest), (marks, first)) = (revisions.from_now(), marks.from_now());
+            let ((revisions, oldest), (marks, first)) = (revisions.at_present(), marks.at_present());
             let judge = move |answer: &Answer| judge(answer, oldest..=revisions.newest(), first..=marks.newest());
             Probe { request: get("/x"), judge }
         }
@@ -79,7 +79,7 @@ fn judge(answer: &Answer, revisions: RangeInclusive<u64>, marks: RangeInclusive<
         return wrong("status");
     }
     let stamp = answer.header("x-stamp");
-    if answer.json()["headers"]["x-stamp"] != Value::from(stamp) {
+    if answer.json()["headers"]["x-stamp"] != stamp {
         return wrong("the request met another generation than the response");
     }
     match stamp.split_once('/').map(|(revision, mark)| (revision.parse(), mark.parse())) {
@@ -97,7 +97,7 @@ impl Numbers {
         self.live.store(number, SeqCst);
     }
 
-    fn from_now(&self) -> (Self, u64) {
+    fn at_present(&self) -> (Self, u64) {
         (self.clone(), self.live.load(SeqCst))
     }
 

@@ -100,9 +100,12 @@ fn the_arrows_say_what_they_should() {
     assert_eq!(may_use("snapshot::compile::parts", "config::schema::Match"), Ok(()));
     assert_eq!(may_use("proxy::accept", "snapshot::Reader"), Ok(()));
     assert_eq!(may_use("plugin::host::edit", "plugin::limits"), Ok(()));
-    for (from, to) in
-        [("snapshot", "config::schema"), ("router", "filter::Chain"), ("proxy", "snapshot::compile::compile"), ("plugin", "router")]
-    {
+    for (from, to) in [
+        ("snapshot", "config::schema"),
+        ("router", "filter::Chain"),
+        ("proxy", "snapshot::compile::compile"),
+        ("plugin", "router"),
+    ] {
         may_use(from, to).expect_err(from);
     }
     may_use("new", "exchange").expect_err("a module without a row");

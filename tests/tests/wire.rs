@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use serde_json::{Value, json};
 use stile_tests::{
+    client::Client,
     gateway::{Gateway, plain},
     raw::{Raw, ask},
     upstream::{Answer, Upstream},
@@ -24,8 +26,13 @@ async fn two_lengths_are_one_message_and_the_last_on_its_connection() {
     let gateway = Gateway::start(plain(upstream.address())).await;
     let hidden = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
     let both = [
-        format!("POST /one HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{hidden}", 5 + hidden.len()),
-        format!("POST /one HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n{hidden}"),
+        format!(
+            "POST /one HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{hidden}",
+            5 + hidden.len()
+        ),
+        format!(
+            "POST /one HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n{hidden}"
+        ),
     ];
     for text in both {
         let mut client = Raw::connect(gateway.address()).await;
@@ -163,7 +170,8 @@ async fn heads_are_bounded_in_bytes_and_in_fields() {
 async fn a_client_that_is_slow_with_its_head_is_closed() {
     let upstream = Upstream::echo().await;
     let gateway = Gateway::start(limited(&upstream, json!({ "header_timeout": "300ms" }))).await;
-    let beginnings = ["", "G", "GET / HTTP/1.1\r\nhost: a\r\nx-slow:", "PRI * HTTP/2.0\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"];
+    let beginnings =
+        ["", "G", "GET / HTTP/1.1\r\nhost: a\r\nx-slow:", "PRI * HTTP/2.0\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"];
     for text in beginnings {
         let start = Instant::now();
         let mut client = Raw::connect(gateway.address()).await;
@@ -174,6 +182,18 @@ async fn a_client_that_is_slow_with_its_head_is_closed() {
     let mut idle = Raw::connect(gateway.address()).await;
     assert_eq!(idle.ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.status(), 200);
     idle.closed().await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_on_asking_is_served_past_that_time() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(limited(&upstream, json!({ "header_timeout": "300ms" }))).await;
+    let (mut one, mut two) = (Client::connect(gateway.address()).await, Client::http2(gateway.address()).await);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(900) {
+        assert_eq!((one.get("/").await.status, two.get("/").await.status), (StatusCode::OK, StatusCode::OK));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::{
+    body::to_bytes,
     extract::{Request, State},
     http::{
         Method, StatusCode,
@@ -12,17 +13,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use http_body_util::{BodyExt, Limited};
 use tokio::time::timeout;
 
 use super::{Admin, Problem};
 use crate::{
     config::schema::{Role, Token},
-    plugin::{Digest256, loader::MAX_MODULE},
+    plugin::Digest256,
 };
 
-/// How long the body of a refused request is read.
-const READ_AWAY: Duration = Duration::from_secs(5);
+/// How much of a refused body is read, and for how long.
+const UNREAD: usize = 1 << 20;
+const UNREAD_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Tokens(Vec<(Digest256, String, Role)>);
@@ -41,28 +42,29 @@ impl Tokens {
 
 /// Lets a request pass that has a token with a role for it.
 pub(super) async fn check(State(admin): State<Admin>, request: Request, next: Next) -> Response {
-    let presented = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
-    let refusal = match presented.and_then(|token| admin.tokens.role(token)) {
-        Some((name, role)) if may(role, request.method()) => {
-            tracing::debug!(token = name, method = %request.method(), path = request.uri().path(), "admin call");
-            return next.run(request).await;
+    match permit(&admin, &request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => {
+            // A connection closed with unread data is reset, and the reset may overtake the refusal.
+            let _ = timeout(UNREAD_TIME, to_bytes(request.into_body(), UNREAD)).await;
+            refusal
         }
-        Some((name, _)) => Problem::new(StatusCode::FORBIDDEN, format!("the role of token \"{name}\" is too small"))
-            .into_response(),
-        None => {
-            let problem = Problem::new(StatusCode::UNAUTHORIZED, "a bearer token of this gateway is needed");
-            ([(WWW_AUTHENTICATE, "Bearer")], problem).into_response()
-        }
-    };
-    read_away(request).await;
-    refusal
+    }
 }
 
-/// An answer that overtakes a module still being sent would be lost in the reset that follows it (RFC 9112 §9.6).
-async fn read_away(request: Request) {
-    let mut body = Limited::new(request.into_body(), MAX_MODULE);
-    // Whether it ended, broke off, was too long or too slow: the answer is the same.
-    let _ = timeout(READ_AWAY, async { while let Some(Ok(_)) = body.frame().await {} }).await;
+#[expect(clippy::result_large_err, reason = "an answer is what axum takes")]
+fn permit(admin: &Admin, request: &Request) -> Result<(), Response> {
+    let presented = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
+    let Some((name, role)) = presented.and_then(|token| admin.tokens.role(token)) else {
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, "a bearer token of this gateway is needed");
+        return Err(([(WWW_AUTHENTICATE, "Bearer")], problem).into_response());
+    };
+    if !may(role, request.method()) {
+        let problem = Problem::new(StatusCode::FORBIDDEN, format!("the role of token \"{name}\" is too small"));
+        return Err(problem.into_response());
+    }
+    tracing::debug!(token = name, method = %request.method(), path = request.uri().path(), "admin call");
+    Ok(())
 }
 
 /// The scheme is compared without regard to case (RFC 9110 §11.1).

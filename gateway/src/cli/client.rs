@@ -52,19 +52,13 @@ pub async fn send(method: Method, url: &str, headers: &[(&str, &str)], body: Byt
         request = request.header(*name, *value);
     }
     let request = request.body(Full::new(body))?;
-    let exchange = async {
+    let exchange = async move {
         let response = sender.send_request(request).await?;
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| anyhow::anyhow!(error))?;
         Ok::<_, anyhow::Error>(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes() })
     };
-    tokio::pin!(connection);
-    tokio::select! {
-        biased;
-        answer = exchange => answer,
-        ended = &mut connection => match ended {
-            Ok(()) => bail!("{authority} closed the connection"),
-            Err(error) => Err(error).with_context(|| format!("{authority} broke off")),
-        },
-    }
+    // A gateway that refuses a body may close the connection before it is sent: the answer is what counts.
+    let (answer, _) = tokio::join!(exchange, connection);
+    answer.with_context(|| format!("no answer from {authority}"))
 }

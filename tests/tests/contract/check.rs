@@ -79,9 +79,11 @@ async fn every_error_is_told_in_one_run_by_position() {
 
 #[tokio::test]
 async fn what_only_compiling_shows_is_told_as_well() {
-    let text = "plugins: [{ name: p, file: x.wasm }]\nroutes:\n  - { name: r, service: b }\n  - { name: s, service: b }\n";
+    let text =
+        "plugins: [{ name: p, file: x.wasm }]\nroutes:\n  - { name: r, service: b }\n  - { name: s, service: b }\n";
     let lines = mistakes(text).await.join("\n");
-    for part in ["1:28: plugins[0].file: ", "3:25: routes[0].service: there is no service \"b\"", "routes[1].service: "] {
+    for part in ["1:28: plugins[0].file: ", "3:25: routes[0].service: there is no service \"b\"", "routes[1].service: "]
+    {
         assert!(lines.contains(part), "{part:?} is not in {lines}");
     }
 }

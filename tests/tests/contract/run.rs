@@ -17,7 +17,9 @@ use super::{folder, stile};
 #[tokio::test]
 async fn wrong_usage_is_2_and_a_refusal_is_1() {
     let folder = folder();
-    for args in [&["nothing"][..], &[], &["run"], &["check"], &["plugin"], &["run", "--config"], &["plugin", "push", "x"]] {
+    for args in
+        [&["nothing"][..], &[], &["run"], &["check"], &["plugin"], &["run", "--config"], &["plugin", "push", "x"]]
+    {
         let done = stile(folder.path(), &[], args).await;
         assert_eq!((done.code, done.out.as_str()), (Some(2), ""), "{args:?}");
         assert!(!done.err.is_empty(), "{args:?}");
@@ -52,7 +54,11 @@ async fn an_address_in_use_is_an_error_with_its_position() {
         .expect("the folder is ours");
     let done = stile(folder.path(), &[], &["run", "--config", "a.yaml"]).await;
     assert_eq!(done.code, Some(1));
-    assert!(done.err.contains(&format!("a.yaml:2:25: listeners[0].address: cannot listen on {address}")), "{}", done.err);
+    assert!(
+        done.err.contains(&format!("a.yaml:2:25: listeners[0].address: cannot listen on {address}")),
+        "{}",
+        done.err
+    );
 }
 
 #[tokio::test]

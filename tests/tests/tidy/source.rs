@@ -136,9 +136,9 @@ fn expand<'t>(prefix: &str, text: &'t str, uses: &mut Vec<String>) -> &'t str {
     if let Some(rest) = text[end..].strip_prefix("::").filter(|rest| !rest.starts_with('<')) {
         return expand(&format!("{path}::"), rest, uses);
     }
-    let renamed = text[end..].strip_prefix(" as ").map(|rest| {
-        &rest[rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len())..]
-    });
+    let renamed = text[end..]
+        .strip_prefix(" as ")
+        .map(|rest| &rest[rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len())..]);
     uses.push(path.trim_end_matches("::self").to_owned());
     renamed.unwrap_or(&text[end..])
 }
