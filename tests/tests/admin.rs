@@ -86,6 +86,10 @@ async fn a_push_is_live_when_it_is_answered() {
         let imports = pushed.json()["imports"].as_array().cloned().unwrap_or_default();
         assert!(imports.contains(&json!("stile:plugin/exchange@0.1.0")), "{imports:?}");
         assert_eq!(gateway.get("/").await.header("x-stamp"), format!("{number}/a"));
+        let calls = format!(
+            "stile_plugin_calls_total{{plugin=\"stamp\",revision=\"{number}\",route=\"all\",phase=\"request\",outcome=\"proceed\"}}"
+        );
+        assert_eq!(admin.metric(&calls).await, 1, "each revision has its own count");
     }
     let again = admin.push("stamp", guest::stamp(1)).await;
     assert_eq!((again.status.as_u16(), &again.json()["revision"]), (200, &json!(1)));

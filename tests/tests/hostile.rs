@@ -49,7 +49,10 @@ fn config(upstream: &Upstream, plugin: Value, filter: Value) -> Value {
 async fn harm_costs_its_own_exchange_only_and_no_more_than_the_deadline() {
     let upstream = Upstream::echo().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let gateway = Stile::run(folder.path(), config(&upstream, plugin("hostile"), Value::Null)).await;
+    let mut config = config(&upstream, plugin("hostile"), Value::Null);
+    // One, so that what it waits for a CPU is what the exchange waits.
+    config["workers"] = json!(1);
+    let gateway = Stile::run(folder.path(), config).await;
     let (admin, mut client) = (gateway.admin(), Client::connect(gateway.address()).await);
     let mut counts = BTreeMap::<&str, u64>::new();
     // A response phase comes after the service's answer, whose time is not that of the gateway.
@@ -61,6 +64,8 @@ async fn harm_costs_its_own_exchange_only_and_no_more_than_the_deadline() {
                 assert!(times.len() < 20 * TRIES, "{harm} in the {phase} took {times:?}");
                 times.push(harmed(&gateway, &mut client, header, harm).await);
             }
+            let best = times[times.len() - 1];
+            assert!(harm != "loop" || best >= DEADLINE, "a loop was given only {best:?}");
             let neighbours = neighbours(gateway.address(), 125);
             for _ in 0..TRIES {
                 times.push(harmed(&gateway, &mut client, header, harm).await);
@@ -70,8 +75,8 @@ async fn harm_costs_its_own_exchange_only_and_no_more_than_the_deadline() {
             *counts.entry(cause).or_default() += times.len() as u64;
             assert_eq!(admin.metric(&counted(cause)).await, counts[cause], "{harm} in the {phase} is counted");
             times.sort();
-            let (best, median) = (times[0], times[times.len() / 2]);
-            println!("{harm} in the {phase}: {best:?} at best, {median:?} mostly, {before:?} of it before");
+            let median = times[times.len() / 2];
+            println!("{harm} in the {phase}: {best:?}, with neighbours mostly {median:?}, of it {before:?} before");
         }
     }
     assert_eq!(admin.status().await["routes"][0]["filters"][0]["failures"], json!(counts));

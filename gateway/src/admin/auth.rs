@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::{
-    body::to_bytes,
     extract::{Request, State},
     http::{
         Method, StatusCode,
@@ -13,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use http_body_util::{BodyExt, Limited};
 use tokio::time::timeout;
 
 use super::{Admin, Problem};
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How much of a refused body is read, and for how long.
-const UNREAD: usize = 1 << 20;
+const UNREAD: usize = 16 << 20;
 const UNREAD_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -46,7 +46,8 @@ pub(super) async fn check(State(admin): State<Admin>, request: Request, next: Ne
         Ok(()) => next.run(request).await,
         Err(refusal) => {
             // A connection closed with unread data is reset, and the reset may overtake the refusal.
-            let _ = timeout(UNREAD_TIME, to_bytes(request.into_body(), UNREAD)).await;
+            let mut body = Limited::new(request.into_body(), UNREAD);
+            let _ = timeout(UNREAD_TIME, async { while let Some(Ok(_)) = body.frame().await {} }).await;
             refusal
         }
     }

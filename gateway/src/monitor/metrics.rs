@@ -1,8 +1,9 @@
 //! `/metrics`: what the records of a snapshot have counted, in the Prometheus text format.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use crate::{
+    filter::Filter,
     plugin::{Cause, Phase},
     snapshot::{Route, Snapshot},
 };
@@ -25,43 +26,46 @@ pub fn render(snapshot: &Snapshot) -> String {
         }
     }
     family(&mut out, "stile_plugin_calls_total", "counter", "Phases run by filters, by what they came to.");
-    snapshot.routes.iter().for_each(|route| calls(&mut out, route));
+    sums(snapshot, calls).iter().for_each(|(labels, n)| line(&mut out, "stile_plugin_calls_total", labels, *n));
     family(&mut out, "stile_plugin_overruns_total", "counter", "Calls of filters that were cut short, by cause.");
-    snapshot.routes.iter().for_each(|route| overruns(&mut out, route));
+    sums(snapshot, overruns).iter().for_each(|(labels, n)| line(&mut out, "stile_plugin_overruns_total", labels, *n));
     out
 }
 
-fn calls(out: &mut String, route: &Route) {
-    for filter in route.chain.filters() {
-        let revision = filter.instances.as_ref().map_or(0, |instances| instances.revision().number);
-        for phase in Phase::ALL {
-            let stats = filter.stats.of(phase);
-            let failed = Cause::ALL.into_iter().map(|cause| stats.failures(cause)).sum();
-            let outcomes =
-                [("proceed", stats.proceeded.sum()), ("respond", stats.responded.sum()), ("failure", failed)];
-            for (outcome, n) in outcomes.into_iter().filter(|(_, n)| *n > 0) {
-                let labels = format!(
-                    "plugin=\"{}\",revision=\"{revision}\",route=\"{}\",phase=\"{}\",outcome=\"{outcome}\"",
-                    filter.plugin,
-                    route.name,
-                    phase.as_str()
-                );
-                line(out, "stile_plugin_calls_total", &labels, n);
-            }
+/// Adds up by labels: a plugin may stand on a route more than once.
+fn sums(snapshot: &Snapshot, counts: fn(&Route, &Filter, &mut dyn FnMut(String, u64))) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for route in &snapshot.routes {
+        for filter in route.chain.filters() {
+            counts(route, filter, &mut |labels, n| *sums.entry(labels).or_insert(0) += n);
+        }
+    }
+    sums.retain(|_, n| *n > 0);
+    sums
+}
+
+fn calls(route: &Route, filter: &Filter, add: &mut dyn FnMut(String, u64)) {
+    let revision = filter.instances.as_ref().map_or(0, |instances| instances.revision().number);
+    for phase in Phase::ALL {
+        let stats = filter.stats.of(phase);
+        let failed = Cause::ALL.into_iter().map(|cause| stats.failures(cause)).sum();
+        for (outcome, n) in
+            [("proceed", stats.proceeded.sum()), ("respond", stats.responded.sum()), ("failure", failed)]
+        {
+            let (plugin, route, phase) = (&filter.plugin, &route.name, phase.as_str());
+            let labels = format!(
+                "plugin=\"{plugin}\",revision=\"{revision}\",route=\"{route}\",phase=\"{phase}\",outcome=\"{outcome}\""
+            );
+            add(labels, n);
         }
     }
 }
 
-fn overruns(out: &mut String, route: &Route) {
-    for filter in route.chain.filters() {
-        for cause in Cause::ALL {
-            let n: u64 = Phase::ALL.into_iter().map(|phase| filter.stats.of(phase).failures(cause)).sum();
-            if n > 0 {
-                let labels =
-                    format!("plugin=\"{}\",route=\"{}\",cause=\"{}\"", filter.plugin, route.name, cause.as_str());
-                line(out, "stile_plugin_overruns_total", &labels, n);
-            }
-        }
+fn overruns(route: &Route, filter: &Filter, add: &mut dyn FnMut(String, u64)) {
+    for cause in Cause::ALL {
+        let n = Phase::ALL.into_iter().map(|phase| filter.stats.of(phase).failures(cause)).sum();
+        let (plugin, route) = (&filter.plugin, &route.name);
+        add(format!("plugin=\"{plugin}\",route=\"{route}\",cause=\"{}\"", cause.as_str()), n);
     }
 }
 

@@ -42,6 +42,14 @@ pub struct InstancesKey {
     isolation: Isolation,
 }
 
+/// Route, place in its chain, plugin, revision: what a filter's calls are counted by.
+type StatsKey = (Arc<str>, usize, Arc<str>, Option<u32>);
+
+fn stats_key(route: &Arc<str>, slot: usize, plugin: &Arc<str>, instances: Option<&Arc<Instances>>) -> StatsKey {
+    let revision = instances.map(|instances| instances.revision().number);
+    (Arc::clone(route), slot, Arc::clone(plugin), revision)
+}
+
 /// Compiles, probing one instance of each plugin with each configuration that is new to it.
 ///
 /// # Errors
@@ -85,7 +93,7 @@ struct Compiler<'a> {
 struct Before {
     endpoints: HashMap<(Arc<str>, SocketAddr, PoolLimits), Arc<Endpoint>>,
     statuses: HashMap<Arc<str>, Arc<Statuses>>,
-    stats: HashMap<(Arc<str>, usize, Arc<str>), Arc<FilterStats>>,
+    stats: HashMap<StatsKey, Arc<FilterStats>>,
 }
 
 impl Before {
@@ -94,7 +102,7 @@ impl Before {
         for route in previous.into_iter().flat_map(|previous| &previous.routes) {
             before.statuses.insert(Arc::clone(&route.name), Arc::clone(&route.statuses));
             for (slot, filter) in route.chain.filters().iter().enumerate() {
-                let key = (Arc::clone(&route.name), slot, Arc::clone(&filter.plugin));
+                let key = stats_key(&route.name, slot, &filter.plugin, filter.instances.as_ref());
                 before.stats.insert(key, Arc::clone(&filter.stats));
             }
         }
@@ -307,9 +315,10 @@ impl Compiler<'_> {
         let filters = route.filters.iter().enumerate().filter_map(|(slot, filter)| {
             let plugin = self.input.config.plugins.iter().find(|plugin| plugin.name == filter.plugin)?;
             let plugin_name: Arc<str> = plugin.name.as_str().into();
-            let stats = self.before.stats.get(&(Arc::clone(&name), slot, Arc::clone(&plugin_name))).cloned();
+            let instances = self.key(plugin, filter).and_then(|(key, _)| instances.get(&key).cloned());
+            let stats = self.before.stats.get(&stats_key(&name, slot, &plugin_name, instances.as_ref())).cloned();
             Some(Filter {
-                instances: self.key(plugin, filter).and_then(|(key, _)| instances.get(&key).cloned()),
+                instances,
                 plugin: plugin_name,
                 on_error: parts::on_error(plugin.on_error),
                 stats: stats.unwrap_or_else(|| Arc::new(FilterStats::new(workers))),
