@@ -4,7 +4,6 @@
 mod revisions;
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -81,27 +80,6 @@ pub enum PluginError {
     Store(#[from] StoreError),
 }
 
-/// Why the plugins' files gave no revisions.
-enum StageError {
-    Problems(Vec<Problem>),
-    Store(StoreError),
-}
-
-impl StageError {
-    fn locate(self, document: &Document) -> ApplyError {
-        match self {
-            Self::Problems(problems) => document.locate(problems).into(),
-            Self::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<StoreError> for StageError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
 /// A revision and whether it is new.
 #[derive(Debug)]
 pub struct Pushed {
@@ -123,10 +101,7 @@ impl Control {
             None => Store::in_memory()?,
         };
         let mut revisions = Revisions::new(engine, store);
-        let staged = stage(&revisions, &document, true).await.map_err(|error| error.locate(&document))?;
-        let active = revisions.with(&staged);
-        let input = Input { config, revisions: &active, previous: None, workers };
-        let snapshot = compile(input).await.map_err(|problems| document.locate(problems))?;
+        let (snapshot, staged) = generation(&revisions, &document, None, workers).await?;
         let bound = bind(&listeners, &snapshot, &document)?;
         revisions.commit(staged).await?;
         listeners.open(bound, &snapshot.listeners);
@@ -173,15 +148,11 @@ impl Control {
         let document = Document::read(&work.document.file, env)?;
         work.watched = files(&document);
         fixed(&work.document, &document)?;
-        let staged = stage(&work.revisions, &document, false).await.map_err(|error| error.locate(&document))?;
+        let previous = self.live.load_full();
+        let (snapshot, staged) = generation(&work.revisions, &document, Some(&previous), self.workers).await?;
         if staged.is_empty() && document.config == work.document.config {
             return Ok(false);
         }
-        let active = work.revisions.with(&staged);
-        let previous = self.live.load_full();
-        let input =
-            Input { config: &document.config, revisions: &active, previous: Some(&previous), workers: self.workers };
-        let snapshot = compile(input).await.map_err(|problems| document.locate(problems))?;
         let bound = bind(&self.listeners, &snapshot, &document)?;
         work.revisions.commit(staged).await?;
         let snapshot = Arc::new(snapshot);
@@ -273,21 +244,35 @@ impl Control {
 
 /// Everything that would keep this configuration from starting, but for addresses in use and what a store holds.
 pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError> {
-    let revisions = Revisions::new(engine, Store::in_memory()?);
-    let staged = stage(&revisions, &document, false).await;
-    // What is wrong with one plugin's file does not hide what is wrong elsewhere.
-    let (active, mut problems) = match staged {
-        Ok(staged) => (revisions.with(&staged), Vec::new()),
-        Err(StageError::Problems(problems)) => (HashMap::new(), problems),
-        Err(StageError::Store(error)) => return Err(error.into()),
-    };
-    let input = Input { config: &document.config, revisions: &active, previous: None, workers: 1 };
-    problems.extend(compile(input).await.err().unwrap_or_default());
-    if problems.is_empty() { Ok(()) } else { Err(document.locate(problems).into()) }
+    generation(&Revisions::new(engine, Store::in_memory()?), &document, None, 1).await.map(drop)
 }
 
-/// Finds the plugins' revisions that are to become active: stored ones at the start, changed files always.
-async fn stage(revisions: &Revisions, document: &Document, starting: bool) -> Result<Vec<Staged>, StageError> {
+/// The next generation and the revisions that become active with it. What is wrong with one plugin's file does not hide
+/// what is wrong elsewhere.
+async fn generation(
+    revisions: &Revisions,
+    document: &Document,
+    previous: Option<&Snapshot>,
+    workers: usize,
+) -> Result<(Snapshot, Vec<Staged>), ApplyError> {
+    let (staged, mut problems) = stage(revisions, document, previous.is_none()).await?;
+    let active = revisions.with(&staged);
+    let input = Input { config: &document.config, revisions: &active, previous, workers };
+    match compile(input).await {
+        Ok(snapshot) if problems.is_empty() => return Ok((snapshot, staged)),
+        Ok(_) => {}
+        Err(more) => problems.extend(more),
+    }
+    Err(document.locate(problems).into())
+}
+
+/// Finds the plugins' revisions that are to become active: stored ones at the start, changed files always; and what is
+/// wrong with those files.
+async fn stage(
+    revisions: &Revisions,
+    document: &Document,
+    starting: bool,
+) -> Result<(Vec<Staged>, Vec<Problem>), StoreError> {
     let (mut staged, mut problems) = (Vec::new(), Vec::new());
     for (index, plugin) in document.config.plugins.iter().enumerate() {
         let known = revisions.active(&plugin.name).is_some();
@@ -307,7 +292,7 @@ async fn stage(revisions: &Revisions, document: &Document, starting: bool) -> Re
             Err(error) => problems.push(Problem { path: format!("plugins[{index}].file"), message: error.to_string() }),
         }
     }
-    if problems.is_empty() { Ok(staged) } else { Err(StageError::Problems(problems)) }
+    Ok((staged, problems))
 }
 
 fn bind(listeners: &Listeners, snapshot: &Snapshot, document: &Document) -> Result<crate::listener::Bound, ApplyError> {

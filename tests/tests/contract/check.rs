@@ -86,6 +86,10 @@ async fn what_only_compiling_shows_is_told_as_well() {
     {
         assert!(lines.contains(part), "{part:?} is not in {lines}");
     }
+    let folder = folder();
+    fs::write(folder.path().join("stile.yaml"), text).expect("the folder is ours");
+    let run = stile(folder.path(), &[], &["run", "--config", "stile.yaml"]).await;
+    assert_eq!((run.code, run.err.trim_end()), (Some(1), lines.as_str()), "run tells the same");
 }
 
 #[tokio::test]
