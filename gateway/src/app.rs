@@ -16,7 +16,7 @@ use crate::{
         Document, Errors, Problem,
         watch::{Watch, WatchError},
     },
-    control::{ApplyError, Control},
+    control::{ApplyError, Control, Reloaded},
     listener::Listeners,
     plugin::Engine,
     snapshot::Reader,
@@ -176,8 +176,14 @@ async fn follow(control: &Control) -> Result<Infallible, WatchError> {
     loop {
         // Read only once the watch stands, so that no change falls between.
         match control.reload(&environment).await {
-            Ok(true) => tracing::info!("configuration applied"),
-            Ok(false) => {}
+            Ok(Reloaded { changed, faults }) => {
+                if changed {
+                    tracing::info!("configuration applied");
+                }
+                if let Some(faults) = faults {
+                    tracing::error!("a plugin's file is refused, the running revision stays:\n{faults}");
+                }
+            }
             Err(error) => tracing::error!("configuration refused, the running one stays:\n{error}"),
         }
         let wanted = control.files().await;

@@ -80,6 +80,22 @@ pub enum PluginError {
     Store(#[from] StoreError),
 }
 
+/// What came of a reload.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// There is a new generation.
+    pub changed: bool,
+    /// Plugins' files that are refused while an earlier revision goes on.
+    pub faults: Option<Errors>,
+}
+
+/// A generation that is not live yet, and the revisions that become active with it.
+struct Next {
+    snapshot: Snapshot,
+    staged: Vec<Staged>,
+    faults: Option<Errors>,
+}
+
 /// A revision and whether it is new.
 #[derive(Debug)]
 pub struct Pushed {
@@ -101,7 +117,10 @@ impl Control {
             None => Store::in_memory()?,
         };
         let mut revisions = Revisions::new(engine, store);
-        let (snapshot, staged) = generation(&revisions, &document, None, workers).await?;
+        let Next { snapshot, staged, faults } = generation(&revisions, &document, None, workers).await?;
+        if let Some(faults) = &faults {
+            tracing::error!("a plugin's file is refused, its stored revision goes on:\n{faults}");
+        }
         let bound = bind(&listeners, &snapshot, &document)?;
         revisions.commit(staged).await?;
         listeners.open(bound, &snapshot.listeners);
@@ -132,11 +151,14 @@ impl Control {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the configuration file and the plugins' files again and makes what changed live. True if anything did.
-    pub async fn reload(&self, env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Result<bool, ApplyError> {
+    /// Reads the configuration file and the plugins' files again and makes what changed live.
+    pub async fn reload(&self, env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Result<Reloaded, ApplyError> {
         let mut work = self.work.lock().await;
         let result = self.reload_locked(&mut work, env).await;
-        self.note(result.as_ref().err().map(ToString::to_string));
+        self.note(match &result {
+            Ok(reloaded) => reloaded.faults.as_ref().map(ToString::to_string),
+            Err(error) => Some(error.to_string()),
+        });
         result
     }
 
@@ -144,14 +166,15 @@ impl Control {
         &self,
         work: &mut Work,
         env: &(dyn Fn(&str) -> Option<String> + Sync),
-    ) -> Result<bool, ApplyError> {
+    ) -> Result<Reloaded, ApplyError> {
         let document = Document::read(&work.document.file, env)?;
         work.watched = files(&document);
         fixed(&work.document, &document)?;
         let previous = self.live.load_full();
-        let (snapshot, staged) = generation(&work.revisions, &document, Some(&previous), self.workers).await?;
+        let Next { snapshot, staged, faults } =
+            generation(&work.revisions, &document, Some(&previous), self.workers).await?;
         if staged.is_empty() && document.config == work.document.config {
-            return Ok(false);
+            return Ok(Reloaded { changed: false, faults });
         }
         let bound = bind(&self.listeners, &snapshot, &document)?;
         work.revisions.commit(staged).await?;
@@ -159,14 +182,15 @@ impl Control {
         self.publish(Arc::clone(&snapshot));
         self.listeners.open(bound, &snapshot.listeners);
         work.document = document;
-        Ok(true)
+        Ok(Reloaded { changed: true, faults })
     }
 
     /// Makes a module the newest revision of a plugin and live; one with the digest of an older revision is that one.
     pub async fn push(self: &Arc<Self>, plugin: &str, bytes: Vec<u8>) -> Result<Pushed, PluginError> {
         let (this, plugin) = (Arc::clone(self), plugin.to_owned());
         let pushed = self.tasks.spawn(async move { this.push_whole(&plugin, bytes).await });
-        pushed.await.unwrap_or(Err(PluginError::Store(StoreError::Lost)))
+        let pushed = pushed.await.unwrap_or(Err(PluginError::Store(StoreError::Lost)));
+        pushed.inspect_err(|error| tracing::warn!("a push is refused: {error}"))
     }
 
     async fn push_whole(&self, plugin: &str, bytes: Vec<u8>) -> Result<Pushed, PluginError> {
@@ -223,6 +247,7 @@ impl Control {
         let snapshot = compile(input).await.map_err(PluginError::Refused)?;
         work.revisions.commit(staged).await?;
         self.publish(Arc::new(snapshot));
+        tracing::info!(plugin = &*revision.plugin, revision = revision.number, "revision is live");
         Ok(revision)
     }
 
@@ -247,52 +272,44 @@ pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError>
     generation(&Revisions::new(engine, Store::in_memory()?), &document, None, 1).await.map(drop)
 }
 
-/// The next generation and the revisions that become active with it. What is wrong with one plugin's file does not hide
-/// what is wrong elsewhere.
+/// What is wrong with one plugin's file does not hide what is wrong elsewhere, and does not keep the rest from going live
+/// where an earlier revision can go on.
 async fn generation(
     revisions: &Revisions,
     document: &Document,
     previous: Option<&Snapshot>,
     workers: usize,
-) -> Result<(Snapshot, Vec<Staged>), ApplyError> {
-    let (staged, mut problems) = stage(revisions, document, previous.is_none()).await?;
-    let active = revisions.with(&staged);
-    let input = Input { config: &document.config, revisions: &active, previous, workers };
-    match compile(input).await {
-        Ok(snapshot) if problems.is_empty() => return Ok((snapshot, staged)),
-        Ok(_) => {}
-        Err(more) => problems.extend(more),
-    }
-    Err(document.locate(problems).into())
-}
-
-/// Finds the plugins' revisions that are to become active: stored ones at the start, changed files always; and what is
-/// wrong with those files.
-async fn stage(
-    revisions: &Revisions,
-    document: &Document,
-    starting: bool,
-) -> Result<(Vec<Staged>, Vec<Problem>), StoreError> {
-    let (mut staged, mut problems) = (Vec::new(), Vec::new());
+) -> Result<Next, ApplyError> {
+    let (mut staged, mut problems, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     for (index, plugin) in document.config.plugins.iter().enumerate() {
-        let known = revisions.active(&plugin.name).is_some();
-        let resumed = if known { None } else { revisions.resume(&plugin.name).await? };
-        let can_do_without = starting && resumed.is_some();
-        let nothing_runs = !known && resumed.is_none();
+        let runs = revisions.active(&plugin.name).is_some();
+        let resumed = if runs { None } else { revisions.resume(&plugin.name).await? };
+        let goes_on = runs || resumed.is_some();
         let changed = match &plugin.file {
-            Some(file) => revisions.stage_file(&plugin.name, &beside(&document.file, file), nothing_runs).await,
+            Some(file) => revisions.stage_file(&plugin.name, &beside(&document.file, file), !goes_on).await,
             None => Ok(None),
         };
         match changed {
             Ok(changed) => staged.extend(changed.or(resumed)),
-            Err(error) if can_do_without => {
-                tracing::error!(plugin = plugin.name, "its file is refused, the stored revision goes on: {error}");
+            Err(error) => {
+                let refused = if goes_on { &mut faults } else { &mut problems };
+                refused.push(Problem { path: format!("plugins[{index}].file"), message: error.to_string() });
                 staged.extend(resumed);
             }
-            Err(error) => problems.push(Problem { path: format!("plugins[{index}].file"), message: error.to_string() }),
         }
     }
-    Ok((staged, problems))
+    let active = revisions.with(&staged);
+    let input = Input { config: &document.config, revisions: &active, previous, workers };
+    match compile(input).await {
+        Ok(snapshot) if problems.is_empty() => {
+            let faults = (!faults.is_empty()).then(|| document.locate(faults));
+            return Ok(Next { snapshot, staged, faults });
+        }
+        Ok(_) => {}
+        Err(more) => problems.extend(more),
+    }
+    problems.extend(faults);
+    Err(document.locate(problems).into())
 }
 
 fn bind(listeners: &Listeners, snapshot: &Snapshot, document: &Document) -> Result<crate::listener::Bound, ApplyError> {

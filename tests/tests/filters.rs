@@ -256,15 +256,20 @@ async fn a_plugin_file_that_changes_is_the_next_revision_and_a_broken_one_is_not
         std::fs::write(&draft, bytes).and_then(|()| std::fs::rename(&draft, &file)).expect("the folder is ours");
     };
     write(&guest::stamp(1));
-    let config = filtered(upstream.address(), json!([{ "name": "stamp", "file": file }]), json!([stamp("a")]));
-    let gateway = Gateway::start(config).await;
+    let config =
+        |mark: &str| filtered(upstream.address(), json!([{ "name": "stamp", "file": file }]), json!([stamp(mark)]));
+    let gateway = Gateway::start(config("a")).await;
     assert_eq!(gateway.get("/").await.header("x-stamp"), "1/a");
     write(b"\0asm\x01\0\0\0broken");
     stile_tests::wait::until("the broken file is refused", async || gateway.app().control().last_refused()).await;
     assert_eq!(gateway.get("/").await.header("x-stamp"), "1/a");
+    gateway.rewrite(config("b")).await;
+    assert_eq!(gateway.get("/").await.header("x-stamp"), "1/b", "the rest of a configuration goes live all the same");
+    assert!(gateway.app().control().last_refused().is_some(), "and the broken file is still told of");
     write(&guest::stamp(2));
     stile_tests::wait::until("the new file is live", async || {
-        (gateway.get("/").await.header("x-stamp") == "2/a").then_some(())
+        (gateway.get("/").await.header("x-stamp") == "2/b").then_some(())
     })
     .await;
+    assert!(gateway.app().control().last_refused().is_none());
 }

@@ -64,7 +64,9 @@ fn permit(admin: &Admin, request: &Request) -> Result<(), Response> {
         let problem = Problem::new(StatusCode::FORBIDDEN, format!("the role of token \"{name}\" is too small"));
         return Err(problem.into_response());
     }
-    tracing::debug!(token = name, method = %request.method(), path = request.uri().path(), "admin call");
+    if !is_reading(request.method()) {
+        tracing::info!(token = name, method = %request.method(), path = request.uri().path(), "admin call");
+    }
     Ok(())
 }
 
@@ -77,6 +79,10 @@ fn bearer(value: &str) -> Option<&str> {
 fn may(role: Role, method: &Method) -> bool {
     match role {
         Role::Admin | Role::Publisher => true,
-        Role::Viewer => [Method::GET, Method::HEAD].contains(method),
+        Role::Viewer => is_reading(method),
     }
+}
+
+fn is_reading(method: &Method) -> bool {
+    [Method::GET, Method::HEAD].contains(method)
 }

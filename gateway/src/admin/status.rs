@@ -48,11 +48,15 @@ pub(super) async fn status(State(admin): State<Admin>) -> Json<Value> {
             json!({ "name": &*route.name, "service": &*route.service.name, "filters": filters })
         })
         .collect();
+    let listeners = admin.control.listeners().addresses();
+    let listeners: Vec<Value> =
+        listeners.iter().map(|(name, address)| json!({ "name": &**name, "address": address.to_string() })).collect();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "generation": snapshot.generation,
         "age_seconds": snapshot.since.elapsed().as_secs(),
         "last_error": refused,
+        "listeners": listeners,
         "routes": routes,
     }))
 }

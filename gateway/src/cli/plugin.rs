@@ -101,7 +101,7 @@ async fn push(name: &str, bytes: Vec<u8>, target: &Target, json: bool) -> Result
         anyhow::bail!("the gateway refused it ({}): {detail}", answer.status.as_u16());
     }
     print(json, &facts, || {
-        let same = if answer.status == http::StatusCode::OK { " (the same module as before)" } else { "" };
+        let same = if answer.status == http::StatusCode::OK { " (a module that was known before)" } else { "" };
         format!("{name} revision {} is live{same}", facts["revision"])
     });
     Ok(ExitCode::SUCCESS)

@@ -82,6 +82,7 @@ impl Listeners {
     pub fn open(&self, bound: Bound, wanted: &[Arc<Listener>]) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for (listener, entry, sockets) in bound.0 {
+            tracing::info!(listener = &*listener.name, address = %entry.address, "listening");
             let connections = super::Open::default();
             for (worker, socket) in self.workers.iter().zip(sockets) {
                 let (listener, connections, stop) = (Arc::clone(&listener), connections.clone(), entry.stop.clone());

@@ -125,9 +125,29 @@ impl Compiler<'_> {
     fn names(&mut self) {
         let config = self.input.config;
         self.unique("listeners", config.listeners.iter().map(|it| it.name.as_str()));
+        self.addresses();
         self.unique("plugins", config.plugins.iter().map(|it| it.name.as_str()));
         self.unique("services", config.services.iter().map(|it| it.name.as_str()));
         self.unique("routes", config.routes.iter().map(|it| it.name.as_str()));
+    }
+
+    /// No two sockets of one gateway have one address, and `admin` is what its admin socket is called.
+    fn addresses(&mut self) {
+        let config = self.input.config;
+        let mut seen: HashMap<SocketAddr, &str> = HashMap::new();
+        seen.extend(config.admin.as_ref().map(|admin| (admin.address, "admin")));
+        for (index, listener) in config.listeners.iter().enumerate() {
+            if listener.name == "admin" {
+                self.problem(format!("listeners[{index}].name"), "\"admin\" is the name of the admin address");
+            }
+            if listener.address.port() == 0 {
+                continue;
+            }
+            if let Some(other) = seen.insert(listener.address, &listener.name) {
+                let message = format!("{} is the address of \"{other}\" already", listener.address);
+                self.problem(format!("listeners[{index}].address"), message);
+            }
+        }
     }
 
     fn unique<'n>(&mut self, kind: &str, names: impl Iterator<Item = &'n str>) {
