@@ -76,10 +76,11 @@ impl Gateway {
         let (generation, refused) = (self.generation(), self.refused_at());
         write(self.folder(), config);
         until("the configuration is live", async || {
-            if self.refused_at().is_some_and(|at| Some(at) != refused) {
+            let is_live = self.generation() > generation;
+            if !is_live && self.refused_at().is_some_and(|at| Some(at) != refused) {
                 panic!("the configuration is refused: {:?}", self.app().control().last_refused());
             }
-            (self.generation() > generation).then_some(())
+            is_live.then_some(())
         })
         .await;
     }

@@ -265,11 +265,13 @@ async fn a_plugin_file_that_changes_is_the_next_revision_and_a_broken_one_is_not
     assert_eq!(gateway.get("/").await.header("x-stamp"), "1/a");
     gateway.rewrite(config("b")).await;
     assert_eq!(gateway.get("/").await.header("x-stamp"), "1/b", "the rest of a configuration goes live all the same");
-    assert!(gateway.app().control().last_refused().is_some(), "and the broken file is still told of");
+    let told = async || gateway.app().control().last_refused();
+    stile_tests::wait::until("the broken file is still told of", told).await;
     write(&guest::stamp(2));
     stile_tests::wait::until("the new file is live", async || {
         (gateway.get("/").await.header("x-stamp") == "2/b").then_some(())
     })
     .await;
-    assert!(gateway.app().control().last_refused().is_none());
+    let silent = async || gateway.app().control().last_refused().is_none().then_some(());
+    stile_tests::wait::until("nothing is wrong any more", silent).await;
 }
