@@ -120,6 +120,11 @@ impl Gateway {
         &self.control
     }
 
+    /// Reads the configuration and the plugins' files again, as when they change, and logs what came of it.
+    pub async fn reload(&self) {
+        reload(&self.control).await;
+    }
+
     /// Stops accepting, lets the exchanges in flight finish within the grace period, ends. The number is that of the
     /// connections cut off at its end.
     pub async fn stop(self) -> usize {
@@ -175,17 +180,7 @@ async fn follow(control: &Control) -> Result<Infallible, WatchError> {
     let mut watch = Watch::new(&files)?;
     loop {
         // Read only once the watch stands, so that no change falls between.
-        match control.reload(&environment).await {
-            Ok(Reloaded { changed, faults }) => {
-                if changed {
-                    tracing::info!("configuration applied");
-                }
-                if let Some(faults) = faults {
-                    tracing::error!("a plugin's file is refused, the running revision stays:\n{faults}");
-                }
-            }
-            Err(error) => tracing::error!("configuration refused, the running one stays:\n{error}"),
-        }
+        reload(control).await;
         let wanted = control.files().await;
         if wanted == files {
             watch.changed().await?;
@@ -193,6 +188,20 @@ async fn follow(control: &Control) -> Result<Infallible, WatchError> {
             watch.set(&wanted)?;
             files = wanted;
         }
+    }
+}
+
+async fn reload(control: &Control) {
+    match control.reload(&environment).await {
+        Ok(Reloaded { changed, faults }) => {
+            if changed {
+                tracing::info!("configuration applied");
+            }
+            if let Some(faults) = faults {
+                tracing::error!("a plugin's file is refused, the running revision stays:\n{faults}");
+            }
+        }
+        Err(error) => tracing::error!("configuration refused, the running one stays:\n{error}"),
     }
 }
 

@@ -56,7 +56,8 @@ pub struct Target {
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
     admin: String,
     /// An admin token.
-    #[arg(long, env = "STILE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(long, env = "STILE_TOKEN", hide_env_values = true, value_name = "TOKEN",
+        value_parser = clap::builder::NonEmptyStringValueParser::new())]
     token: String,
 }
 

@@ -68,7 +68,7 @@ pub enum ApplyError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
-    #[error("there is no plugin \"{0}\"")]
+    #[error("there is no plugin \"{0}\": name it under plugins in the configuration first")]
     UnknownPlugin(String),
     #[error("plugin \"{0}\" has no revision {1}")]
     UnknownRevision(String, u32),
@@ -87,6 +87,16 @@ pub struct Reloaded {
     pub changed: bool,
     /// Plugins' files that are refused while an earlier revision goes on.
     pub faults: Option<Errors>,
+}
+
+/// What became of the plugins' files.
+#[derive(Default)]
+struct Stage {
+    changes: Vec<Staged>,
+    /// Plugins that cannot run.
+    problems: Vec<Problem>,
+    /// Plugins of which an earlier revision can go on.
+    faults: Vec<Problem>,
 }
 
 /// A generation that is not live yet, and the revisions that become active with it.
@@ -117,7 +127,8 @@ impl Control {
             None => Store::in_memory()?,
         };
         let mut revisions = Revisions::new(engine, store);
-        let Next { snapshot, staged, faults } = generation(&revisions, &document, None, workers).await?;
+        let stage = stage(&revisions, &document).await?;
+        let Next { snapshot, staged, faults } = generation(&revisions, &document, stage, None, workers).await?;
         if let Some(faults) = &faults {
             tracing::error!("a plugin's file is refused, its stored revision goes on:\n{faults}");
         }
@@ -170,12 +181,13 @@ impl Control {
         let document = Document::read(&work.document.file, env)?;
         work.watched = files(&document);
         fixed(&work.document, &document)?;
+        let stage = stage(&work.revisions, &document).await?;
+        if stage.changes.is_empty() && stage.problems.is_empty() && document.config == work.document.config {
+            return Ok(Reloaded { changed: false, faults: stage.faults(&document) });
+        }
         let previous = self.live.load_full();
         let Next { snapshot, staged, faults } =
-            generation(&work.revisions, &document, Some(&previous), self.workers).await?;
-        if staged.is_empty() && document.config == work.document.config {
-            return Ok(Reloaded { changed: false, faults });
-        }
+            generation(&work.revisions, &document, stage, Some(&previous), self.workers).await?;
         let bound = bind(&self.listeners, &snapshot, &document)?;
         work.revisions.commit(staged).await?;
         let snapshot = Arc::new(snapshot);
@@ -267,20 +279,23 @@ impl Control {
     }
 }
 
+impl Stage {
+    fn faults(&self, document: &Document) -> Option<Errors> {
+        (!self.faults.is_empty()).then(|| document.locate(self.faults.clone()))
+    }
+}
+
 /// Everything that would keep this configuration from starting, but for addresses in use and what a store holds.
 pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError> {
-    generation(&Revisions::new(engine, Store::in_memory()?), &document, None, 1).await.map(drop)
+    let revisions = Revisions::new(engine, Store::in_memory()?);
+    let stage = stage(&revisions, &document).await?;
+    generation(&revisions, &document, stage, None, 1).await.map(drop)
 }
 
 /// What is wrong with one plugin's file does not hide what is wrong elsewhere, and does not keep the rest from going live
 /// where an earlier revision can go on.
-async fn generation(
-    revisions: &Revisions,
-    document: &Document,
-    previous: Option<&Snapshot>,
-    workers: usize,
-) -> Result<Next, ApplyError> {
-    let (mut staged, mut problems, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+async fn stage(revisions: &Revisions, document: &Document) -> Result<Stage, StoreError> {
+    let mut stage = Stage::default();
     for (index, plugin) in document.config.plugins.iter().enumerate() {
         let runs = revisions.active(&plugin.name).is_some();
         let resumed = if runs { None } else { revisions.resume(&plugin.name).await? };
@@ -290,25 +305,34 @@ async fn generation(
             None => Ok(None),
         };
         match changed {
-            Ok(changed) => staged.extend(changed.or(resumed)),
+            Ok(changed) => stage.changes.extend(changed.or(resumed)),
             Err(error) => {
-                let refused = if goes_on { &mut faults } else { &mut problems };
+                let refused = if goes_on { &mut stage.faults } else { &mut stage.problems };
                 refused.push(Problem { path: format!("plugins[{index}].file"), message: error.to_string() });
-                staged.extend(resumed);
+                stage.changes.extend(resumed);
             }
         }
     }
-    let active = revisions.with(&staged);
+    Ok(stage)
+}
+
+async fn generation(
+    revisions: &Revisions,
+    document: &Document,
+    stage: Stage,
+    previous: Option<&Snapshot>,
+    workers: usize,
+) -> Result<Next, ApplyError> {
+    let active = revisions.with(&stage.changes);
     let input = Input { config: &document.config, revisions: &active, previous, workers };
+    let faults = stage.faults(document);
+    let mut problems = stage.problems;
     match compile(input).await {
-        Ok(snapshot) if problems.is_empty() => {
-            let faults = (!faults.is_empty()).then(|| document.locate(faults));
-            return Ok(Next { snapshot, staged, faults });
-        }
+        Ok(snapshot) if problems.is_empty() => return Ok(Next { snapshot, staged: stage.changes, faults }),
         Ok(_) => {}
         Err(more) => problems.extend(more),
     }
-    problems.extend(faults);
+    problems.extend(stage.faults);
     Err(document.locate(problems).into())
 }
 

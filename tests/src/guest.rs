@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use stile_gateway::cli::toolchain::{self, Build};
 
 /// Packages of the workspace, by the names that tests use.
-const GUESTS: [(&str, &str); 6] = [
+const GUESTS: [(&str, &str); 8] = [
     ("require-token", "require-token"),
     ("add-headers", "add-headers"),
+    ("greeting-v1", "greeting-v1"),
+    ("greeting-v2", "greeting-v2"),
     ("hostile", "guest-hostile"),
     ("stamp", "guest-stamp"),
     ("keeper", "guest-keeper"),

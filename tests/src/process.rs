@@ -26,9 +26,15 @@ pub struct Stile {
 impl Stile {
     /// Runs one with a configuration written to this folder as `gateway::write` does.
     pub async fn run(folder: &Path, config: Value) -> Self {
-        let file = gateway::write(folder, config);
+        gateway::write(folder, config);
+        Self::start(folder, &[]).await
+    }
+
+    /// Runs one with the `stile.yaml` that is in this folder, and with these environment variables.
+    pub async fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
         let mut command = command();
-        command.args(["run", "--config"]).arg(file).env("RUST_LOG", "off");
+        command.args(["run", "--config"]).arg(folder.join("stile.yaml")).env("RUST_LOG", "off");
+        command.envs(environment.iter().copied());
         Self::announced(command).await
     }
 
@@ -66,8 +72,13 @@ impl Stile {
 
     /// SIGTERM.
     pub async fn terminate(&self) {
+        self.signal("-TERM").await;
+    }
+
+    /// Sends a signal, such as `-HUP`.
+    pub async fn signal(&self, signal: &str) {
         let id = self.child.id().expect("it is running");
-        let done = Command::new("kill").args(["-TERM", &id.to_string()]).status().await;
+        let done = Command::new("kill").args([signal, &id.to_string()]).status().await;
         assert!(done.expect("kill is there").success());
     }
 

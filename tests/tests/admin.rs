@@ -69,6 +69,15 @@ async fn unknown_paths_and_methods_are_problems() {
     }
     assert_problem(&admin.push("unknown", guest::stamp(1)).await, 404);
     assert_problem(&admin.call("DELETE", "/v1/status", Some(SECRET), "").await, 405);
+    let large = admin.push("stamp", vec![0; (64 << 20) + 1]).await;
+    assert_problem(&large, 413);
+    assert_eq!(large.json()["detail"], "a module may have 67108864 bytes, no more");
+    for (share, detail) in [("50", "only percent=100"), ("x", "percent"), ("300", "percent")] {
+        let path = format!("{REVISIONS}?percent={share}");
+        let refused = admin.call("PUT", &path, Some(SECRET), guest::stamp(1)).await;
+        assert_problem(&refused, if share == "50" { 422 } else { 400 });
+        assert!(refused.json()["detail"].as_str().is_some_and(|it| it.contains(detail)), "{}", refused.text());
+    }
     let answer = admin.call("POST", "/v1/plugins/stamp/rollout", Some(SECRET), r#"{"revision":9}"#).await;
     assert_problem(&answer, 404);
 }

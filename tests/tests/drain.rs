@@ -62,6 +62,25 @@ async fn the_grace_period_has_an_end() {
 }
 
 #[tokio::test]
+async fn a_second_signal_ends_it_at_once_and_a_hang_up_does_not() {
+    let upstream = Upstream::start(|_| Answer::Silence).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = plain(upstream.address());
+    config["grace"] = json!("1h");
+    let gateway = Stile::run(folder.path(), config).await;
+    let mut client = Raw::connect(gateway.address()).await;
+    client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    upstream.received(1).await;
+    gateway.signal("-HUP").await;
+    assert_eq!(gateway.admin().get("/readyz").await.status, 200);
+    gateway.terminate().await;
+    until("it is draining", async || (gateway.admin().get("/readyz").await.status == 503).then_some(())).await;
+    gateway.terminate().await;
+    assert_eq!(gateway.ended().await, Some(1));
+    client.closed().await;
+}
+
+#[tokio::test]
 async fn a_stopped_gateway_tells_how_many_connections_it_cut() {
     let upstream = Upstream::start(|_| Answer::Silence).await;
     let mut config = plain(upstream.address());

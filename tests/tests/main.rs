@@ -14,4 +14,5 @@ mod store;
 mod admin;
 mod drain;
 mod contract;
+mod examples;
 mod tidy;

@@ -13,7 +13,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Admin, Problem};
-use crate::plugin::Revision;
+use crate::{
+    control::PluginError,
+    plugin::{Revision, loader::MAX_MODULE},
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,7 +67,12 @@ pub(super) async fn push(
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let Query(share) = share.map_err(|error| Problem::new(error.status(), error.body_text()))?;
     check_whole(share.percent)?;
-    let module = module.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    let module = module.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a module may have {MAX_MODULE} bytes, no more"))
+        }
+        status => Problem::new(status, error.body_text()),
+    })?;
     let pushed = admin.control.push(&plugin, module.into()).await?;
     let status = if pushed.new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(describe(&pushed.revision))))
@@ -75,7 +83,12 @@ pub(super) async fn rollout(
     Path(plugin): Path<String>,
     rollout: Result<Json<Rollout>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Json(rollout) = rollout.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    let Json(rollout) = rollout.map_err(|error| match error {
+        JsonRejection::MissingJsonContentType(_) => {
+            Problem::new(error.status(), "the body must be JSON, and say so: content-type: application/json")
+        }
+        error => Problem::new(error.status(), error.body_text()),
+    })?;
     check_whole(rollout.percent)?;
     let revision = admin.control.roll_to(&plugin, rollout.revision).await?;
     Ok(Json(describe(&revision)))
@@ -111,5 +124,5 @@ fn describe(revision: &Revision) -> Value {
 }
 
 fn unknown(plugin: &str) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("there is no plugin \"{plugin}\""))
+    PluginError::UnknownPlugin(plugin.to_owned()).into()
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header::HOST};
 use http_body_util::{BodyExt, Full, Limited};
@@ -34,10 +34,8 @@ impl Answer {
 
 /// Sends one request to `http://HOST:PORT/…`.
 pub async fn send(method: Method, url: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Answer> {
-    let uri: Uri = url.parse().with_context(|| format!("\"{url}\" is not a URL"))?;
-    if uri.scheme_str() != Some("http") {
-        bail!("\"{url}\" is not an http:// URL");
-    }
+    let uri = url.parse().ok().filter(|uri: &Uri| uri.scheme_str() == Some("http"));
+    let uri = uri.with_context(|| format!("{url:?} is not a URL such as http://127.0.0.1:9090"))?;
     let authority = uri.authority().with_context(|| format!("\"{url}\" names no host"))?.clone();
     let port = authority.port_u16().unwrap_or(80);
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((authority.host().trim_matches(['[', ']']), port))

@@ -14,35 +14,47 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{Target, client};
-use crate::plugin::{Bounds, Engine, Module};
+use crate::{
+    config::scalar::is_name,
+    plugin::{Bounds, Engine, Module},
+};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Write a new plugin into a folder of its name.
     New {
+        /// Its name: lower-case letters, digits and "-".
         name: String,
+        /// What it is for.
         #[arg(long, value_enum, default_value_t)]
         kind: new::Kind,
     },
     /// Build the plugin in a folder to WebAssembly.
     Build {
+        /// The folder with its Cargo.toml.
         #[arg(default_value = ".")]
         dir: PathBuf,
+        /// Print `{"file":…,"bytes":…}` for each.
         #[arg(long)]
         json: bool,
     },
     /// Say whether a module would load, its phases and its imports.
     Check {
+        /// The .wasm file.
         file: PathBuf,
+        /// Print `{"sha256":…,"bytes":…,"phases":[…],"imports":[…]}`.
         #[arg(long)]
         json: bool,
     },
     /// Make a module the newest revision of a plugin in a running gateway.
     Push {
+        /// The plugin, as the gateway's configuration names it under `plugins`.
         name: String,
+        /// The .wasm file.
         file: PathBuf,
         #[command(flatten)]
         target: Target,
+        /// Print the gateway's answer.
         #[arg(long)]
         json: bool,
     },
@@ -88,6 +100,7 @@ fn check(file: &Path, json: bool) -> Result<()> {
 }
 
 async fn push(name: &str, bytes: Vec<u8>, target: &Target, json: bool) -> Result<ExitCode> {
+    anyhow::ensure!(is_name(name), "{name:?} is no name of a plugin");
     let url = format!("{}/v1/plugins/{name}/revisions", target.admin.trim_end_matches('/'));
     let authorization = format!("Bearer {}", target.token);
     let headers = [("authorization", authorization.as_str()), ("content-type", "application/wasm")];

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     app::{Gateway, StartError},
@@ -18,7 +18,7 @@ use crate::{
 pub(super) fn run(file: &Path) -> Result<ExitCode> {
     super::runtime()?.block_on(async {
         // Before anything accepts: a signal from here on is a stop, not a kill.
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut signals = Signals::new()?;
         let gateway = match Gateway::start(Engine::new(Bounds::default())?, file).await {
             Ok(gateway) => gateway,
             Err(StartError::Apply(ApplyError::Config(errors))) => {
@@ -28,17 +28,55 @@ pub(super) fn run(file: &Path) -> Result<ExitCode> {
             Err(error) => return Err(error.into()),
         };
         announce(&gateway)?;
+        signals.reload_until_stop(&gateway).await;
+        tracing::info!("stopping: no new connections, those open may finish; another signal ends them");
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            cut = gateway.stop() => {
+                if cut > 0 {
+                    tracing::warn!("{cut} connections were cut off at the end of the grace period");
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            () = signals.stop() => {
+                tracing::warn!("stopped at once: connections may have been cut off");
+                Ok(ExitCode::FAILURE)
+            }
         }
-        tracing::info!("stopping: no new connections, those open may finish");
-        let cut = gateway.stop().await;
-        if cut > 0 {
-            tracing::warn!("{cut} connections were cut off at the end of the grace period");
-        }
-        Ok(ExitCode::SUCCESS)
     })
+}
+
+/// What a process is told from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let [terminate, interrupt, hangup] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        Ok(Self { terminate: terminate?, interrupt: interrupt?, hangup: hangup? })
+    }
+
+    /// A hang-up has the files read again, for those that live where changes cannot be watched.
+    async fn reload_until_stop(&mut self, gateway: &Gateway) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => gateway.reload().await,
+            }
+        }
+    }
+
+    /// Waits for the one that ends a gateway.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// One line per socket, for people and for scripts that wait for it.

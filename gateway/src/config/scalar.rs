@@ -115,6 +115,12 @@ fn display(n: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Re
     write!(f, "{}{unit}", n / scale)
 }
 
+/// Names of resources stand in metrics, store keys and Admin API paths.
+pub fn is_name(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=64).contains(&name.len()) && name.bytes().all(legal)
+}
+
 macro_rules! as_text {
     ($type:ident, $format:literal, $pattern:literal) => {
         impl<'de> Deserialize<'de> for $type {

@@ -13,7 +13,11 @@ use tokio::time::Instant;
 
 use super::{Listener, Route, Snapshot};
 use crate::{
-    config::{Config, Problem, scalar::Size, schema},
+    config::{
+        Config, Problem,
+        scalar::{Size, is_name},
+        schema,
+    },
     filter::{Chain, Filter, FilterStats},
     monitor::record::Statuses,
     plugin::{Instances, Isolation, Limits, Revision, capability},
@@ -154,7 +158,7 @@ impl Compiler<'_> {
         let mut seen = HashSet::new();
         for (index, name) in names.enumerate() {
             let path = format!("{kind}[{index}].name");
-            if !parts::is_name(name) {
+            if !is_name(name) {
                 let message = "a name has 1 to 64 letters, digits, \".\", \"_\" or \"-\"";
                 self.problem(path, format!("\"{}\" is no name: {message}", name.escape_debug()));
             } else if !seen.insert(name) {

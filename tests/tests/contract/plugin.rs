@@ -6,7 +6,7 @@ use serde_json::json;
 use stile_tests::{
     admin::{SECRET, VIEWER},
     client::fetch,
-    gateway::filtered,
+    gateway::{filtered, plain},
     guest,
     process::Stile,
     upstream::Upstream,
@@ -30,6 +30,13 @@ async fn a_new_plugin_builds_checks_and_runs() {
     let checked = stile(folder.path(), &[], &["plugin", "check", &file, "--json"]).await;
     assert_eq!(checked.code, Some(0), "{}", checked.err);
     assert!(checked.json()["phases"].as_array().is_some_and(|phases| !phases.is_empty()), "{}", checked.out);
+    // What its README says to do next.
+    let mut command = tokio::process::Command::new("cargo");
+    command.args(["test", "--offline"]).current_dir(folder.path().join("my-filter"));
+    command.env("CARGO_TARGET_DIR", target).env_remove("RUSTUP_TOOLCHAIN").kill_on_drop(true);
+    let tested = command.output().await.expect("cargo runs");
+    assert!(tested.status.success(), "{}", String::from_utf8_lossy(&tested.stderr));
+    assert!(String::from_utf8_lossy(&tested.stdout).contains("2 passed"), "{tested:?}");
 }
 
 #[tokio::test]
@@ -90,4 +97,31 @@ async fn push_makes_the_next_revision_live() {
     assert_eq!(done.code, Some(1));
     assert!(done.err.contains("(422): this is neither a WebAssembly module nor a component"), "{}", done.err);
     assert_eq!(fetch(gateway.address(), "/").await.header("x-stamp"), "2/a");
+}
+
+#[tokio::test]
+async fn push_says_what_is_wrong_with_its_arguments() {
+    let upstream = Upstream::echo().await;
+    let folder = folder();
+    let gateway = Stile::run(folder.path(), plain(upstream.address())).await;
+    let url = format!("http://{}", gateway.admin().0);
+    fs::write(folder.path().join("new.wasm"), guest::stamp(1)).expect("the folder is ours");
+    for (name, admin, message) in [
+        (
+            "stamp",
+            url.as_str(),
+            "(404): there is no plugin \"stamp\": name it under plugins in the configuration first",
+        ),
+        ("a/b", &url, "\"a/b\" is no name of a plugin"),
+        ("stamp", "127.0.0.1:9090", "is not a URL such as http://127.0.0.1:9090"),
+        ("stamp", "ftp://127.0.0.1", "is not a URL such as http://127.0.0.1:9090"),
+    ] {
+        let done =
+            stile(folder.path(), &[("STILE_TOKEN", SECRET)], &["plugin", "push", name, "new.wasm", "--admin", admin])
+                .await;
+        assert_eq!((done.code, done.out.as_str()), (Some(1), ""), "{name} {admin}");
+        assert!(done.err.contains(message), "{}", done.err);
+    }
+    let done = stile(folder.path(), &[("STILE_TOKEN", "")], &["plugin", "push", "stamp", "new.wasm"]).await;
+    assert_eq!(done.code, Some(2), "an empty token: {}", done.err);
 }

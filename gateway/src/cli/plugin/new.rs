@@ -10,8 +10,10 @@ use thiserror::Error;
 /// The SDK that this binary was built beside; it is not in a registry yet.
 const SDK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugin-sdk");
 
+type Files = [(&'static str, &'static str); 4];
+
 /// The files of a filter, and what is in them.
-const FILTER: [(&str, &str); 4] = [
+const FILTER: Files = [
     ("Cargo.toml", include_str!("../templates/filter/manifest.toml")),
     ("README.md", include_str!("../templates/filter/readme.md")),
     (".gitignore", include_str!("../templates/filter/gitignore")),
@@ -21,19 +23,15 @@ const FILTER: [(&str, &str); 4] = [
 /// What a plugin is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Kind {
+    /// Decides on requests, responses or both.
     #[default]
     Filter,
-    Auth,
-    Router,
-    Balancer,
 }
 
 #[derive(Debug, Error)]
 pub enum NewError {
     #[error("{0:?} is no name for a plugin: it takes lower-case letters, digits and \"-\", a letter first, 64 at most")]
     Name(String),
-    #[error("plugins of this kind come later: this version of stile makes filters")]
-    Kind,
     #[error("{0} exists already")]
     Exists(PathBuf),
     #[error("cannot write {path}: {error}")]
@@ -44,14 +42,14 @@ pub enum NewError {
 ///
 /// # Errors
 ///
-/// The name or the kind is refused, the folder exists, or it cannot be written.
+/// The name is refused, the folder exists, or it cannot be written.
 pub fn new(parent: &Path, name: &str, kind: Kind) -> Result<PathBuf, NewError> {
     if !is_name(name) {
         return Err(NewError::Name(name.to_owned()));
     }
-    if kind != Kind::Filter {
-        return Err(NewError::Kind);
-    }
+    let files = match kind {
+        Kind::Filter => FILTER,
+    };
     let folder = parent.join(name);
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -62,7 +60,7 @@ pub fn new(parent: &Path, name: &str, kind: Kind) -> Result<PathBuf, NewError> {
     };
     fs::create_dir(&folder).map_err(failed(&folder))?;
     fs::create_dir(folder.join("src")).map_err(failed(&folder))?;
-    for (file, template) in FILTER {
+    for (file, template) in files {
         let path = folder.join(file);
         let text = template.replace("{{name}}", name).replace("{{module}}", &name.replace('-', "_"));
         fs::write(&path, text.replace("{{sdk}}", &sdk(Path::new(SDK)))).map_err(failed(&path))?;
@@ -111,13 +109,11 @@ mod tests {
     }
 
     #[test]
-    fn refuses_other_names_and_kinds() {
+    fn refuses_other_names() {
         let parent = tempfile::tempdir().unwrap();
         for name in ["", "1st", "-x", "A", "a_b", "a/b", "..", "a b", "é", &"a".repeat(65)] {
             assert!(matches!(new(parent.path(), name, Kind::Filter), Err(NewError::Name(_))), "{name}");
         }
-        let error = new(parent.path(), "one", Kind::Router).unwrap_err();
-        assert_eq!(error.to_string(), "plugins of this kind come later: this version of stile makes filters");
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 

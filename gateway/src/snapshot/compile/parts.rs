@@ -11,12 +11,6 @@ use crate::{
     upstream::{Endpoint, HostHeader, PoolLimits, Table},
 };
 
-/// Names stand in metrics, store keys and Admin API paths.
-pub(super) fn is_name(name: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=64).contains(&name.len()) && name.bytes().all(legal)
-}
-
 pub(super) fn network(text: &str) -> Option<ipnet::IpNet> {
     text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(Into::into)).ok()
 }
