@@ -2,6 +2,7 @@
 //! A leaf: it knows no stage, no configuration and no plugin.
 
 pub mod body;
+pub mod canonical;
 pub mod draft;
 pub mod headers;
 pub mod id;
@@ -16,6 +17,7 @@ use http::{
 };
 
 pub use body::Body;
+pub use canonical::Refusal;
 pub use draft::Draft;
 pub use id::RequestId;
 

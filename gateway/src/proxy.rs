@@ -42,7 +42,10 @@ impl Proxy {
         // One generation from here to the end, whatever is loaded meanwhile.
         let snapshot = self.snapshot.latest();
         let (mut exchange, body, refused) = accept::exchange(request, client, &self.ids);
-        let found = refused.map_or_else(|| snapshot.route(&exchange).ok_or(Error::NoRoute), Err);
+        let found = match refused {
+            Some(refusal) => Err(refusal.into()),
+            None => snapshot.route(&exchange).ok_or(Error::NoRoute),
+        };
         let route = match found {
             Ok(route) if !exchange.encoded_slash || route.allow_encoded_slash => route,
             unserved => {

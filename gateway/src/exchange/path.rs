@@ -44,6 +44,16 @@ pub fn normalize_pattern(pattern: &str) -> Result<String, PathError> {
     rewrite(pattern, |byte| is_legal(byte) || matches!(byte, b'{' | b'}')).map(|(normal, _)| normal)
 }
 
+/// A path, with or without a query, without a prefix of whole segments; none if it does not start with that.
+pub fn strip_prefix(target: &str, prefix: &str) -> Option<String> {
+    let rest = target.strip_prefix(prefix.trim_end_matches('/'))?;
+    match rest.as_bytes().first() {
+        Some(b'/') => Some(rest.to_owned()),
+        None | Some(b'?') => Some(format!("/{rest}")),
+        Some(_) => None,
+    }
+}
+
 /// Tells in one scan that there is nothing to do; what looks like a dot segment or an escape is left to `rewrite`.
 fn is_plain(path: &str) -> bool {
     let mut previous = b' ';
@@ -97,7 +107,8 @@ fn push_segment(normal: &mut String, segment: &str, legal: impl Fn(u8) -> bool) 
     Ok(hides_separator)
 }
 
-fn octet(high: Option<u8>, low: Option<u8>) -> Option<u8> {
+/// The octet that two hexadecimal digits stand for.
+pub fn octet(high: Option<u8>, low: Option<u8>) -> Option<u8> {
     let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
     u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }
@@ -211,6 +222,17 @@ mod tests {
         for path in ["/%zz", "/%", "/a%2", "/%2g", "/%/41", "/%+1", "/%%34%31", "/%zz/.."] {
             assert_eq!(normalize(path), Err(PathError::InvalidEscape), "{path}");
         }
+    }
+
+    #[test]
+    fn strips_whole_segments_only() {
+        let stripped = |target, prefix| strip_prefix(target, prefix).unwrap_or_default();
+        assert_eq!(stripped("/users/7?x=1", "/users"), "/7?x=1");
+        assert_eq!(stripped("/users/7", "/users/"), "/7");
+        assert_eq!(stripped("/users", "/users"), "/");
+        assert_eq!(stripped("/users?x=1", "/users"), "/?x=1");
+        assert_eq!(strip_prefix("/usersx", "/users"), None);
+        assert_eq!(strip_prefix("/other", "/users"), None);
     }
 
     proptest! {

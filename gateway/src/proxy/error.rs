@@ -2,14 +2,12 @@
 
 use http::StatusCode;
 
-use crate::{filter::Failed, plugin::Cause, upstream};
+use crate::{exchange::Refusal, filter::Failed, plugin::Cause, upstream};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{0}")]
-    BadRequest(String),
-    #[error("this gateway does not serve {0}")]
-    NotImplemented(&'static str),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error("the path has an encoded slash, backslash or NUL")]
     EncodedSlash,
     #[error("no route matches")]
@@ -44,8 +42,8 @@ impl Error {
     pub fn meaning(&self) -> Meaning {
         use upstream::Error as Up;
         let (status, blame, retryable) = match self {
-            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, Blame::Client, false),
-            Self::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, Blame::Client, false),
+            Self::Refused(Refusal::BadRequest(_)) => (StatusCode::BAD_REQUEST, Blame::Client, false),
+            Self::Refused(Refusal::NotImplemented(_)) => (StatusCode::NOT_IMPLEMENTED, Blame::Client, false),
             Self::EncodedSlash => (StatusCode::BAD_REQUEST, Blame::Client, false),
             Self::NoRoute => (StatusCode::NOT_FOUND, Blame::Client, false),
             Self::Filter(failed) => match failed.failure.cause {
@@ -77,9 +75,7 @@ impl Error {
     pub fn detail(&self) -> String {
         use upstream::Error as Up;
         match self {
-            Self::BadRequest(_) | Self::NotImplemented(_) | Self::EncodedSlash | Self::NoRoute | Self::Panic => {
-                self.to_string()
-            }
+            Self::Refused(_) | Self::EncodedSlash | Self::NoRoute | Self::Panic => self.to_string(),
             Self::Filter(failed) => match failed.failure.cause {
                 Cause::Instances => "a filter is overloaded".into(),
                 Cause::Missing => "a filter is not loaded yet".into(),
