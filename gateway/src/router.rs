@@ -4,20 +4,25 @@
 mod host;
 mod path;
 mod predicate;
+mod text;
+mod values;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{cmp::Reverse, collections::HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
 
-use http::Method;
+use http::{HeaderMap, Method};
 use thiserror::Error;
 
-pub use self::{host::HostError, path::PatternError, predicate::MethodError};
+pub use self::{host::HostError, path::PatternError, predicate::ConditionError, text::RegexError};
 use self::{
     host::{Host, Hosts},
     path::{EVERY_PATH, Pattern, Precedence},
-    predicate::{Conditions, parse_method},
+    predicate::Conditions,
     table::Table,
 };
 
@@ -32,7 +37,7 @@ pub struct Router<T> {
 }
 
 /// One match as written, and the name of its route.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Rule<'a> {
     pub name: &'a str,
     /// Empty is every host.
@@ -41,9 +46,15 @@ pub struct Rule<'a> {
     pub path: Option<&'a str>,
     /// Empty is every method.
     pub methods: &'a [String],
+    pub headers: &'a Texts,
+    pub query: &'a Texts,
+    pub cookies: &'a Texts,
     /// Among regexes, the larger is tried first.
     pub priority: i32,
 }
+
+/// Names, each with the text that one of its values must be, or with `~REGEX`.
+pub type Texts = BTreeMap<String, String>;
 
 /// What is known of a request when its route is chosen.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +64,9 @@ pub struct Subject<'a> {
     /// Normalised.
     pub path: &'a str,
     pub method: &'a Method,
+    /// As the client wrote it.
+    pub query: Option<&'a str>,
+    pub headers: &'a HeaderMap,
 }
 
 /// What is wrong with one rule. Displays as the cause alone.
@@ -73,7 +87,7 @@ pub enum RuleCause {
     #[error(transparent)]
     Path(#[from] PatternError),
     #[error(transparent)]
-    Method(#[from] MethodError),
+    Condition(#[from] ConditionError),
     #[error("host \"{0}\" is there twice")]
     RepeatedHost(String),
     #[error("routes \"{first}\" and \"{second}\" have the same match: host {host}, path {path}, equal conditions")]
@@ -95,6 +109,14 @@ struct Candidate<'a, T> {
     pattern: Pattern,
     precedence: Precedence,
     route: Route<T>,
+}
+
+impl Default for Rule<'_> {
+    fn default() -> Self {
+        static NONE: Texts = Texts::new();
+        let (headers, query, cookies) = (&NONE, &NONE, &NONE);
+        Self { name: "", hosts: &[], path: None, methods: &[], headers, query, cookies, priority: 0 }
+    }
 }
 
 impl<T> Router<T> {
@@ -149,20 +171,10 @@ impl<'a, T> Candidate<'a, T> {
         if text.hosts.is_empty() {
             hosts.push((String::new(), Host::Any));
         }
-        let mut methods = Vec::with_capacity(text.methods.len());
-        for (index, method) in text.methods.iter().enumerate() {
-            match parse_method(method) {
-                Ok(method) => methods.push(method),
-                Err(error) => report(&format!("methods[{index}]"), error.into()),
-            }
-        }
+        let conditions = Conditions::read(text, &mut report);
         let pattern =
             Pattern::parse(text.path.unwrap_or(EVERY_PATH)).map_err(|error| report("path", error.into())).ok()?;
-        if methods.len() < text.methods.len() {
-            return None;
-        }
-        let mut conditions = Conditions::default();
-        conditions.any_method(methods);
+        let conditions = conditions?;
         let precedence = pattern.precedence(text.priority);
         Some(Self { rule, name: text.name, hosts, pattern, precedence, route: Route { conditions, target } })
     }
@@ -172,6 +184,7 @@ impl<'a, T> Candidate<'a, T> {
     }
 }
 
+#[expect(clippy::mutable_key_type, reason = "a regex compares and hashes as it is written")]
 fn report_duplicates<T>(candidates: &[Candidate<'_, T>], errors: &mut Vec<RuleError>) {
     let mut seen = HashMap::new();
     for second in candidates {

@@ -80,7 +80,13 @@ pub type Pinned = Rc<Arc<Snapshot>>;
 impl Snapshot {
     pub fn route(&self, exchange: &Exchange) -> Option<&Arc<Route>> {
         let head = &exchange.request;
-        let found = self.router.find(&Subject { host: head.host(), path: head.target.path(), method: &head.method });
+        let found = self.router.find(&Subject {
+            host: head.host(),
+            path: head.target.path(),
+            method: &head.method,
+            query: head.target.query(),
+            headers: &head.headers,
+        });
         found.map(|index| &self.routes[*index])
     }
 

@@ -1,7 +1,7 @@
 //! The configuration as written: one serde type per resource, each key with its unit and default.
 //! No behaviour here; `snapshot::compile` turns these into what runs.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -229,6 +229,12 @@ pub struct Match {
     pub path: Option<String>,
     /// Empty is every method.
     pub methods: Vec<String>,
+    /// Header names, compared without case, each with a value or `~REGEX`; any field line of the name may match.
+    pub headers: BTreeMap<String, String>,
+    /// Names of query parameters, each with a value or `~REGEX`, both decoded; any parameter of the name may match.
+    pub query: BTreeMap<String, String>,
+    /// Names of cookies, each with a value or `~REGEX`; any cookie of the name may match.
+    pub cookies: BTreeMap<String, String>,
     /// Which of several matching regexes is tried first: the larger. Default 0.
     pub priority: i32,
     /// Let an encoded slash or NUL in the path pass instead of answering 400.

@@ -3,9 +3,10 @@
 
 use std::cmp::Reverse;
 
-use regex::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 use thiserror::Error;
 
+use super::text::{REGEX, RegexError, parse_regex};
 use crate::exchange::path::{PathError, normalize_pattern};
 
 /// A path pattern in its one form: `/users`, `/users/{}/*` (parts lose their names) or `~REGEX`.
@@ -39,10 +40,8 @@ pub enum PatternError {
     Part(String),
     #[error("path has more than {MAX_SEGMENTS} segments")]
     TooDeep,
-    #[error("regex is too large when compiled")]
-    RegexTooLarge,
-    #[error("regex is invalid: {0}")]
-    Regex(String),
+    #[error(transparent)]
+    Regex(#[from] RegexError),
 }
 
 /// Where a pattern stands among those of its sort; the smaller goes first. Fields in order:
@@ -63,12 +62,10 @@ pub(super) const OPEN_END: &str = "*";
 
 /// Look-up recurses once per segment of a pattern.
 const MAX_SEGMENTS: usize = 256;
-/// Bytes of one compiled regex, and of the cache it matches with.
-const MAX_REGEX: usize = 1 << 20;
 
 impl Pattern {
     pub(super) fn parse(text: &str) -> Result<Self, PatternError> {
-        match text.strip_prefix('~') {
+        match text.strip_prefix(REGEX) {
             Some(source) => Ok(Self { text: text.to_owned(), kind: Kind::Regex(parse_regex(source)?) }),
             None => parse_segments(text),
         }
@@ -128,19 +125,4 @@ fn parse_segments(text: &str) -> Result<Pattern, PatternError> {
 fn is_part(segment: &str) -> bool {
     let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-fn parse_regex(source: &str) -> Result<Regex, PatternError> {
-    if source.is_empty() {
-        return Err(PatternError::Empty);
-    }
-    RegexBuilder::new(source).size_limit(MAX_REGEX).dfa_size_limit(MAX_REGEX).build().map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => PatternError::RegexTooLarge,
-        // The text draws the regex over several lines; its last one says what is wrong.
-        error => {
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or_default();
-            PatternError::Regex(reason.strip_prefix("error: ").unwrap_or(reason).to_owned())
-        }
-    })
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use regex::Regex;
+use regex::bytes::Regex;
 
 use super::path::{Kind, OPEN_END, PART, Pattern};
 
@@ -38,7 +38,8 @@ impl Table {
     /// The admitted rank that goes first: of an exact path, then of templates and open ends, then of regexes.
     pub(super) fn find(&self, path: &str, admits: impl Fn(usize) -> bool) -> Option<usize> {
         let exact = || self.exact.get(path)?.iter().copied().find(|rank| admits(*rank));
-        let regex = |(rank, regex): &(usize, Regex)| (admits(*rank) && regex.is_match(path)).then_some(*rank);
+        let regex =
+            |(rank, regex): &(usize, Regex)| (admits(*rank) && regex.is_match(path.as_bytes())).then_some(*rank);
         exact()
             .or_else(|| self.tree.find(path.strip_prefix('/'), None, &admits))
             .or_else(|| self.regexes.iter().find_map(regex))

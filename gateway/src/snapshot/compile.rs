@@ -368,6 +368,9 @@ impl Compiler<'_> {
                 hosts: &route.matches.hosts,
                 path: route.matches.path.as_deref(),
                 methods: &route.matches.methods,
+                headers: &route.matches.headers,
+                query: &route.matches.query,
+                cookies: &route.matches.cookies,
                 priority: route.matches.priority,
             };
             (rule, index)
@@ -405,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_has_its_text() {
+    fn every_golden_mistake_has_its_text() {
         golden::check("src/snapshot/compile/golden", outcome);
     }
 }
