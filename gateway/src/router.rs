@@ -21,14 +21,14 @@ use thiserror::Error;
 pub use self::{host::HostError, path::PatternError, predicate::ConditionError, text::RegexError};
 use self::{
     host::{Host, Hosts},
-    path::{EVERY_PATH, Pattern, Precedence},
+    path::{Pattern, Precedence},
     predicate::Conditions,
     table::Table,
 };
 
 /// Routes by host, then path, then conditions. If none of a host's routes matches, the next less specific host is
 /// asked: exact, then the longest wildcard, then none. Within a host: exact paths, then templates and open ends, then
-/// regexes; among these, see `Precedence`; then more conditions; then the name.
+/// regexes, then routes without a path; among these, see `Precedence`; then more conditions; then the name.
 #[derive(Debug)]
 pub struct Router<T> {
     hosts: Hosts<Table>,
@@ -42,7 +42,7 @@ pub struct Rule<'a> {
     pub name: &'a str,
     /// Empty is every host.
     pub hosts: &'a [String],
-    /// Absent is every path.
+    /// Absent is every path, after all those that are written.
     pub path: Option<&'a str>,
     /// Empty is every method.
     pub methods: &'a [String],
@@ -172,8 +172,8 @@ impl<'a, T> Candidate<'a, T> {
             hosts.push((String::new(), Host::Any));
         }
         let conditions = Conditions::read(text, &mut report);
-        let pattern =
-            Pattern::parse(text.path.unwrap_or(EVERY_PATH)).map_err(|error| report("path", error.into())).ok()?;
+        let pattern = text.path.map_or_else(|| Ok(Pattern::every()), Pattern::parse);
+        let pattern = pattern.map_err(|error| report("path", error.into())).ok()?;
         let conditions = conditions?;
         let precedence = pattern.precedence(text.priority);
         Some(Self { rule, name: text.name, hosts, pattern, precedence, route: Route { conditions, target } })

@@ -225,7 +225,7 @@ pub struct Route {
 pub struct Match {
     /// `api.example.com`, or `*.example.com` for any name below it; empty is every host.
     pub hosts: Vec<String>,
-    /// `/users`, `/users/*`, `/users/{id}` or `~REGEX`; absent is every path.
+    /// `/users`, `/users/*`, `/users/{id}` or `~REGEX`; absent is every path, tried last.
     pub path: Option<String>,
     /// Empty is every method.
     pub methods: Vec<String>,

@@ -23,6 +23,8 @@ pub(super) enum Kind {
     /// With one-segment parts, an open end, or both.
     Segments,
     Regex(Regex),
+    /// No path was written.
+    Every,
 }
 
 /// Why a text is not a path pattern.
@@ -46,7 +48,7 @@ pub enum PatternError {
 
 /// Where a pattern stands among those of its sort; the smaller goes first. Fields in order:
 /// more literal bytes (the `/*` of an open end not counted); a closed end before an open one; at the first segment
-/// where they differ, a literal before a part; for a regex, the larger priority. Exact paths are all equal.
+/// where they differ, a literal before a part; for a regex, the larger priority. Exact paths are all equal, and so is no path.
 /// Two patterns with segments that match one path and compare as equal are the same.
 #[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Precedence {
@@ -56,10 +58,11 @@ pub(super) struct Precedence {
     priority: Reverse<i32>,
 }
 
-pub(super) const EVERY_PATH: &str = "/*";
 pub(super) const PART: &str = "{}";
 pub(super) const OPEN_END: &str = "*";
 
+/// What no path is as well, but for its place.
+const EVERY_PATH: &str = "/*";
 /// Look-up recurses once per segment of a pattern.
 const MAX_SEGMENTS: usize = 256;
 
@@ -71,6 +74,10 @@ impl Pattern {
         }
     }
 
+    pub(super) fn every() -> Self {
+        Self { text: EVERY_PATH.to_owned(), kind: Kind::Every }
+    }
+
     /// The segments of a pattern that is no regex.
     pub(super) fn segments(&self) -> impl Iterator<Item = &str> {
         self.text.split('/').skip(1)
@@ -78,7 +85,7 @@ impl Pattern {
 
     pub(super) fn precedence(&self, priority: i32) -> Precedence {
         match self.kind {
-            Kind::Exact => Precedence::default(),
+            Kind::Exact | Kind::Every => Precedence::default(),
             Kind::Segments => {
                 let open = self.text.ends_with(EVERY_PATH);
                 let parts: Vec<_> = self.segments().map(|segment| segment == PART).collect();

@@ -12,6 +12,7 @@ pub(super) struct Table {
     exact: HashMap<String, Vec<usize>>,
     tree: Node,
     regexes: Vec<(usize, Regex)>,
+    every: Vec<usize>,
 }
 
 /// What follows one segment. All ranks ascend.
@@ -32,10 +33,12 @@ impl Table {
             Kind::Exact => self.exact.entry(pattern.text.clone()).or_default().push(rank),
             Kind::Segments => self.tree.insert(rank, pattern),
             Kind::Regex(regex) => self.regexes.push((rank, regex.clone())),
+            Kind::Every => self.every.push(rank),
         }
     }
 
-    /// The admitted rank that goes first: of an exact path, then of templates and open ends, then of regexes.
+    /// The admitted rank that goes first: of an exact path, then of templates and open ends, then of regexes, then of
+    /// no path.
     pub(super) fn find(&self, path: &str, admits: impl Fn(usize) -> bool) -> Option<usize> {
         let exact = || self.exact.get(path)?.iter().copied().find(|rank| admits(*rank));
         let regex =
@@ -43,6 +46,7 @@ impl Table {
         exact()
             .or_else(|| self.tree.find(path.strip_prefix('/'), None, &admits))
             .or_else(|| self.regexes.iter().find_map(regex))
+            .or_else(|| self.every.iter().copied().find(|rank| admits(*rank)))
     }
 }
 

@@ -150,6 +150,14 @@ fn exact_before_segments_before_regex() {
 }
 
 #[test]
+fn no_path_after_every_path() {
+    check(&["~^/a", "GET"], &[("/a", "~^/a"), ("/b", "GET")]);
+    check(&["/* GET", "~^/a", ""], &[("/a", "/* GET"), ("/b", "/* GET")]);
+    check(&["a.com GET", "a.com ~b", "/a"], &[("a.com/a", "a.com GET"), ("a.com/b", "a.com ~b"), ("/a", "/a")]);
+    check(&["GET", "GET POST", ""], &[("/a", "GET")]);
+}
+
+#[test]
 fn more_literal_bytes_first() {
     check(&["/a/*", "/a/b/*", "/a/b/c/*"], &[("/a/b/c/d", "/a/b/c/*"), ("/a/b/d", "/a/b/*"), ("/a/d", "/a/*")]);
     check(&["/a/{x}", "/{x}/orders"], &[("/a/orders", "/{x}/orders"), ("/a/b", "/a/{x}")]);
@@ -247,6 +255,8 @@ fn equal_matches_name_both_routes() {
     assert_eq!(errors(&["~a !1", "~a !2"]).len(), 1);
     assert_eq!(errors(&["/*", "a.com", "/*/"]).len(), 1);
     assert_eq!(errors(&["", "/*"]).len(), 1);
+    assert_eq!(errors(&["GET", "/* GET"]).len(), 1);
+    assert_eq!(errors(&["", "/* GET"]), []);
     assert_eq!(errors(&["/a GET", "/a GET GET"]).len(), 1);
     assert_eq!(errors(&["/a #x=1 #y=2 ?z=3", "/a ?z=3 #Y=2 #X=1"]).len(), 1);
     assert_eq!(errors(&["/a #x=~1", "/a #x=~1"]).len(), 1);
