@@ -1,29 +1,34 @@
 //! Which route is a request for: a compiled, immutable table. Look-up is pure: no I/O, no clock, no body, and no
-//! allocation for a host in its usual form. The caller normalises the path first and forwards it as normalised.
+//! allocation for a host in its usual form but where a condition asks for a value that has escapes. The caller normalises the path first and forwards it as normalised.
 
+mod candidate;
 mod host;
 mod path;
 mod predicate;
 mod text;
 mod values;
 mod table;
+mod explain;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashMap},
-};
+use std::collections::BTreeMap;
 
 use http::{HeaderMap, Method};
 use thiserror::Error;
 
-pub use self::{host::HostError, path::PatternError, predicate::ConditionError, text::RegexError};
 use self::{
-    host::{Host, Hosts},
-    path::{Pattern, Precedence},
+    candidate::{Candidate, Place},
+    host::Hosts,
     predicate::Conditions,
     table::Table,
+};
+pub use self::{
+    explain::{Explainer, Explanation, Passed},
+    host::HostError,
+    path::PatternError,
+    predicate::ConditionError,
+    text::RegexError,
 };
 
 /// Routes by host, then path, then conditions. If none of a host's routes matches, the next less specific host is
@@ -100,17 +105,6 @@ struct Route<T> {
     target: T,
 }
 
-/// A rule read.
-struct Candidate<'a, T> {
-    rule: usize,
-    name: &'a str,
-    /// Each with its key.
-    hosts: Vec<(String, Host)>,
-    pattern: Pattern,
-    precedence: Precedence,
-    route: Route<T>,
-}
-
 impl Default for Rule<'_> {
     fn default() -> Self {
         static NONE: Texts = Texts::new();
@@ -126,78 +120,28 @@ impl<T> Router<T> {
     ///
     /// Everything that is wrong with the rules, by their order.
     pub fn compile<'a>(rules: impl IntoIterator<Item = (Rule<'a>, T)>) -> Result<Self, Vec<RuleError>> {
-        let mut errors = Vec::new();
-        let rules = rules.into_iter().enumerate();
-        let mut candidates: Vec<_> =
-            rules.filter_map(|(index, (rule, target))| Candidate::read(index, &rule, target, &mut errors)).collect();
-        report_duplicates(&candidates, &mut errors);
-        if !errors.is_empty() {
-            errors.sort_by_key(|error| error.rule);
-            return Err(errors);
-        }
-        candidates.sort_by(|a, b| a.order().cmp(&b.order()));
-        let mut hosts = Hosts::<Table>::default();
-        for (rank, candidate) in candidates.iter().enumerate() {
-            for (_, host) in &candidate.hosts {
-                hosts.entry(host).insert(rank, &candidate.pattern);
-            }
-        }
-        Ok(Self { hosts, routes: candidates.into_iter().map(|candidate| candidate.route).collect() })
+        Candidate::read_all(rules).map(|candidates| Self::of(candidates).0)
     }
 
     /// What belongs to the route that `subject` is for.
     pub fn find(&self, subject: &Subject<'_>) -> Option<&T> {
-        let admits = |rank: usize| self.routes[rank].conditions.hold(subject);
-        let rank = self.hosts.search(subject.host, |table| table.find(subject.path, admits))?;
-        Some(&self.routes[rank].target)
+        self.rank(subject).map(|rank| &self.routes[rank].target)
     }
-}
 
-impl<'a, T> Candidate<'a, T> {
-    /// Puts what is wrong into `errors`; a candidate comes back if enough is right to be compared with others.
-    fn read(rule: usize, text: &Rule<'a>, target: T, errors: &mut Vec<RuleError>) -> Option<Self> {
-        let mut report = |key: &str, cause| errors.push(RuleError { rule, key: key.to_owned(), cause });
-        let mut hosts = Vec::with_capacity(text.hosts.len().max(1));
-        for (index, host) in text.hosts.iter().enumerate() {
-            let key = format!("hosts[{index}]");
-            match Host::parse(host) {
-                Ok(same) if hosts.iter().any(|(_, host)| *host == same) => {
-                    report(&key, RuleCause::RepeatedHost(host.clone()));
-                }
-                Ok(host) => hosts.push((key, host)),
-                Err(error) => report(&key, error.into()),
+    fn rank(&self, subject: &Subject<'_>) -> Option<usize> {
+        let admits = |rank: usize| self.routes[rank].conditions.hold(subject);
+        self.hosts.search(subject.host, |table| table.find(subject.path, admits))
+    }
+
+    /// From what is in order already; the places come back by rank.
+    fn of(candidates: Vec<Candidate<'_, T>>) -> (Self, Vec<Place<'_>>) {
+        let mut hosts = Hosts::<Table>::default();
+        for (rank, Candidate { place, .. }) in candidates.iter().enumerate() {
+            for (_, host) in &place.hosts {
+                hosts.entry(host).insert(rank, &place.pattern);
             }
         }
-        if text.hosts.is_empty() {
-            hosts.push((String::new(), Host::Any));
-        }
-        let conditions = Conditions::read(text, &mut report);
-        let pattern = text.path.map_or_else(|| Ok(Pattern::every()), Pattern::parse);
-        let pattern = pattern.map_err(|error| report("path", error.into())).ok()?;
-        let conditions = conditions?;
-        let precedence = pattern.precedence(text.priority);
-        Some(Self { rule, name: text.name, hosts, pattern, precedence, route: Route { conditions, target } })
-    }
-
-    fn order(&self) -> impl Ord {
-        (&self.precedence, Reverse(self.route.conditions.count()), self.name)
-    }
-}
-
-#[expect(clippy::mutable_key_type, reason = "a regex compares and hashes as it is written")]
-fn report_duplicates<T>(candidates: &[Candidate<'_, T>], errors: &mut Vec<RuleError>) {
-    let mut seen = HashMap::new();
-    for second in candidates {
-        for (key, host) in &second.hosts {
-            let same = (host, &second.pattern.text, &second.route.conditions);
-            let Some(first) = seen.insert(same, second.name) else { continue };
-            let cause = RuleCause::Duplicate {
-                first: first.to_owned(),
-                second: second.name.to_owned(),
-                host: host.to_string(),
-                path: second.pattern.text.clone(),
-            };
-            errors.push(RuleError { rule: second.rule, key: key.clone(), cause });
-        }
+        let (places, routes) = candidates.into_iter().map(|candidate| (candidate.place, candidate.route)).unzip();
+        (Self { hosts, routes }, places)
     }
 }

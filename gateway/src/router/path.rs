@@ -99,6 +99,21 @@ impl Pattern {
     }
 }
 
+impl Precedence {
+    /// What this has over another of its sort that comes after it.
+    pub(super) fn over(&self, other: &Self) -> &'static str {
+        if self.literal != other.literal {
+            "more of its path is literal"
+        } else if self.open != other.open {
+            "its path has a closed end"
+        } else if self.parts != other.parts {
+            "its path is literal where the other has a part"
+        } else {
+            "its priority is larger"
+        }
+    }
+}
+
 fn parse_segments(text: &str) -> Result<Pattern, PatternError> {
     if text.is_empty() {
         return Err(PatternError::Empty);

@@ -45,6 +45,10 @@ pub enum ConditionError {
     Regex(#[from] RegexError),
 }
 
+/// Values of one name that are shown to a person, and characters of each.
+const SHOWN_VALUES: usize = 4;
+const SHOWN_CHARS: usize = 60;
+
 impl Conditions {
     /// None if a text is wrong; what is wrong is reported, each with its key.
     pub(super) fn read(rule: &Rule<'_>, report: &mut impl FnMut(&str, RuleCause)) -> Option<Self> {
@@ -71,6 +75,15 @@ impl Conditions {
     pub(super) fn hold(&self, subject: &Subject<'_>) -> bool {
         self.0.iter().all(|condition| condition.holds(subject))
     }
+
+    /// What is wanted and what is there, for each that does not hold.
+    pub(super) fn unmet(&self, subject: &Subject<'_>) -> Vec<String> {
+        self.0
+            .iter()
+            .filter(|condition| !condition.holds(subject))
+            .map(|condition| condition.compare(subject))
+            .collect()
+    }
 }
 
 impl Condition {
@@ -82,6 +95,34 @@ impl Condition {
             Self::Cookie(name, text) => in_cookies(subject.headers, name).any(|value| text.admits(value)),
         }
     }
+
+    fn compare(&self, subject: &Subject<'_>) -> String {
+        match self {
+            Self::Method(methods) => {
+                let methods: Vec<_> = methods.iter().map(Method::as_str).collect();
+                format!("method: wants {}, got {}", methods.join(" or "), subject.method)
+            }
+            Self::Header(name, text) => {
+                format!("header {name}: wants {text}, got {}", shown(subject.headers.get_all(name).iter()))
+            }
+            Self::Query(name, text) => {
+                format!("query {name}: wants {text}, got {}", shown(in_query(subject.query, name)))
+            }
+            Self::Cookie(name, text) => {
+                format!("cookie {name}: wants {text}, got {}", shown(in_cookies(subject.headers, name)))
+            }
+        }
+    }
+}
+
+/// Some of the values of a name, each on one line and not without end.
+fn shown<V: AsRef<[u8]>>(values: impl Iterator<Item = V>) -> String {
+    let shown = values.take(SHOWN_VALUES).map(|value| {
+        let text = String::from_utf8_lossy(value.as_ref()).escape_debug().take(SHOWN_CHARS).collect::<String>();
+        if text.is_empty() { "\"\"".to_owned() } else { text }
+    });
+    let shown: Vec<_> = shown.collect();
+    if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
 }
 
 /// From the texts of a rule to the parts of its conditions, all of them in an order that tells nothing.

@@ -1,11 +1,12 @@
 //! The rules of matching one by one.
 
 mod conditions;
+mod explain;
 mod reference;
 
 use http::{HeaderName, HeaderValue};
 
-use super::*;
+use super::{host::Host, path::Pattern, *};
 use crate::exchange::path::PathError;
 
 /// A rule that owns its texts.

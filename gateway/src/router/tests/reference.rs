@@ -170,7 +170,8 @@ proptest! {
         (rules, shuffled) in any_rules().prop_flat_map(|rules| (Just(rules.clone()), Just(rules).prop_shuffle())),
         requests in prop::collection::vec(any_request(), 30),
     ) {
-        let (router, other) = (compile(&rules).expect("valid rules"), compile(&shuffled).expect("valid rules"));
+        let router = compile(&rules).expect("valid rules");
+        let other = Explainer::compile(shuffled.iter().map(|rule| (rule.rule(), rule))).expect("valid rules");
         for request in &requests {
             let expected = reference(&rules, request);
             let (method, query, headers) = (request.method.parse().expect("method"), request.query(), request.fields());
@@ -182,7 +183,12 @@ proptest! {
                 headers: &headers,
             };
             prop_assert_eq!(router.find(&subject).copied(), expected, "{:?}", request);
-            prop_assert_eq!(other.find(&subject).copied(), expected, "{:?}", request);
+            let explanation = other.explain(&subject);
+            prop_assert_eq!(explanation.found.map(|rule| &*rule.name), expected, "{:?}", request);
+            for Passed { target, reason } in explanation.passed {
+                let matches = reference(std::slice::from_ref(*target), request).is_some();
+                prop_assert_eq!(reason.starts_with("matches too, but "), matches, "{}: {} {:?}", target.name, reason, request);
+            }
         }
     }
 }
