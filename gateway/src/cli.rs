@@ -3,6 +3,7 @@
 pub mod check;
 pub mod client;
 pub mod demo;
+pub mod explain;
 pub mod plugin;
 pub mod run;
 pub mod toolchain;
@@ -31,6 +32,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say which route a request takes, what follows from it, and why no other route has it.
+    Explain(explain::Arguments),
     /// Run sample services and a gateway before them, to try things out.
     Demo {
         /// Try everything, print each result, and exit.
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(file) => run::run(&file.config),
         Command::Check { file, json } => check::check(&file.config, json),
+        Command::Explain(arguments) => explain::explain(arguments),
         Command::Demo { check } => demo::demo(check),
         Command::Plugin(command) => plugin::plugin(command),
     };

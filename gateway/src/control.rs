@@ -1,6 +1,7 @@
 //! Brings one generation after the other to life: a configuration or a plugin revision comes in, a snapshot goes out.
 //! One change at a time; one that fails leaves everything as it was.
 
+pub mod explain;
 mod revisions;
 
 use std::{

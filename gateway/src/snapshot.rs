@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use crate::{
-    exchange::Exchange,
+    exchange::{Exchange, RequestHead},
     filter::Chain,
     monitor::record::Statuses,
     plugin::Instances,
@@ -79,15 +79,7 @@ pub type Pinned = Rc<Arc<Snapshot>>;
 
 impl Snapshot {
     pub fn route(&self, exchange: &Exchange) -> Option<&Arc<Route>> {
-        let head = &exchange.request;
-        let found = self.router.find(&Subject {
-            host: head.host(),
-            path: head.target.path(),
-            method: &head.method,
-            query: head.target.query(),
-            headers: &head.headers,
-        });
-        found.map(|index| &self.routes[*index])
+        self.router.find(&subject(&exchange.request)).map(|index| &self.routes[*index])
     }
 
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
@@ -123,4 +115,9 @@ impl Reader {
         }
         Rc::clone(&latest)
     }
+}
+
+fn subject(head: &RequestHead) -> Subject<'_> {
+    let (path, query) = (head.target.path(), head.target.query());
+    Subject { host: head.host(), path, method: &head.method, query, headers: &head.headers }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod check;
+mod explain;
 mod plugin;
 mod run;
 

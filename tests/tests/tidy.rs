@@ -25,10 +25,10 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("balance", &[]),
     // Control plane.
     ("admin", &["control", "config", "snapshot", "filter", "plugin", "monitor::metrics"]),
-    ("control", &["config", "store", "listener", "snapshot", "snapshot::compile", "plugin"]),
+    ("control", &["config", "store", "listener", "snapshot", "snapshot::compile", "plugin", "exchange"]),
     (
         "snapshot::compile",
-        &["config", "router", "filter", "upstream", "balance", "plugin", "monitor::record", "worker"],
+        &["config", "router", "filter", "upstream", "balance", "plugin", "exchange", "monitor::record", "worker"],
     ),
     ("monitor::metrics", &["snapshot", "filter", "plugin", "monitor::record"]),
     ("config", &[]),

@@ -2,6 +2,7 @@
 //! What is unchanged is carried over from the previous snapshot by key; nothing becomes live here.
 
 mod parts;
+mod routing;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,6 +11,8 @@ use std::{
 };
 
 use tokio::time::Instant;
+
+pub use routing::{Explained, Routing};
 
 use super::{Listener, Route, Snapshot};
 use crate::{
@@ -21,7 +24,7 @@ use crate::{
     filter::{Chain, Filter, FilterStats},
     monitor::record::Statuses,
     plugin::{Instances, Isolation, Limits, Revision, capability},
-    router::{Router, Rule},
+    router::{Router, Rule, RuleError},
     upstream::{Endpoint, PoolLimits, Service},
     worker::PerWorker,
 };
@@ -60,14 +63,16 @@ fn stats_key(route: &Arc<str>, slot: usize, plugin: &Arc<str>, instances: Option
 ///
 /// Everything that is wrong, each with the key path of its cause.
 pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
-    let mut compiler = Compiler { before: Before::of(input.previous), input, problems: Vec::new() };
+    let mut compiler = Compiler::new(input);
     compiler.names();
     compiler.capabilities();
+    compiler.plugins();
     let listeners = compiler.listeners();
     let services = compiler.services();
     let instances = compiler.instances().await;
     let routes = compiler.routes(&services, &instances);
-    let router = compiler.router();
+    // The matches are checked also where what follows from them is wrong.
+    let router = compiler.matches(Router::compile(rules(compiler.input.config)));
     let Compiler { problems, input, .. } = compiler;
     match router {
         Some(router) if problems.is_empty() => Ok(Snapshot {
@@ -120,7 +125,11 @@ impl Before {
     }
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    fn new(input: Input<'a>) -> Self {
+        Self { before: Before::of(input.previous), input, problems: Vec::new() }
+    }
+
     fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.problems.push(Problem { path: path.into(), message: message.into() });
     }
@@ -182,6 +191,19 @@ impl Compiler<'_> {
             if let Some(missing) = missing {
                 let message = format!("the plugin imports \"{missing}\", which it is not allowed");
                 self.problem(format!("plugins[{index}].allow"), message);
+            }
+        }
+    }
+
+    /// Filters name plugins that there are.
+    fn plugins(&mut self) {
+        let config = self.input.config;
+        for (r, route) in config.routes.iter().enumerate() {
+            for (f, filter) in route.filters.iter().enumerate() {
+                if !config.plugins.iter().any(|plugin| plugin.name == filter.plugin) {
+                    let message = parts::unknown("plugin", &filter.plugin, config.plugins.iter().map(|it| &it.name));
+                    self.problem(format!("routes[{r}].filters[{f}].plugin"), message);
+                }
             }
         }
     }
@@ -262,12 +284,8 @@ impl Compiler<'_> {
         for (r, route) in config.routes.iter().enumerate() {
             for (f, filter) in route.filters.iter().enumerate() {
                 let path = format!("routes[{r}].filters[{f}]");
-                let Some(plugin) = config.plugins.iter().find(|plugin| plugin.name == filter.plugin) else {
-                    let message = parts::unknown("plugin", &filter.plugin, config.plugins.iter().map(|it| &it.name));
-                    self.problem(format!("{path}.plugin"), message);
-                    continue;
-                };
-                let Some((key, revision)) = self.key(plugin, filter) else { continue };
+                let plugin = config.plugins.iter().find(|plugin| plugin.name == filter.plugin);
+                let Some((key, revision)) = plugin.and_then(|plugin| self.key(plugin, filter)) else { continue };
                 if all.contains_key(&key) {
                     continue;
                 }
@@ -278,7 +296,7 @@ impl Compiler<'_> {
                         let revision = revision.clone();
                         let made = Instances::new(revision, &key.config, key.limits, key.isolation, self.input.workers);
                         if let Err(failure) = made.probe().await {
-                            let message = format!("plugin \"{}\" refuses it: {}", plugin.name, failure.message);
+                            let message = format!("plugin \"{}\" refuses it: {}", filter.plugin, failure.message);
                             self.problem(format!("{path}.config"), message);
                             continue;
                         }
@@ -360,32 +378,24 @@ impl Compiler<'_> {
         }
     }
 
-    /// The matches are checked also where what follows from them is wrong.
-    fn router(&mut self) -> Option<Router<usize>> {
-        let rules = self.input.config.routes.iter().enumerate().map(|(index, route)| {
-            let rule = Rule {
-                name: &route.name,
-                hosts: &route.matches.hosts,
-                path: route.matches.path.as_deref(),
-                methods: &route.matches.methods,
-                headers: &route.matches.headers,
-                query: &route.matches.query,
-                cookies: &route.matches.cookies,
-                priority: route.matches.priority,
-            };
-            (rule, index)
-        });
-        match Router::compile(rules) {
-            Ok(router) => Some(router),
-            Err(errors) => {
-                for error in errors {
-                    let dot = if error.key.is_empty() { "" } else { "." };
-                    self.problem(format!("routes[{}].match{dot}{}", error.rule, error.key), error.to_string());
-                }
-                None
+    fn matches<R>(&mut self, compiled: Result<R, Vec<RuleError>>) -> Option<R> {
+        let report = |errors: Vec<RuleError>| {
+            for error in errors {
+                let dot = if error.key.is_empty() { "" } else { "." };
+                self.problem(format!("routes[{}].match{dot}{}", error.rule, error.key), error.to_string());
             }
-        }
+        };
+        compiled.map_err(report).ok()
     }
+}
+
+/// The matches of a configuration, each with the index of its route.
+fn rules(config: &Config) -> impl Iterator<Item = (Rule<'_>, usize)> {
+    config.routes.iter().enumerate().map(|(index, route)| {
+        let schema::Match { hosts, path, methods, headers, query, cookies, priority, .. } = &route.matches;
+        let (name, path, priority) = (&*route.name, path.as_deref(), *priority);
+        (Rule { name, hosts, path, methods, headers, query, cookies, priority }, index)
+    })
 }
 
 #[cfg(test)]

@@ -44,7 +44,9 @@ services:
     endpoints: [{ address: 127.0.0.1:7001, weight: 1 }]
 routes:
   - name: users
-    match: { hosts: [api.example.com, "*.example.org"], path: /users/*, methods: [GET] }
+    match:
+      { hosts: [api.example.com, "*.example.org"], path: /users/*, methods: [GET], headers: { x-env: prod },
+        query: { v: "2" }, cookies: { beta: "~^1$" } }
     filters: [{ plugin: stamp, config: { mark: a } }, { plugin: pushed }]
     service: users
     rewrite: { strip_prefix: /users }

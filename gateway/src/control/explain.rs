@@ -1,0 +1,106 @@
+//! What a configuration makes of one request, without serving it: the route, what follows from it, and why no other.
+//! It opens no socket, store or module.
+
+use http::{HeaderMap, Method, StatusCode, Version, header::HOST};
+
+use crate::{
+    config::{Document, Errors, schema},
+    exchange::{
+        Refusal, RequestHead,
+        canonical::{canonical, servable},
+        headers::remove_hop_by_hop,
+        path::strip_prefix,
+    },
+    snapshot::compile::{Explained, Routing},
+};
+
+/// A request as a client would send it.
+#[derive(Debug)]
+pub struct Question {
+    pub method: Method,
+    /// The path and the query.
+    pub target: String,
+    pub headers: HeaderMap,
+}
+
+#[derive(Debug)]
+pub struct Explanation<'a> {
+    pub outcome: Outcome<'a>,
+    /// Normalised; as it came if it has no normal form.
+    pub path: String,
+    /// Every other route with the reason, the nearest miss first.
+    pub passed: Vec<(&'a schema::Route, String)>,
+}
+
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    Served {
+        route: &'a schema::Route,
+        service: &'a schema::Service,
+        /// The path that the service sees.
+        forwarded: String,
+    },
+    /// Before any route is looked for.
+    Refused(Refusal),
+    /// The path has an encoded slash, which this route does not allow.
+    EncodedSlash(&'a schema::Route),
+    NoRoute,
+}
+
+impl Outcome<'_> {
+    /// What the gateway answers by itself.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Served { .. } => None,
+            Self::Refused(Refusal::BadRequest(_)) | Self::EncodedSlash(_) => Some(StatusCode::BAD_REQUEST),
+            Self::Refused(Refusal::NotImplemented(_)) => Some(StatusCode::NOT_IMPLEMENTED),
+            Self::NoRoute => Some(StatusCode::NOT_FOUND),
+        }
+    }
+}
+
+/// Explains what would become of a request. Its fields are taken as they are: a client that is not trusted has some
+/// replaced, such as `X-Forwarded-For`.
+///
+/// # Errors
+///
+/// Everything that is wrong with the routes and what they name.
+pub fn explain<'a>(document: &'a Document, question: Question) -> Result<Explanation<'a>, Errors> {
+    let routing = Routing::new(&document.config).map_err(|problems| document.locate(problems))?;
+    let as_it_came = question.target.split('?').next().unwrap_or_default().to_owned();
+    let (head, encoded_slash) = match head(question) {
+        Ok(head) => head,
+        Err(refusal) => {
+            return Ok(Explanation { outcome: Outcome::Refused(refusal), path: as_it_came, passed: Vec::new() });
+        }
+    };
+    let Explained { route, mut passed } = routing.explain(&head);
+    let path = head.target.path().to_owned();
+    let service = |name: &str| document.config.services.iter().find(|service| service.name == name);
+    let outcome = match route.and_then(|route| Some((route, service(&route.service)?))) {
+        None => Outcome::NoRoute,
+        Some((route, _)) if encoded_slash && !route.matches.allow_encoded_slash => {
+            passed.insert(0, (route, "matches, but does not allow an encoded slash, backslash or NUL".to_owned()));
+            Outcome::EncodedSlash(route)
+        }
+        Some((route, service)) => {
+            let prefix = route.rewrite.strip_prefix.as_deref();
+            let stripped = prefix.and_then(|prefix| strip_prefix(&path, prefix));
+            Outcome::Served { route, service, forwarded: stripped.unwrap_or_else(|| path.clone()) }
+        }
+    };
+    Ok(Explanation { outcome, path, passed })
+}
+
+/// The head in the form that routes are found by, and whether its path hides a separator.
+fn head(question: Question) -> Result<(RequestHead, bool), Refusal> {
+    let Question { method, target, headers } = question;
+    let target = target.parse().map_err(|error| Refusal::BadRequest(format!("the path is not valid: {error}")))?;
+    // Only HTTP/1.0 may go without a host.
+    let version = if headers.contains_key(HOST) { Version::HTTP_11 } else { Version::HTTP_10 };
+    let mut head = RequestHead { method, target, authority: None, version, headers };
+    servable(&head, true)?;
+    let encoded_slash = canonical(&mut head)?;
+    remove_hop_by_hop(&mut head.headers);
+    Ok((head, encoded_slash))
+}
