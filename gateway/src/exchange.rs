@@ -65,6 +65,14 @@ pub struct ResponseHead {
     pub headers: HeaderMap,
 }
 
+/// What the client asked for, before the route and filters made something else of it.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub method: Method,
+    /// The path, normalised, and the query.
+    pub target: PathAndQuery,
+}
+
 /// What one filter leaves behind on one exchange.
 #[derive(Debug, Clone, Default)]
 pub struct FilterSlot {
@@ -74,6 +82,17 @@ pub struct FilterSlot {
     pub kept: Bytes,
     /// Guest execution so far.
     pub spent: Duration,
+}
+
+impl Exchange {
+    /// The trace that it is part of, if its `traceparent` is one (W3C Trace Context §3.2).
+    pub fn trace_id(&self) -> Option<&str> {
+        let mut parts = self.request.headers.get("traceparent")?.to_str().ok()?.split('-');
+        let (version, id) = (parts.next()?, parts.next()?);
+        let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        let holds = version.len() == 2 && version != "ff" && id.len() == 32 && is_hex(version) && is_hex(id);
+        (holds && id.bytes().any(|byte| byte != b'0')).then_some(id)
+    }
 }
 
 impl RequestHead {

@@ -1,14 +1,16 @@
 //! Chains: the ordered filters of a route, their phases, and what a filter's failure means.
 //! It names no ABI and sends nothing.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use crate::{
     exchange::{Exchange, FilterSlot},
-    monitor::record::Counter,
+    monitor::{
+        count::{Count, Times, Workers},
+        record::Record,
+    },
     plugin::{Answer, Cause, Failure, Instances, Phase, Verdict},
     worker::WorkerId,
 };
@@ -26,7 +28,8 @@ pub struct Filter {
     /// None until the plugin has a revision.
     pub instances: Option<Arc<Instances>>,
     pub on_error: OnError,
-    pub stats: Arc<FilterStats>,
+    pub record: Arc<FilterRecord>,
+    pub times: Arc<PluginRecord>,
 }
 
 /// What an exchange gets when a filter fails.
@@ -38,20 +41,22 @@ pub enum OnError {
     Open,
 }
 
-/// Calls of one filter; carried over from generation to generation.
+/// Calls of one plugin's revision on one route.
 #[derive(Debug)]
-pub struct FilterStats {
-    /// By phase, in the order of `Phase::ALL`.
-    pub calls: [PhaseStats; Phase::ALL.len()],
+pub struct FilterRecord(Workers<[PhaseCounts; Phase::ALL.len()]>);
+
+/// What calls in one phase came to.
+#[derive(Debug, Default)]
+pub struct PhaseCounts {
+    pub proceeded: Count,
+    pub responded: Count,
+    /// By cause, in the order of `Cause::ALL`.
+    failed: [Count; Cause::ALL.len()],
 }
 
+/// How long the calls of one plugin took, its waits included.
 #[derive(Debug)]
-pub struct PhaseStats {
-    pub proceeded: Counter,
-    pub responded: Counter,
-    /// By cause, in the order of `Cause::ALL`. Failures are rare: all workers share them.
-    pub failed: [AtomicU64; Cause::ALL.len()],
-}
+pub struct PluginRecord(Workers<[Times; Phase::ALL.len()]>);
 
 /// What a chain puts in the place of the service's answer.
 #[derive(Debug)]
@@ -129,16 +134,20 @@ impl Filter {
         exchange: &mut Exchange,
         slot: usize,
     ) -> Result<Verdict, Failure> {
-        let stats = self.stats.of(phase);
         let result = match &self.instances {
             Some(instances) if !instances.has(phase) => return Ok(Verdict::Proceed),
-            Some(instances) => instances.call(worker, phase, exchange, slot).await,
+            Some(instances) => {
+                let start = Instant::now();
+                let result = instances.call(worker, phase, exchange, slot).await;
+                if let Some(times) = self.times.0.of(worker) {
+                    times[phase as usize].add(start.elapsed());
+                }
+                result
+            }
             None => Err(Failure::new(Cause::Missing, "it has no revision yet")),
         };
-        match &result {
-            Ok(Verdict::Proceed) => stats.proceeded.add_one(worker),
-            Ok(Verdict::Respond(_)) => stats.responded.add_one(worker),
-            Err(failure) => stats.count_failure(failure.cause),
+        if let Some(counts) = self.record.0.of(worker) {
+            counts[phase as usize].count(&result);
         }
         result
     }
@@ -159,31 +168,51 @@ impl Filter {
     }
 }
 
-impl FilterStats {
-    pub fn new(workers: usize) -> Self {
-        Self { calls: Phase::ALL.map(|_| PhaseStats::new(workers)) }
+impl PhaseCounts {
+    fn count(&self, result: &Result<Verdict, Failure>) {
+        let count = match result {
+            Ok(Verdict::Proceed) => &self.proceeded,
+            Ok(Verdict::Respond(_)) => &self.responded,
+            Err(failure) => &self.failed[failure.cause as usize],
+        };
+        count.add(1);
     }
 
-    pub fn of(&self, phase: Phase) -> &PhaseStats {
-        &self.calls[phase as usize]
+    pub fn failed(&self, cause: Cause) -> u64 {
+        self.failed[cause as usize].get()
+    }
+
+    pub fn all_failed(&self) -> u64 {
+        self.failed.iter().map(Count::get).sum()
     }
 }
 
-impl PhaseStats {
-    fn new(workers: usize) -> Self {
-        Self {
-            proceeded: Counter::new(workers),
-            responded: Counter::new(workers),
-            failed: Cause::ALL.map(|_| AtomicU64::new(0)),
-        }
+impl FilterRecord {
+    /// Adds up over workers.
+    pub fn sum(&self, phase: Phase, part: impl Fn(&PhaseCounts) -> u64) -> u64 {
+        self.0.sum(|phases| part(&phases[phase as usize]))
     }
 
-    /// How many calls failed of this cause.
+    /// Failures of one cause, in any phase.
     pub fn failures(&self, cause: Cause) -> u64 {
-        self.failed[cause as usize].load(Relaxed)
+        Phase::ALL.into_iter().map(|phase| self.sum(phase, |counts| counts.failed(cause))).sum()
     }
+}
 
-    fn count_failure(&self, cause: Cause) {
-        self.failed[cause as usize].fetch_add(1, Relaxed);
+impl PluginRecord {
+    pub fn times(&self, phase: Phase) -> impl Iterator<Item = &Times> {
+        self.0.all().map(move |phases| &phases[phase as usize])
+    }
+}
+
+impl Record for FilterRecord {
+    fn new(workers: usize) -> Self {
+        Self(Workers::new(workers))
+    }
+}
+
+impl Record for PluginRecord {
+    fn new(workers: usize) -> Self {
+        Self(Workers::new(workers))
     }
 }

@@ -1,4 +1,7 @@
-//! What the gateway tells about itself.
+//! What the gateway tells about itself. `count` and `record` are written on the request path, the rest reads them.
 
-pub mod metrics;
+pub mod count;
 pub mod record;
+pub mod records;
+pub mod access_log;
+pub mod metrics;

@@ -2,6 +2,7 @@
 //! It takes one snapshot and uses it to the end; it parses no configuration and names no plugin.
 
 mod accept;
+mod ending;
 mod error;
 mod respond;
 
@@ -16,6 +17,7 @@ use crate::{
     worker::WorkerId,
 };
 
+use self::ending::Ending;
 pub(crate) use self::respond::panicked;
 pub use self::{error::Error, respond::Outgoing};
 
@@ -41,44 +43,44 @@ impl Proxy {
     pub async fn handle(&self, client: Arc<Client>, request: Request<Incoming>) -> Response<Outgoing> {
         // One generation from here to the end, whatever is loaded meanwhile.
         let snapshot = self.snapshot.latest();
-        let (mut exchange, body, refused) = accept::exchange(request, client, &self.ids);
+        let (exchange, body, refused) = accept::exchange(request, client, &self.ids);
+        // Told of the end, also if that is the client's leaving in the middle of this.
+        let mut ending = Ending::of(exchange, body.passed(), self.worker, &snapshot);
         let found = match refused {
             Some(refusal) => Err(refusal.into()),
-            None => snapshot.route(&exchange).ok_or(Error::NoRoute),
+            None => snapshot.route(&ending.exchange).ok_or(Error::NoRoute),
         };
         let route = match found {
-            Ok(route) if !exchange.encoded_slash || route.allow_encoded_slash => route,
+            Ok(route) if !ending.exchange.encoded_slash || route.allow_encoded_slash => route,
             unserved => {
                 accept::discard(body);
-                let error = unserved.err().unwrap_or(Error::EncodedSlash);
-                let body = respond::problem(&mut exchange, &error);
-                snapshot.unrouted.add_one(self.worker, exchange.response.status);
-                return respond::finish(exchange, body);
+                let body = respond::problem(&mut ending, &unserved.err().unwrap_or(Error::EncodedSlash));
+                return respond::finish(ending, body);
             }
         };
+        ending.routed(route);
 
         // Filters decide before the service is contacted.
-        let mut body = match route.chain.request(self.worker, &mut exchange).await {
+        let mut body = match route.chain.request(self.worker, &mut ending.exchange).await {
             Some(instead) => {
                 accept::discard(body);
-                respond::instead(&mut exchange, instead)
+                respond::instead(&mut ending, instead)
             }
             None => {
-                accept::rewrite(&mut exchange.request, route.strip_prefix.as_deref());
-                let sent = route.service.send(self.worker, &exchange.request, body, route.host, route.timeout).await;
-                match sent {
-                    Ok((response, lease)) => respond::upstream(&mut exchange, response, lease),
-                    Err(error) => respond::problem(&mut exchange, &error.into()),
+                let request = &mut ending.exchange.request;
+                accept::rewrite(request, route.strip_prefix.as_deref());
+                match route.service.send(self.worker, request, body, route.host, route.timeout).await {
+                    Ok((response, lease)) => respond::upstream(&mut ending, response, lease),
+                    Err(error) => respond::problem(&mut ending, &error.into()),
                 }
             }
         };
 
         // The response meets them in reverse, the gateway's own answers too; one that answers instead is met in its turn.
         let mut left = route.chain.filters().len();
-        while let Some(instead) = route.chain.response(self.worker, &mut exchange, &mut left).await {
-            body = respond::instead(&mut exchange, instead);
+        while let Some(instead) = route.chain.response(self.worker, &mut ending.exchange, &mut left).await {
+            body = respond::instead(&mut ending, instead);
         }
-        route.statuses.add_one(self.worker, exchange.response.status);
-        respond::finish(exchange, body)
+        respond::finish(ending, body)
     }
 }

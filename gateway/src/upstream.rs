@@ -20,10 +20,12 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     balance::{Balancer, Cursor},
     exchange::{Body, RequestHead},
+    monitor::record::{Outcome, ServiceRecord},
     worker::{PerWorker, WorkerId},
 };
 
@@ -38,6 +40,7 @@ pub struct Service {
     pub table: ArcSwap<Table>,
     /// Where each worker's balancing stands; outlives this service's configuration.
     pub cursors: Arc<PerWorker<Cursor>>,
+    pub record: Arc<ServiceRecord>,
 }
 
 /// The endpoints of a service and the choice among them.
@@ -85,8 +88,8 @@ pub enum Error {
     Malformed(SocketAddr, hyper::Error),
     #[error("the client broke off in the middle of its request")]
     RequestBody,
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
+    #[error("{0} gave no answer within {1:?}")]
+    Timeout(SocketAddr, Duration),
     #[error("the request cannot be put in HTTP/1.1 form: {0}")]
     Unsendable(http::Error),
 }
@@ -108,7 +111,16 @@ impl Service {
         let replayable = body.is_empty() && is_idempotent(&head.method);
         let request = endpoint.request(head, body, host)?;
         let sending = self.send_to(&endpoint, worker, request, replayable.then_some((head, host)));
-        tokio::time::timeout(limit, sending).await.unwrap_or(Err(Error::Timeout(limit)))
+        let start = Instant::now();
+        let sent = timeout(limit, sending).await.unwrap_or(Err(Error::Timeout(endpoint.address, limit)));
+        self.record.attempt(worker, sent.as_ref().map_or_else(Error::outcome, |_| Outcome::Answered), start.elapsed());
+        sent
+    }
+
+    async fn connect(&self, endpoint: &Endpoint, worker: WorkerId) -> Result<SendRequest<Body>, Error> {
+        let opened = connect::open(endpoint.address, self.connect_timeout).await?;
+        self.record.connected(worker);
+        Ok(opened)
     }
 
     fn choose(&self, worker: WorkerId) -> Result<Arc<Endpoint>, Error> {
@@ -129,7 +141,7 @@ impl Service {
         loop {
             let (mut connection, reused) = match idle.then(|| endpoint.pool.take(worker)).flatten() {
                 Some(connection) => (connection, true),
-                None => (connect::open(endpoint.address, self.connect_timeout).await?, false),
+                None => (self.connect(endpoint, worker).await?, false),
             };
             let flight = Lease::new(endpoint, worker);
             let mut refused = match connection.try_send_request(request).await {
@@ -202,6 +214,32 @@ impl Endpoint {
             _ => {}
         }
         Ok(request)
+    }
+}
+
+impl Error {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Connect(..) => Outcome::Refused,
+            Self::ConnectTimeout(..) => Outcome::ConnectTimeout,
+            Self::Reset(..) => Outcome::Reset,
+            Self::Malformed(..) => Outcome::Malformed,
+            Self::Timeout(..) => Outcome::Timeout,
+            // Neither got as far as an endpoint; both are the client's or nobody's.
+            Self::RequestBody | Self::Unsendable(_) | Self::NoEndpoint(_) => Outcome::Client,
+        }
+    }
+
+    /// Who it was tried with.
+    pub fn endpoint(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Connect(address, _)
+            | Self::ConnectTimeout(address, _)
+            | Self::Reset(address, _)
+            | Self::Malformed(address, _)
+            | Self::Timeout(address, _) => Some(*address),
+            Self::RequestBody | Self::Unsendable(_) | Self::NoEndpoint(_) => None,
+        }
     }
 }
 

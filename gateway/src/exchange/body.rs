@@ -2,6 +2,10 @@
 
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll},
 };
 
@@ -16,12 +20,28 @@ pub enum Body {
     Empty,
     Full(Bytes),
     Stream(Incoming),
+    /// With the number of bytes that have passed.
+    Counted(Incoming, Arc<AtomicU64>),
 }
 
 impl Body {
+    /// A client's, which passes out of sight and is counted on its way.
+    pub fn request(body: Incoming) -> Self {
+        if body.is_end_stream() { Self::Empty } else { Self::Counted(body, Arc::default()) }
+    }
+
+    pub fn response(body: Incoming) -> Self {
+        Self::Stream(body)
+    }
+
     /// Nothing is to be sent, and that is known now.
     pub fn is_empty(&self) -> bool {
         self.is_end_stream()
+    }
+
+    /// How many bytes have passed, for who looks later.
+    pub fn passed(&self) -> Option<Arc<AtomicU64>> {
+        if let Self::Counted(_, passed) = self { Some(Arc::clone(passed)) } else { None }
     }
 }
 
@@ -38,6 +58,13 @@ impl HttpBody for Body {
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
             Self::Stream(incoming) => Pin::new(incoming).poll_frame(cx),
+            Self::Counted(incoming, passed) => {
+                let polled = Pin::new(incoming).poll_frame(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &polled {
+                    passed.fetch_add(frame.data_ref().map_or(0, Bytes::len) as u64, Relaxed);
+                }
+                polled
+            }
         }
     }
 
@@ -45,7 +72,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Stream(incoming) => incoming.is_end_stream(),
+            Self::Stream(incoming) | Self::Counted(incoming, _) => incoming.is_end_stream(),
         }
     }
 
@@ -53,7 +80,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(incoming) => incoming.size_hint(),
+            Self::Stream(incoming) | Self::Counted(incoming, _) => incoming.size_hint(),
         }
     }
 }

@@ -1,59 +1,173 @@
-//! Counting on the request path: one cache line per worker, summed up when somebody asks. A leaf.
+//! What is recorded of routes and services while they serve. A leaf: records are handed out by `records`.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
 
-use crossbeam_utils::CachePadded;
-use http::StatusCode;
+use super::count::{Count, Last, Statuses, Times, Workers};
+use crate::worker::WorkerId;
 
-use crate::worker::{PerWorker, WorkerId};
+/// Errors remembered for each route and worker.
+const ERRORS: usize = 16;
 
-/// A number that every worker raises on its own.
+/// A set of numbers that workers raise; made for so many of them.
+pub trait Record {
+    fn new(workers: usize) -> Self;
+}
+
+/// The exchanges of one route.
 #[derive(Debug)]
-pub struct Counter(Box<[CachePadded<AtomicU64>]>);
+pub struct RouteRecord {
+    pub counts: Workers<RouteCounts>,
+    pub errors: Last<Mishap>,
+}
 
-/// How many exchanges ended with which status.
+#[derive(Debug, Default)]
+pub struct RouteCounts {
+    pub statuses: Statuses,
+    /// From the request's head to the response's last byte.
+    pub times: Times,
+    /// Bytes of bodies.
+    pub received: Count,
+    pub sent: Count,
+    faults: Mutex<BTreeMap<Fault, u64>>,
+}
+
+/// What a service's endpoints did.
 #[derive(Debug)]
-pub struct Statuses(PerWorker<Vec<(StatusCode, u64)>>);
+pub struct ServiceRecord {
+    pub counts: Workers<ServiceCounts>,
+}
 
-impl Counter {
-    pub fn new(workers: usize) -> Self {
-        Self((0..workers).map(|_| CachePadded::new(AtomicU64::new(0))).collect())
-    }
+#[derive(Debug, Default)]
+pub struct ServiceCounts {
+    outcomes: [Count; Outcome::ALL.len()],
+    /// Connections opened.
+    pub connections: Count,
+    /// From the request to the response's head, or to the failure.
+    pub times: Times,
+}
 
-    pub fn add_one(&self, worker: WorkerId) {
-        self.0[worker.0 % self.0.len()].fetch_add(1, Relaxed);
-    }
+/// What came of sending one request to one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The head of a response, whatever its status.
+    Answered,
+    Refused,
+    ConnectTimeout,
+    Reset,
+    Malformed,
+    Timeout,
+    /// The client broke off.
+    Client,
+}
 
-    pub fn sum(&self) -> u64 {
-        self.0.iter().map(|n| n.load(Relaxed)).sum()
+/// An exchange that did not end well, as `/v1/errors` tells it.
+#[derive(Debug, Clone)]
+pub struct Mishap {
+    pub at: SystemTime,
+    pub request_id: String,
+    pub client: SocketAddr,
+    pub method: String,
+    pub path: String,
+    pub status: u16,
+    pub fault: Fault,
+    pub endpoint: Option<SocketAddr>,
+    pub message: Arc<str>,
+    pub after: Duration,
+}
+
+/// Whose doing an error is, and what it is, in the words of metrics and logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    pub blame: &'static str,
+    pub cause: &'static str,
+}
+
+impl Record for RouteRecord {
+    fn new(workers: usize) -> Self {
+        Self { counts: Workers::new(workers), errors: Last::new(workers.max(1), ERRORS) }
     }
 }
 
-impl Statuses {
-    pub fn new(workers: usize) -> Self {
-        Self(PerWorker::new(workers, |_| Vec::new()))
+impl Record for ServiceRecord {
+    fn new(workers: usize) -> Self {
+        Self { counts: Workers::new(workers) }
     }
+}
 
-    pub fn add_one(&self, worker: WorkerId, status: StatusCode) {
-        let mut counts = self.0.of(worker);
-        match counts.iter_mut().find(|(seen, _)| *seen == status) {
-            Some((_, n)) => *n += 1,
-            None => counts.push((status, 1)),
+impl RouteRecord {
+    /// Remembers an error, and counts it.
+    pub fn mishap(&self, worker: WorkerId, mishap: Mishap) {
+        if let Some(counts) = self.counts.of(worker) {
+            counts.fault(mishap.fault);
         }
+        self.errors.push(worker, mishap);
     }
 
-    /// Each status that occurred, in order.
-    pub fn sum(&self) -> Vec<(StatusCode, u64)> {
-        let mut sums: Vec<(StatusCode, u64)> = Vec::new();
-        for counts in self.0.all() {
-            for (status, n) in counts.iter() {
-                match sums.iter_mut().find(|(seen, _)| seen == status) {
-                    Some((_, sum)) => *sum += n,
-                    None => sums.push((*status, *n)),
-                }
+    /// How often each fault occurred.
+    pub fn faults(&self) -> BTreeMap<Fault, u64> {
+        let mut sums = BTreeMap::new();
+        for counts in self.counts.all() {
+            for (fault, n) in counts.faults.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                *sums.entry(*fault).or_insert(0) += n;
             }
         }
-        sums.sort_unstable_by_key(|(status, _)| *status);
         sums
+    }
+}
+
+impl RouteCounts {
+    /// Faults are rare, and their kinds few: those of the code.
+    fn fault(&self, fault: Fault) {
+        *self.faults.lock().unwrap_or_else(PoisonError::into_inner).entry(fault).or_insert(0) += 1;
+    }
+}
+
+impl ServiceRecord {
+    /// One request sent, and how long it took to the response's head or to the failure.
+    pub fn attempt(&self, worker: WorkerId, outcome: Outcome, time: Duration) {
+        if let Some(counts) = self.counts.of(worker) {
+            counts.outcomes[outcome as usize].add(1);
+            counts.times.add(time);
+        }
+    }
+
+    /// One connection opened.
+    pub fn connected(&self, worker: WorkerId) {
+        if let Some(counts) = self.counts.of(worker) {
+            counts.connections.add(1);
+        }
+    }
+
+    pub fn sum(&self, outcome: Outcome) -> u64 {
+        self.counts.sum(|counts| counts.outcomes[outcome as usize].get())
+    }
+}
+
+impl Outcome {
+    pub const ALL: [Self; 7] = [
+        Self::Answered,
+        Self::Refused,
+        Self::ConnectTimeout,
+        Self::Reset,
+        Self::Malformed,
+        Self::Timeout,
+        Self::Client,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Refused => "refused",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::Reset => "reset",
+            Self::Malformed => "malformed",
+            Self::Timeout => "timeout",
+            Self::Client => "client",
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::{exchange::Refusal, filter::Failed, plugin::Cause, upstream};
+use crate::{exchange::Refusal, filter::Failed, monitor::record::Fault, plugin::Cause, upstream};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -29,46 +29,58 @@ pub enum Blame {
     Gateway,
 }
 
-/// What an error means for the client.
+/// What an error means for the client, and what it is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meaning {
     pub status: StatusCode,
     pub blame: Blame,
+    /// One of few words, for metrics and logs.
+    pub cause: &'static str,
     /// The same request may well succeed a moment later.
     pub retryable: bool,
+}
+
+impl Meaning {
+    pub fn fault(&self) -> Fault {
+        Fault { blame: self.blame.as_str(), cause: self.cause }
+    }
 }
 
 impl Error {
     pub fn meaning(&self) -> Meaning {
         use upstream::Error as Up;
-        let (status, blame, retryable) = match self {
-            Self::Refused(Refusal::BadRequest(_)) => (StatusCode::BAD_REQUEST, Blame::Client, false),
-            Self::Refused(Refusal::NotImplemented(_)) => (StatusCode::NOT_IMPLEMENTED, Blame::Client, false),
-            Self::EncodedSlash => (StatusCode::BAD_REQUEST, Blame::Client, false),
-            Self::NoRoute => (StatusCode::NOT_FOUND, Blame::Client, false),
-            Self::Filter(failed) => match failed.failure.cause {
-                Cause::Instances => (StatusCode::SERVICE_UNAVAILABLE, Blame::Gateway, true),
-                Cause::Missing => (StatusCode::SERVICE_UNAVAILABLE, Blame::Gateway, false),
-                Cause::Trap
-                | Cause::Deadline
-                | Cause::Timeout
-                | Cause::Memory
-                | Cause::Table
-                | Cause::Configure
-                | Cause::Error => (StatusCode::SERVICE_UNAVAILABLE, Blame::Plugin, false),
-            },
+        let (status, blame, cause, retryable) = match self {
+            Self::Refused(Refusal::BadRequest(_)) => (StatusCode::BAD_REQUEST, Blame::Client, "bad-request", false),
+            Self::Refused(Refusal::NotImplemented(_)) => (StatusCode::NOT_IMPLEMENTED, Blame::Client, "not-implemented", false),
+            Self::EncodedSlash => (StatusCode::BAD_REQUEST, Blame::Client, "encoded-slash", false),
+            Self::NoRoute => (StatusCode::NOT_FOUND, Blame::Client, "no-route", false),
+            Self::Filter(failed) => {
+                let cause = failed.failure.cause;
+                match cause {
+                    Cause::Instances => (StatusCode::SERVICE_UNAVAILABLE, Blame::Gateway, cause.as_str(), true),
+                    Cause::Missing => (StatusCode::SERVICE_UNAVAILABLE, Blame::Gateway, cause.as_str(), false),
+                    Cause::Trap
+                    | Cause::Deadline
+                    | Cause::Timeout
+                    | Cause::Memory
+                    | Cause::Table
+                    | Cause::Configure
+                    | Cause::Error => (StatusCode::SERVICE_UNAVAILABLE, Blame::Plugin, cause.as_str(), false),
+                }
+            }
             Self::Upstream(error) => match error {
-                Up::NoEndpoint(_) => (StatusCode::SERVICE_UNAVAILABLE, Blame::Upstream, true),
-                Up::Connect(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, true),
-                Up::ConnectTimeout(..) | Up::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, Blame::Upstream, true),
-                Up::Reset(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, true),
-                Up::Malformed(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, false),
-                Up::RequestBody => (StatusCode::BAD_REQUEST, Blame::Client, true),
-                Up::Unsendable(_) => (StatusCode::BAD_REQUEST, Blame::Client, false),
+                Up::NoEndpoint(_) => (StatusCode::SERVICE_UNAVAILABLE, Blame::Upstream, "no-endpoint", true),
+                Up::Connect(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "connect", true),
+                Up::ConnectTimeout(..) => (StatusCode::GATEWAY_TIMEOUT, Blame::Upstream, "connect-timeout", true),
+                Up::Timeout(..) => (StatusCode::GATEWAY_TIMEOUT, Blame::Upstream, "timeout", true),
+                Up::Reset(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "reset", true),
+                Up::Malformed(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "malformed", false),
+                Up::RequestBody => (StatusCode::BAD_REQUEST, Blame::Client, "request-body", true),
+                Up::Unsendable(_) => (StatusCode::BAD_REQUEST, Blame::Client, "unsendable", false),
             },
-            Self::Panic => (StatusCode::INTERNAL_SERVER_ERROR, Blame::Gateway, false),
+            Self::Panic => (StatusCode::INTERNAL_SERVER_ERROR, Blame::Gateway, "panic", false),
         };
-        Meaning { status, blame, retryable }
+        Meaning { status, blame, cause, retryable }
     }
 
     /// What the client is told. Names and addresses behind the gateway stay in its log.
@@ -86,7 +98,7 @@ impl Error {
                 Up::Connect(..) | Up::ConnectTimeout(..) => "the service cannot be reached".into(),
                 Up::Reset(..) => "the service broke off".into(),
                 Up::Malformed(..) => "the service sent an answer that is not HTTP".into(),
-                Up::Timeout(_) => "the service did not answer in time".into(),
+                Up::Timeout(..) => "the service did not answer in time".into(),
                 Up::RequestBody | Up::Unsendable(_) => error.to_string(),
             },
         }

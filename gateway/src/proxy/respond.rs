@@ -1,6 +1,7 @@
 //! The answer to the client: the service's, a plugin's, or a problem document of the gateway (RFC 9457).
 
 use std::{
+    mem,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -14,7 +15,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::Error;
+use super::{Error, ending::Ending};
 use crate::{
     exchange::{Body, Exchange, ResponseHead, headers, id::X_REQUEST_ID},
     filter::Instead,
@@ -27,10 +28,13 @@ use crate::{
 pub struct Outgoing {
     body: Body,
     _lease: Option<Lease>,
+    ending: Option<Box<Ending>>,
 }
 
 /// Passes the service's answer on.
-pub(super) fn upstream(exchange: &mut Exchange, response: Response<Incoming>, lease: Lease) -> Outgoing {
+pub(super) fn upstream(ending: &mut Ending, response: Response<Incoming>, lease: Lease) -> Outgoing {
+    ending.sent_to(lease.address());
+    let exchange = &mut ending.exchange;
     let (mut parts, body) = response.into_parts();
     if parts.status.is_informational() {
         // 101 to a request that asked for no upgrade, since `Upgrade` is never passed on.
@@ -45,28 +49,21 @@ pub(super) fn upstream(exchange: &mut Exchange, response: Response<Incoming>, le
     }
     headers::remove_hop_by_hop(&mut parts.headers);
     exchange.response = ResponseHead { status: parts.status, headers: parts.headers };
-    Outgoing { body: Body::Stream(body), _lease: Some(lease) }
+    Outgoing { body: Body::response(body), _lease: Some(lease), ending: None }
 }
 
 /// Puts a filter's answer, or the failure of a filter, in the place of what there was.
-pub(super) fn instead(exchange: &mut Exchange, instead: Instead) -> Outgoing {
+pub(super) fn instead(ending: &mut Ending, instead: Instead) -> Outgoing {
     match instead {
-        Instead::Answer(answer) => own(exchange, answer),
-        Instead::Failed(failed) => problem(exchange, &failed.into()),
+        Instead::Answer(answer) => own(&mut ending.exchange, answer),
+        Instead::Failed(failed) => problem(ending, &failed.into()),
     }
 }
 
 /// Answers an error, naming the request but nothing behind the gateway.
-pub(super) fn problem(exchange: &mut Exchange, error: &Error) -> Outgoing {
-    let meaning = error.meaning();
-    tracing::info!(
-        request = exchange.id.as_str(),
-        method = %exchange.request.method,
-        path = exchange.request.target.path(),
-        status = meaning.status.as_u16(),
-        blame = meaning.blame.as_str(),
-        "{error}"
-    );
+pub(super) fn problem(ending: &mut Ending, error: &Error) -> Outgoing {
+    ending.failed(error);
+    let (meaning, exchange) = (error.meaning(), &mut ending.exchange);
     let mut answer = problem_answer(exchange.id.as_str(), error);
     if meaning.retryable && meaning.status == StatusCode::SERVICE_UNAVAILABLE {
         answer.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -75,8 +72,9 @@ pub(super) fn problem(exchange: &mut Exchange, error: &Error) -> Outgoing {
 }
 
 /// The last step: the head as it goes out.
-pub(super) fn finish(exchange: Exchange, mut body: Outgoing) -> Response<Outgoing> {
-    let ResponseHead { status, mut headers } = exchange.response;
+pub(super) fn finish(mut ending: Box<Ending>, mut body: Outgoing) -> Response<Outgoing> {
+    let exchange = &mut ending.exchange;
+    let (status, mut headers) = (exchange.response.status, mem::take(&mut exchange.response.headers));
     headers.insert(X_REQUEST_ID, exchange.id.to_value());
     // RFC 9110 §6.4.1: these have no body, and only HTTP/1.1 would have it left out for us.
     if status == StatusCode::NO_CONTENT {
@@ -90,6 +88,8 @@ pub(super) fn finish(exchange: Exchange, mut body: Outgoing) -> Response<Outgoin
     } else if body.is_end_stream() {
         headers.remove(CONTENT_LENGTH);
     }
+    ending.answered();
+    body.ending = Some(ending);
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -99,7 +99,7 @@ pub(super) fn finish(exchange: Exchange, mut body: Outgoing) -> Response<Outgoin
 /// The answer of a worker whose code panicked: all that is left of the exchange is this.
 pub(crate) fn panicked() -> Response<Outgoing> {
     let answer = problem_answer("", &Error::Panic);
-    let mut response = Response::new(Outgoing { body: answer.body.into(), _lease: None });
+    let mut response = Response::new(Outgoing { body: answer.body.into(), _lease: None, ending: None });
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     response
@@ -107,7 +107,7 @@ pub(crate) fn panicked() -> Response<Outgoing> {
 
 fn own(exchange: &mut Exchange, answer: Answer) -> Outgoing {
     exchange.response = ResponseHead { status: answer.status, headers: answer.headers };
-    Outgoing { body: answer.body.into(), _lease: None }
+    Outgoing { body: answer.body.into(), _lease: None, ending: None }
 }
 
 fn problem_answer(request: &str, error: &Error) -> Answer {
@@ -129,7 +129,14 @@ impl HttpBody for Outgoing {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let (Poll::Ready(Some(frame)), Some(ending)) = (&polled, &mut self.ending) {
+            match frame {
+                Ok(frame) => ending.sent(frame.data_ref().map_or(0, Bytes::len)),
+                Err(error) => ending.broke_off(error),
+            }
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -138,5 +145,13 @@ impl HttpBody for Outgoing {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        if let Some(ending) = self.ending.as_mut().filter(|_| self.body.is_end_stream()) {
+            ending.whole();
+        }
     }
 }

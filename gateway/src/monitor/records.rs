@@ -1,0 +1,136 @@
+//! Which records there are: one per set of label values. They outlive the generation that asked for them, so that no
+//! count ever goes back, and their number is bounded: what comes beyond shares the record called `other`.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use super::record::{Record, RouteRecord, ServiceRecord};
+use crate::filter::{FilterRecord, PluginRecord};
+
+/// The value of every label of what found no place.
+pub const OTHER: &str = "other";
+
+/// All records of one gateway.
+#[derive(Debug)]
+pub struct Records {
+    /// By route and service; both are empty for what no route matched.
+    pub routes: Family<2, RouteRecord>,
+    pub services: Family<1, ServiceRecord>,
+    /// By plugin, revision and route.
+    pub filters: Family<3, FilterRecord>,
+    pub plugins: Family<1, PluginRecord>,
+}
+
+/// The records of one kind.
+#[derive(Debug)]
+pub struct Family<const N: usize, R> {
+    /// 0 if nothing is to be counted.
+    workers: AtomicUsize,
+    bound: AtomicUsize,
+    known: Mutex<BTreeMap<Labels<N>, Arc<R>>>,
+}
+
+pub type Labels<const N: usize> = [Arc<str>; N];
+
+impl Records {
+    /// For so many workers, with room for `bound` label sets in each family.
+    pub fn new(workers: usize, bound: usize) -> Self {
+        Self {
+            routes: Family::new(workers, bound),
+            services: Family::new(workers, bound),
+            filters: Family::new(workers, bound),
+            plugins: Family::new(workers, bound),
+        }
+    }
+
+    /// What holds from the next generation on. Without workers nothing is counted; whenever that changes, all counts
+    /// begin anew.
+    pub fn configure(&self, workers: usize, bound: usize) {
+        self.routes.configure(workers, bound);
+        self.services.configure(workers, bound);
+        self.filters.configure(workers, bound);
+        self.plugins.configure(workers, bound);
+    }
+}
+
+impl<const N: usize, R: Record> Family<N, R> {
+    fn new(workers: usize, bound: usize) -> Self {
+        Self { workers: workers.into(), bound: bound.into(), known: Mutex::default() }
+    }
+
+    fn configure(&self, workers: usize, bound: usize) {
+        self.bound.store(bound, Relaxed);
+        if self.workers.swap(workers, Relaxed) != workers {
+            self.known().clear();
+        }
+    }
+
+    /// The record of these label values, an old one if there is one.
+    pub fn of(&self, labels: [&Arc<str>; N]) -> Arc<R> {
+        let labels = labels.map(Arc::clone);
+        let mut known = self.known();
+        if let Some(record) = known.get(&labels) {
+            return Arc::clone(record);
+        }
+        if known.len() >= self.bound.load(Relaxed) {
+            // Those of resources that are gone, first.
+            known.retain(|_, record| Arc::strong_count(record) > 1);
+        }
+        let labels = if known.len() < self.bound.load(Relaxed) { labels } else { [(); N].map(|()| OTHER.into()) };
+        let workers = self.workers.load(Relaxed);
+        Arc::clone(known.entry(labels).or_insert_with(|| Arc::new(R::new(workers))))
+    }
+
+    /// All of them, by label values.
+    pub fn all(&self) -> Vec<(Labels<N>, Arc<R>)> {
+        self.known().iter().map(|(labels, record)| (labels.clone(), Arc::clone(record))).collect()
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<Labels<N>, Arc<R>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(family: &Family<1, ServiceRecord>) -> Vec<String> {
+        family.all().iter().map(|([name], _)| name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_record_is_found_again_and_what_is_beyond_the_bound_is_other() {
+        let family = Family::<1, ServiceRecord>::new(1, 2);
+        let of = |name: &str| family.of([&name.into()]);
+        let (a, b, c, d) = (of("a"), of("b"), of("c"), of("d"));
+        assert!(Arc::ptr_eq(&a, &of("a")) && Arc::ptr_eq(&c, &d) && !Arc::ptr_eq(&a, &b));
+        assert_eq!(names(&family), ["a", "b", "other"]);
+    }
+
+    #[test]
+    fn what_is_gone_gives_way_once_there_is_no_room() {
+        let family = Family::<1, ServiceRecord>::new(1, 2);
+        let of = |name: &str| family.of([&name.into()]);
+        let (a, _) = (of("a"), of("b"));
+        assert_eq!(names(&family), ["a", "b"], "kept as long as there is room");
+        let c = of("c");
+        assert_eq!(names(&family), ["a", "c"]);
+        drop((a, c));
+    }
+
+    #[test]
+    fn without_workers_nothing_is_counted() {
+        let family = Family::<1, ServiceRecord>::new(1, 2);
+        let before = family.of([&"a".into()]);
+        family.configure(0, 2);
+        let after = family.of([&"a".into()]);
+        assert!(!Arc::ptr_eq(&before, &after));
+        assert!(after.counts.of(crate::worker::WorkerId(0)).is_none());
+    }
+}

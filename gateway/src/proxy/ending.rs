@@ -1,0 +1,189 @@
+//! The end of an exchange, however it comes: it is counted, timed and logged once, when the last of it is let go.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+use super::Error;
+use crate::{
+    exchange::{Asked, Exchange},
+    monitor::{
+        access_log::{AccessLog, Entry},
+        record::{Fault, Mishap, RouteRecord},
+    },
+    snapshot::{Route, Snapshot},
+    worker::WorkerId,
+};
+
+/// What metrics and logs show for an exchange whose client left before there was an answer, as is the habit of the field.
+const CLIENT_LEFT: u16 = 499;
+const LEFT: Fault = Fault { blame: "client", cause: "left" };
+const BROKE_OFF: Fault = Fault { blame: "upstream", cause: "reset" };
+const PANIC: Fault = Fault { blame: "gateway", cause: "panic" };
+
+/// An exchange and what is to be told of it. It holds no snapshot and no route, so that a long download keeps no old
+/// generation alive.
+#[derive(Debug)]
+pub struct Ending {
+    pub(super) exchange: Exchange,
+    asked: Asked,
+    worker: WorkerId,
+    started: Instant,
+    record: Arc<RouteRecord>,
+    log: Option<Arc<AccessLog>>,
+    /// Names of route and service, for the log.
+    names: Option<(Arc<str>, Arc<str>)>,
+    endpoint: Option<SocketAddr>,
+    /// How far it has come.
+    answered_after: Option<Duration>,
+    whole: bool,
+    fault: Option<(Fault, Arc<str>)>,
+    received: Option<Arc<AtomicU64>>,
+    sent: u64,
+}
+
+impl Ending {
+    /// Watches an exchange from its first moment; until it has a route it is counted as having none.
+    pub(super) fn of(exchange: Exchange, received: Option<Arc<AtomicU64>>, worker: WorkerId, snapshot: &Snapshot) -> Box<Self> {
+        let asked = Asked { method: exchange.request.method.clone(), target: exchange.request.target.clone() };
+        Box::new(Self {
+            exchange,
+            asked,
+            worker,
+            started: Instant::now(),
+            record: Arc::clone(&snapshot.unrouted),
+            log: snapshot.access_log.clone(),
+            names: None,
+            endpoint: None,
+            answered_after: None,
+            whole: false,
+            fault: None,
+            received,
+            sent: 0,
+        })
+    }
+
+    pub(super) fn routed(&mut self, route: &Route) {
+        self.record = Arc::clone(&route.record);
+        if self.log.is_some() {
+            self.names = Some((Arc::clone(&route.name), Arc::clone(&route.service.name)));
+        }
+    }
+
+    pub(super) fn sent_to(&mut self, endpoint: SocketAddr) {
+        self.endpoint = Some(endpoint);
+    }
+
+    pub(super) fn failed(&mut self, error: &Error) {
+        let endpoint = if let Error::Upstream(error) = error { error.endpoint() } else { None };
+        self.endpoint = endpoint.or(self.endpoint);
+        self.fault = Some((error.meaning().fault(), error.to_string().into()));
+    }
+
+    /// The head goes out.
+    pub(super) fn answered(&mut self) {
+        self.answered_after = Some(self.started.elapsed());
+    }
+
+    /// A piece of the body goes out.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    pub(super) fn whole(&mut self) {
+        self.whole = true;
+    }
+
+    /// The service stopped in the middle of its answer.
+    pub(super) fn broke_off(&mut self, error: &hyper::Error) {
+        self.fault = Some((BROKE_OFF, format!("the service broke off in the middle of its answer: {error}").into()));
+    }
+
+    /// What is told of an end that nobody has explained.
+    fn cut_short(&self) -> Option<(Fault, Arc<str>)> {
+        match self.answered_after {
+            None if thread::panicking() => Some((PANIC, "the gateway failed".into())),
+            None => Some((LEFT, "the client left before there was an answer".into())),
+            Some(_) if !self.whole => Some((LEFT, "the client left in the middle of its answer".into())),
+            Some(_) => None,
+        }
+    }
+
+    fn status(&self) -> u16 {
+        match self.answered_after {
+            Some(_) => self.exchange.response.status.as_u16(),
+            None if thread::panicking() => 500,
+            None => CLIENT_LEFT,
+        }
+    }
+
+    fn tell(&self, status: u16, fault: Fault, message: &Arc<str>, after: Duration) {
+        let Exchange { id, client, .. } = &self.exchange;
+        let (method, path) = (self.asked.method.as_str(), self.asked.target.path());
+        // What a client does wrong, it can do a thousand times a second.
+        if fault.blame == LEFT.blame {
+            tracing::debug!(request = id.as_str(), method, path, status, fault.blame, fault.cause, "{message}");
+        } else {
+            tracing::info!(request = id.as_str(), method, path, status, fault.blame, fault.cause, "{message}");
+        }
+        let mishap = Mishap {
+            at: SystemTime::now(),
+            request_id: id.as_str().to_owned(),
+            client: client.address,
+            method: method.to_owned(),
+            path: path.chars().take(MAX_PATH).collect(),
+            status,
+            fault,
+            endpoint: self.endpoint,
+            message: Arc::clone(message),
+            after,
+        };
+        self.record.mishap(self.worker, mishap);
+    }
+}
+
+/// Characters of a path that are remembered with an error.
+const MAX_PATH: usize = 200;
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let (after, status) = (self.started.elapsed(), self.status());
+        let received = self.received.as_ref().map_or(0, |received| received.load(Relaxed));
+        if let Some(counts) = self.record.counts.of(self.worker) {
+            counts.statuses.add(status);
+            counts.times.add(after);
+            counts.received.add(received);
+            counts.sent.add(self.sent);
+        }
+        let fault = self.fault.take().or_else(|| self.cut_short());
+        if let Some((fault, message)) = &fault {
+            self.tell(status, *fault, message, after);
+        }
+        if let Some(log) = &self.log {
+            log.write(
+                self.worker,
+                &Entry {
+                    asked: &self.asked,
+                    exchange: &self.exchange,
+                    status,
+                    route: self.names.as_ref().map(|(route, _)| &**route),
+                    service: self.names.as_ref().map(|(_, service)| &**service),
+                    endpoint: self.endpoint,
+                    received,
+                    sent: self.sent,
+                    answered_after: self.answered_after,
+                    after,
+                    fault: fault.as_ref().map(|(fault, _)| *fault),
+                },
+            );
+        }
+    }
+}
