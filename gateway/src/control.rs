@@ -4,7 +4,6 @@
 mod revisions;
 
 use std::{
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -14,7 +13,7 @@ use tokio::{sync::Mutex as AsyncMutex, task::spawn_blocking, time::sleep};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    config::{Document, Errors, Problem},
+    config::{Document, Errors, Premise, Problem, Sources},
     listener::Listeners,
     plugin::{Engine, LoadError, Revision},
     snapshot::{
@@ -47,8 +46,8 @@ pub struct Control {
 struct Work {
     document: Document,
     revisions: Revisions,
-    /// The files of the configuration that was last read, also if it was refused: a change of them may mend it.
-    watched: Vec<PathBuf>,
+    /// Those of the configuration that was last read, also if it was refused: a change of them may mend it.
+    sources: Sources,
 }
 
 /// The last change that was refused, until one succeeds.
@@ -123,8 +122,8 @@ impl Control {
     ) -> Result<Self, ApplyError> {
         let config = &document.config;
         let store = match &config.store {
-            Some(store) => Store::open(&beside(&document.file, &store.path))?,
-            None => Store::in_memory()?,
+            Some(store) if document.is_sound() => Store::open(&store.path)?,
+            _ => Store::in_memory()?,
         };
         let mut revisions = Revisions::new(engine, store);
         let stage = stage(&revisions, &document).await?;
@@ -139,7 +138,7 @@ impl Control {
             live: Arc::new(ArcSwap::from_pointee(snapshot)),
             listeners,
             workers,
-            work: AsyncMutex::new(Work { watched: files(&document), document, revisions }),
+            work: AsyncMutex::new(Work { sources: document.sources.clone(), document, revisions }),
             refused: Mutex::default(),
             tasks: TaskTracker::new(),
         })
@@ -153,9 +152,9 @@ impl Control {
         &self.listeners
     }
 
-    /// The files that a change of this gateway may come from.
-    pub async fn files(&self) -> Vec<PathBuf> {
-        self.work.lock().await.watched.clone()
+    /// What a change of this gateway may come from.
+    pub async fn sources(&self) -> Sources {
+        self.work.lock().await.sources.clone()
     }
 
     pub fn last_refused(&self) -> Option<Refused> {
@@ -178,11 +177,12 @@ impl Control {
         work: &mut Work,
         env: &(dyn Fn(&str) -> Option<String> + Sync),
     ) -> Result<Reloaded, ApplyError> {
-        let document = Document::read(&work.document.file, env)?;
-        work.watched = files(&document);
-        fixed(&work.document, &document)?;
-        let stage = stage(&work.revisions, &document).await?;
-        if stage.changes.is_empty() && stage.problems.is_empty() && document.config == work.document.config {
+        let document = Document::read(&work.document.file, env);
+        work.sources = document.sources.clone();
+        let mut stage = stage(&work.revisions, &document).await?;
+        stage.problems.extend(fixed(&work.document, &document));
+        let same = document.is_sound() && document.config == work.document.config;
+        if same && stage.changes.is_empty() && stage.problems.is_empty() {
             return Ok(Reloaded { changed: false, faults: stage.faults(&document) });
         }
         let previous = self.live.load_full();
@@ -281,7 +281,7 @@ impl Control {
 
 impl Stage {
     fn faults(&self, document: &Document) -> Option<Errors> {
-        (!self.faults.is_empty()).then(|| document.locate(self.faults.clone()))
+        (!self.faults.is_empty()).then(|| document.errors(self.faults.clone()))
     }
 }
 
@@ -301,14 +301,14 @@ async fn stage(revisions: &Revisions, document: &Document) -> Result<Stage, Stor
         let resumed = if runs { None } else { revisions.resume(&plugin.name).await? };
         let goes_on = runs || resumed.is_some();
         let changed = match &plugin.file {
-            Some(file) => revisions.stage_file(&plugin.name, &beside(&document.file, file), !goes_on).await,
+            Some(file) => revisions.stage_file(&plugin.name, file, !goes_on).await,
             None => Ok(None),
         };
         match changed {
             Ok(changed) => stage.changes.extend(changed.or(resumed)),
             Err(error) => {
                 let refused = if goes_on { &mut stage.faults } else { &mut stage.problems };
-                refused.push(Problem { path: format!("plugins[{index}].file"), message: error.to_string() });
+                refused.push(Problem::new(format!("plugins[{index}].file"), error.to_string()));
                 stage.changes.extend(resumed);
             }
         }
@@ -325,51 +325,73 @@ async fn generation(
 ) -> Result<Next, ApplyError> {
     let active = revisions.with(&stage.changes);
     let input = Input { config: &document.config, revisions: &active, previous, workers };
-    let faults = stage.faults(document);
     let mut problems = stage.problems;
     match compile(input).await {
-        Ok(snapshot) if problems.is_empty() => return Ok(Next { snapshot, staged: stage.changes, faults }),
+        Ok(snapshot) if problems.is_empty() && document.is_sound() => {
+            let faults = (!stage.faults.is_empty()).then(|| document.errors(stage.faults));
+            return Ok(Next { snapshot, staged: stage.changes, faults });
+        }
         Ok(_) => {}
         Err(more) => problems.extend(more),
     }
     problems.extend(stage.faults);
-    Err(document.locate(problems).into())
+    Err(document.errors(problems).into())
 }
 
 fn bind(listeners: &Listeners, snapshot: &Snapshot, document: &Document) -> Result<crate::listener::Bound, ApplyError> {
     listeners.bind(&snapshot.listeners).map_err(|errors| {
         let problems = errors.into_iter().map(|error| {
             let index = snapshot.listeners.iter().position(|listener| listener.name == error.listener);
-            Problem { path: format!("listeners[{}].address", index.unwrap_or(0)), message: error.to_string() }
+            Problem::new(format!("listeners[{}].address", index.unwrap_or(0)), error.to_string())
         });
-        document.locate(problems.collect()).into()
+        document.errors(problems.collect()).into()
     })
 }
 
 /// What is made once, at the start.
-fn fixed(old: &Document, new: &Document) -> Result<(), Errors> {
+fn fixed(old: &Document, new: &Document) -> Vec<Problem> {
     let changes = [
         ("workers", old.config.workers != new.config.workers),
         ("admin", old.config.admin != new.config.admin),
         ("store", old.config.store != new.config.store),
         ("grace", old.config.grace != new.config.grace),
     ];
-    let problems = changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| Problem {
-        path: key.to_owned(),
-        message: format!("{key} cannot change while the gateway runs; restart it"),
-    });
-    let problems: Vec<_> = problems.collect();
-    if problems.is_empty() { Ok(()) } else { Err(new.locate(problems)) }
+    let problem = |(key, _): (&str, bool)| {
+        let message = format!("{key} cannot change while the gateway runs; restart it");
+        Problem::new(key, message).given([Premise::All(key.to_owned())])
+    };
+    changes.into_iter().filter(|(_, changed)| *changed).map(problem).collect()
 }
 
-/// The configuration's file and those of its plugins.
-fn files(document: &Document) -> Vec<PathBuf> {
-    let plugins = document.config.plugins.iter().filter_map(|plugin| plugin.file.as_ref());
-    let plugins = plugins.map(|file| beside(&document.file, file));
-    std::iter::once(document.file.clone()).chain(plugins).collect()
-}
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
 
-/// Paths in a configuration are relative to its file.
-fn beside(file: &Path, path: &Path) -> PathBuf {
-    file.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
+    use super::*;
+    use crate::{golden, plugin::Bounds};
+
+    /// What `stile check` says of a file; of one named `fixed…`, what a gateway says that runs with the defaults.
+    fn outcome(file: &Path) -> String {
+        let document = Document::read(file, &|_| None);
+        let name = file.file_name().expect("a name").to_string_lossy();
+        let errors = if name.starts_with("fixed") {
+            let running = Document::parse(file, "{}", &|_| None);
+            document.errors(fixed(&running, &document))
+        } else {
+            let bounds = Bounds { instances: 1, memory: 1 << 20, table_elements: 100 };
+            let engine = Engine::new(bounds).expect("an engine");
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            match runtime.block_on(check(engine, document)).expect_err("a mistake") {
+                ApplyError::Config(errors) => errors,
+                ApplyError::Store(error) => panic!("{error}"),
+            }
+        };
+        let folder = format!("{}/", file.parent().expect("the golden folder").display());
+        format!("{errors}\n").replace(&folder, "")
+    }
+
+    #[test]
+    fn every_mistake_has_its_text() {
+        golden::check("src/control/golden", outcome);
+    }
 }

@@ -25,6 +25,8 @@ pub struct Format {
     pub name: &'static str,
     /// Completes "expected …".
     pub means: &'static str,
+    /// Some text of this format.
+    pub sample: &'static str,
     pub holds: fn(&str) -> bool,
 }
 
@@ -32,16 +34,19 @@ pub const FORMATS: [Format; 3] = [
     Format {
         name: "stile-time",
         means: "a time such as 250ms, 5s, 2m or 1h",
+        sample: "0ms",
         holds: |text| text.parse::<Duration>().is_ok(),
     },
     Format {
         name: "stile-size",
         means: "a size such as 512B, 64KiB, 16MiB or 1GiB",
+        sample: "0B",
         holds: |text| text.parse::<Size>().is_ok(),
     },
     Format {
         name: "stile-address",
         means: "an address and port such as 127.0.0.1:8080 or [::1]:8080",
+        sample: "127.0.0.1:0",
         holds: |text| text.parse::<SocketAddr>().is_ok(),
     },
 ];

@@ -12,6 +12,8 @@ use std::{
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{sync::Notify, time::timeout};
 
+use super::{include::Pattern, load::Sources};
+
 /// A change is told after this long without another one, since a file is seldom written in one go …
 const QUIET: Duration = Duration::from_millis(100);
 /// … but no later than this.
@@ -21,7 +23,7 @@ const MAX_LINKS: usize = 40;
 
 #[derive(Debug)]
 pub struct Watch {
-    files: Vec<PathBuf>,
+    sources: Sources,
     watcher: RecommendedWatcher,
     wake: Arc<Notify>,
     /// Something happened that `changed` has not told yet; kept here so that its future may be dropped.
@@ -41,16 +43,16 @@ pub enum WatchError {
 
 impl Watch {
     /// Watches files, which need not exist. Start it before reading them, or a change in between is missed.
-    pub fn new(files: &[PathBuf]) -> Result<Self, WatchError> {
+    pub fn new(sources: &Sources) -> Result<Self, WatchError> {
         let wake = Arc::new(Notify::new());
-        let watcher = watcher(files, wake.clone())?;
-        Ok(Self { files: files.to_owned(), watcher, wake, pending: false })
+        let watcher = watcher(sources, wake.clone())?;
+        Ok(Self { sources: sources.clone(), watcher, wake, pending: false })
     }
 
     /// Watches other files from now on; after an error it is still the old ones.
-    pub fn set(&mut self, files: &[PathBuf]) -> Result<(), WatchError> {
-        self.watcher = watcher(files, self.wake.clone())?;
-        self.files = files.to_owned();
+    pub fn set(&mut self, sources: &Sources) -> Result<(), WatchError> {
+        self.watcher = watcher(sources, self.wake.clone())?;
+        self.sources = sources.clone();
         Ok(())
     }
 
@@ -64,21 +66,37 @@ impl Watch {
         _ = timeout(PATIENCE, settled).await;
         self.pending = false;
         // Symlinks may lead elsewhere now. The new watch stands before the caller reads: no change falls between.
-        self.watcher = watcher(&self.files, self.wake.clone())?;
+        self.watcher = watcher(&self.sources, self.wake.clone())?;
         Ok(())
     }
 }
 
-fn watcher(files: &[PathBuf], wake: Arc<Notify>) -> Result<RecommendedWatcher, WatchError> {
-    let mut entries = BTreeSet::new();
-    for file in files {
-        let absolute = path::absolute(file).map_err(|source| WatchError::Path { path: file.clone(), source })?;
-        follow(&absolute, MAX_LINKS, &mut entries);
+/// What events are looked through for, without a symlink on the way.
+#[derive(Debug, Default)]
+struct Entries {
+    exact: BTreeSet<PathBuf>,
+    /// Folders, and the names that matter in them.
+    patterns: Vec<Pattern>,
+}
+
+fn watcher(sources: &Sources, wake: Arc<Notify>) -> Result<RecommendedWatcher, WatchError> {
+    let absolute =
+        |path: &Path| path::absolute(path).map_err(|source| WatchError::Path { path: path.to_owned(), source });
+    let mut entries = Entries::default();
+    for file in &sources.files {
+        follow(&absolute(file)?, MAX_LINKS, &mut entries.exact);
     }
-    let folders: BTreeSet<PathBuf> =
-        entries.iter().filter_map(|entry| existing_folder(entry)).map(Path::to_owned).collect();
+    for pattern in &sources.patterns {
+        // The folder of "*.yaml" is the empty path.
+        let folder = if pattern.folder.as_os_str().is_empty() { Path::new(".") } else { &pattern.folder };
+        let folder = follow(&absolute(folder)?, MAX_LINKS, &mut entries.exact);
+        entries.patterns.push(pattern.of_folder(folder));
+    }
+    let folders = entries.exact.iter().filter_map(|entry| existing_folder(entry));
+    let of_patterns = entries.patterns.iter().map(|pattern| pattern.folder.as_path()).filter(|folder| folder.is_dir());
+    let folders: BTreeSet<PathBuf> = folders.chain(of_patterns).map(Path::to_owned).collect();
     let tell = move |event: notify::Result<Event>| {
-        if event.map_or(true, |event| concerns(&event, &entries)) {
+        if event.map_or(true, |event| entries.concern(&event)) {
             wake.notify_one();
         }
     };
@@ -91,7 +109,8 @@ fn watcher(files: &[PathBuf], wake: Arc<Notify>) -> Result<RecommendedWatcher, W
 
 /// Collects the folder entries that decide what a path leads to: each symlink on the way, and the end. A Kubernetes
 /// ConfigMap is such a way: its `stile.yaml` leads to `..data/stile.yaml`, and `..data` to a folder that is replaced.
-fn follow(path: &Path, links: usize, entries: &mut BTreeSet<PathBuf>) {
+/// The end comes back.
+fn follow(path: &Path, links: usize, entries: &mut BTreeSet<PathBuf>) -> PathBuf {
     let mut walked = PathBuf::new();
     let mut components = path.components();
     while let Some(component) = components.next() {
@@ -107,7 +126,8 @@ fn follow(path: &Path, links: usize, entries: &mut BTreeSet<PathBuf>) {
             return follow(&walked.join(target).join(components.as_path()), left, entries);
         }
     }
-    entries.insert(walked);
+    entries.insert(walked.clone());
+    walked
 }
 
 /// Where the news of an entry arrive: in the nearest folder above it that exists.
@@ -115,10 +135,14 @@ fn existing_folder(entry: &Path) -> Option<&Path> {
     entry.ancestors().skip(1).find(|folder| folder.is_dir())
 }
 
-/// Whether an event may be about one of the entries or a folder above it; mere reading is not.
-fn concerns(event: &Event, entries: &BTreeSet<PathBuf>) -> bool {
-    let touched = |path: &PathBuf| entries.iter().any(|entry| entry.starts_with(path));
-    !matches!(event.kind, EventKind::Access(_)) && (event.need_rescan() || event.paths.iter().any(touched))
+impl Entries {
+    /// Whether an event may be about one of the entries or a folder above it; mere reading is not.
+    fn concern(&self, event: &Event) -> bool {
+        let touched = |path: &PathBuf| {
+            self.exact.iter().any(|entry| entry.starts_with(path)) || self.patterns.iter().any(|one| one.is_of(path))
+        };
+        !matches!(event.kind, EventKind::Access(_)) && (event.need_rescan() || event.paths.iter().any(touched))
+    }
 }
 
 #[cfg(test)]
@@ -127,7 +151,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::*;
+    use super::{super::include::Include, *};
 
     const SOON: Duration = Duration::from_secs(10);
 
@@ -153,8 +177,12 @@ mod tests {
         }
     }
 
+    fn files(files: &[&Path]) -> Sources {
+        Sources { files: files.iter().map(|file| (*file).to_owned()).collect(), patterns: Vec::new() }
+    }
+
     fn watch(file: &Path) -> Watch {
-        Watch::new(&[file.to_owned()]).expect("a watch")
+        Watch::new(&files(&[file])).expect("a watch")
     }
 
     async fn told(watch: &mut Watch) {
@@ -217,6 +245,7 @@ mod tests {
         let folder = Folder::new("silent");
         let (watched, last) = (folder.write("watched", "1"), folder.0.join("last"));
         let (sender, events) = mpsc::channel();
+        let entries = |file: &Path| Entries { exact: BTreeSet::from([file.to_owned()]), patterns: Vec::new() };
         let mut watcher = notify::recommended_watcher(sender).expect("a watcher");
         watcher.watch(&folder.0, RecursiveMode::NonRecursive).expect("a watch");
         fs::read(&watched).expect("the file is read");
@@ -224,11 +253,33 @@ mod tests {
         folder.write("last", "1");
         loop {
             let event = events.recv_timeout(SOON).expect("an event").expect("no error");
-            assert!(!concerns(&event, &BTreeSet::from([watched.clone()])), "{event:?}");
-            if concerns(&event, &BTreeSet::from([last.clone()])) {
+            assert!(!entries(&watched).concern(&event), "{event:?}");
+            if entries(&last).concern(&event) {
                 break;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn tells_of_files_that_a_pattern_names() {
+        let folder = Folder::new("pattern");
+        let Ok(Include::Pattern(pattern)) = Include::parse("conf.d/*.yaml", &folder.0) else { panic!("a pattern") };
+        let mut watch = Watch::new(&Sources { files: Vec::new(), patterns: vec![pattern] }).expect("a watch");
+        fs::create_dir(folder.0.join("one")).expect("a folder");
+        symlink("one", folder.0.join("conf.d")).expect("a link");
+        told(&mut watch).await;
+        let file = folder.write("one/a.yaml", "1");
+        told(&mut watch).await;
+        folder.write("one/a.yaml", "2");
+        told(&mut watch).await;
+        fs::remove_file(file).expect("a removal");
+        told(&mut watch).await;
+        fs::create_dir(folder.0.join("two")).expect("a folder");
+        symlink("two", folder.0.join("next")).expect("a link");
+        fs::rename(folder.0.join("next"), folder.0.join("conf.d")).expect("a rename");
+        told(&mut watch).await;
+        folder.write("two/b.yaml", "1");
+        told(&mut watch).await;
     }
 
     #[tokio::test]
@@ -236,7 +287,7 @@ mod tests {
         let folder = Folder::new("set");
         let (old, new) = (folder.write("old", "1"), folder.0.join("new"));
         let mut watch = watch(&old);
-        watch.set(&[new]).expect("the watch goes on");
+        watch.set(&files(&[&new])).expect("the watch goes on");
         folder.write("new", "1");
         told(&mut watch).await;
     }

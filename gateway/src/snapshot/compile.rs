@@ -14,14 +14,14 @@ use tokio::time::Instant;
 use super::{Listener, Route, Snapshot};
 use crate::{
     config::{
-        Config, Problem,
+        Config, Premise, Problem,
         scalar::{Size, is_name},
         schema,
     },
     filter::{Chain, Filter, FilterStats},
     monitor::record::Statuses,
     plugin::{Instances, Isolation, Limits, Revision, capability},
-    router::{Router, Rule},
+    router::{Router, Rule, RuleCause, RuleError},
     upstream::{Endpoint, PoolLimits, Service},
     worker::PerWorker,
 };
@@ -122,7 +122,18 @@ impl Before {
 
 impl Compiler<'_> {
     fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.problems.push(Problem { path: path.into(), message: message.into() });
+        self.problems.push(Problem::new(path, message));
+    }
+
+    fn unknown<'n>(
+        &mut self,
+        path: String,
+        (kind, list): (&str, &'static str),
+        name: &str,
+        known: impl Iterator<Item = &'n String>,
+    ) {
+        let problem = Problem::new(path, parts::unknown(kind, name, known.map(String::as_str)));
+        self.problems.push(problem.given([Premise::Names(list)]));
     }
 
     /// Names are unique within their kind.
@@ -138,8 +149,8 @@ impl Compiler<'_> {
     /// No two sockets of one gateway have one address, and `admin` is what its admin socket is called.
     fn addresses(&mut self) {
         let config = self.input.config;
-        let mut seen: HashMap<SocketAddr, &str> = HashMap::new();
-        seen.extend(config.admin.as_ref().map(|admin| (admin.address, "admin")));
+        let mut seen = HashMap::new();
+        seen.extend(config.admin.as_ref().map(|admin| (admin.address, ("admin", "admin.address".to_owned()))));
         for (index, listener) in config.listeners.iter().enumerate() {
             if listener.name == "admin" {
                 self.problem(format!("listeners[{index}].name"), "\"admin\" is the name of the admin address");
@@ -147,22 +158,28 @@ impl Compiler<'_> {
             if listener.address.port() == 0 {
                 continue;
             }
-            if let Some(other) = seen.insert(listener.address, &listener.name) {
+            let path = format!("listeners[{index}].address");
+            if let Some((other, place)) = seen.get(&listener.address) {
                 let message = format!("{} is the address of \"{other}\" already", listener.address);
-                self.problem(format!("listeners[{index}].address"), message);
+                self.problems.push(Problem::new(path, message).with_other(place));
+            } else {
+                seen.insert(listener.address, (&listener.name, path));
             }
         }
     }
 
     fn unique<'n>(&mut self, kind: &str, names: impl Iterator<Item = &'n str>) {
-        let mut seen = HashSet::new();
+        let mut seen = HashMap::new();
         for (index, name) in names.enumerate() {
             let path = format!("{kind}[{index}].name");
             if !is_name(name) {
                 let message = "a name has 1 to 64 letters, digits, \".\", \"_\" or \"-\"";
                 self.problem(path, format!("\"{}\" is no name: {message}", name.escape_debug()));
-            } else if !seen.insert(name) {
-                self.problem(path, format!("there is another \"{name}\" in {kind}"));
+            } else if let Some(first) = seen.get(name) {
+                let problem = Problem::new(path, format!("there is another \"{name}\" in {kind}"));
+                self.problems.push(problem.with_other(first));
+            } else {
+                seen.insert(name, path);
             }
         }
     }
@@ -173,7 +190,7 @@ impl Compiler<'_> {
         for (index, plugin) in config.plugins.iter().enumerate() {
             for (n, name) in plugin.allow.iter().enumerate() {
                 if !capability::exists(name) {
-                    let message = format!("there is no capability \"{name}\", only {}", capability::NAMES.join(", "));
+                    let message = parts::unknown("capability", name, capability::NAMES.into_iter());
                     self.problem(format!("plugins[{index}].allow[{n}]"), message);
                 }
             }
@@ -181,7 +198,8 @@ impl Compiler<'_> {
             let missing = revision.and_then(|it| capability::missing(it.module.imports(), &plugin.allow));
             if let Some(missing) = missing {
                 let message = format!("the plugin imports \"{missing}\", which it is not allowed");
-                self.problem(format!("plugins[{index}].allow"), message);
+                let path = format!("plugins[{index}].allow");
+                self.problems.push(Problem::new(path.as_str(), message).given([Premise::All(path)]));
             }
         }
     }
@@ -262,11 +280,12 @@ impl Compiler<'_> {
         for (r, route) in config.routes.iter().enumerate() {
             for (f, filter) in route.filters.iter().enumerate() {
                 let path = format!("routes[{r}].filters[{f}]");
-                let Some(plugin) = config.plugins.iter().find(|plugin| plugin.name == filter.plugin) else {
-                    let message = parts::unknown("plugin", &filter.plugin, config.plugins.iter().map(|it| &it.name));
-                    self.problem(format!("{path}.plugin"), message);
+                let Some(p) = config.plugins.iter().position(|plugin| plugin.name == filter.plugin) else {
+                    let known = config.plugins.iter().map(|it| &it.name);
+                    self.unknown(format!("{path}.plugin"), ("plugin", "plugins"), &filter.plugin, known);
                     continue;
                 };
+                let plugin = &config.plugins[p];
                 let Some((key, revision)) = self.key(plugin, filter) else { continue };
                 if all.contains_key(&key) {
                     continue;
@@ -279,7 +298,9 @@ impl Compiler<'_> {
                         let made = Instances::new(revision, &key.config, key.limits, key.isolation, self.input.workers);
                         if let Err(failure) = made.probe().await {
                             let message = format!("plugin \"{}\" refuses it: {}", plugin.name, failure.message);
-                            self.problem(format!("{path}.config"), message);
+                            let path = format!("{path}.config");
+                            let premises = [&path, &format!("plugins[{p}]")].map(|path| Premise::All(path.clone()));
+                            self.problems.push(Problem::new(path, message).given(premises));
                             continue;
                         }
                         Arc::new(made)
@@ -317,8 +338,8 @@ impl Compiler<'_> {
                 self.problem(format!("routes[{index}].rewrite.strip_prefix"), message);
             }
             let Some(service) = services.get(route.service.as_str()) else {
-                let message = parts::unknown("service", &route.service, config.services.iter().map(|it| &it.name));
-                self.problem(format!("routes[{index}].service"), message);
+                let known = config.services.iter().map(|it| &it.name);
+                self.unknown(format!("routes[{index}].service"), ("service", "services"), &route.service, known);
                 routes.push(None);
                 continue;
             };
@@ -377,11 +398,22 @@ impl Compiler<'_> {
             Err(errors) => {
                 for error in errors {
                     let dot = if error.key.is_empty() { "" } else { "." };
-                    self.problem(format!("routes[{}].match{dot}{}", error.rule, error.key), error.to_string());
+                    let path = format!("routes[{}].match{dot}{}", error.rule, error.key);
+                    let premises = self.compared(&error);
+                    self.problems.push(Problem::new(path, error.to_string()).given(premises));
                 }
                 None
             }
         }
+    }
+
+    /// What an error of the router compares.
+    fn compared(&self, error: &RuleError) -> Vec<Premise> {
+        let RuleCause::Duplicate { first, .. } = &error.cause else { return Vec::new() };
+        let routes = self.input.config.routes.iter().enumerate();
+        let both = routes.filter(|(index, route)| *index == error.rule || route.name == *first);
+        let parts = both.flat_map(|(index, _)| ["name", "match"].map(|key| format!("routes[{index}].{key}")));
+        parts.map(Premise::All).collect()
     }
 }
 
@@ -395,12 +427,12 @@ mod tests {
     fn outcome(file: &Path) -> String {
         let text = fs::read_to_string(file).expect("a golden file");
         let name = Path::new(file.file_name().expect("a name"));
-        let document = Document::parse(name, &text, &|_| None).expect("a configuration of the right form");
+        let document = Document::parse(name, &text, &|_| None);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let (config, revisions) = (&document.config, &HashMap::new());
         match runtime.block_on(compile(Input { config, revisions, previous: None, workers: 1 })) {
             Ok(_) => "it is right\n".to_owned(),
-            Err(problems) => format!("{}\n", document.locate(problems)),
+            Err(problems) => format!("{}\n", document.errors(problems)),
         }
     }
 

@@ -1,10 +1,13 @@
 //! Small values from their written form to the one that runs: pure, one function each.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     balance::{Balancer, Policy},
-    config::schema,
+    config::{
+        schema,
+        words::{did_you_mean, nearest, quoted},
+    },
     filter::OnError,
     plugin::{Isolation, Limits},
     snapshot::ListenerLimits,
@@ -71,14 +74,17 @@ pub(super) fn host(host: schema::HostHeader) -> HostHeader {
     }
 }
 
-/// Says that a name is not there, and what is.
-pub(super) fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
-    let known: Vec<&str> = known.map(String::as_str).collect();
-    match known.len() {
-        0 => format!("there is no {kind} \"{name}\", nor any other {kind}"),
-        1..=8 => format!("there is no {kind} \"{name}\", only {}", known.join(", ")),
-        _ => format!("there is no {kind} \"{name}\""),
-    }
+/// Says that a name is not there, and what may have been meant.
+pub(super) fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let mut seen = HashSet::new();
+    let known: Vec<&str> = known.filter(|name| seen.insert(*name)).collect();
+    let hint = match (nearest(name, known.iter().copied()), known.len()) {
+        (Some(meant), _) => did_you_mean(meant),
+        (None, 0) => format!(", nor any other {kind}"),
+        (None, 1..=8) => format!(", only {}", known.join(", ")),
+        (None, _) => String::new(),
+    };
+    format!("there is no {kind} {}{hint}", quoted(name))
 }
 
 fn size(size: crate::config::scalar::Size) -> usize {
