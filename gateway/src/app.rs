@@ -175,12 +175,10 @@ async fn follow(control: &Control) -> Result<Infallible, WatchError> {
     let mut sources = control.sources().await;
     let mut watch = Watch::new(&sources)?;
     loop {
-        // Read only once the watch stands, so that no change falls between.
+        watch.changed().await?;
         reload(control).await;
         let wanted = control.sources().await;
-        if wanted == sources {
-            watch.changed().await?;
-        } else {
+        if wanted != sources {
             watch.set(&wanted)?;
             sources = wanted;
         }

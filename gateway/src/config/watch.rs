@@ -26,7 +26,7 @@ pub struct Watch {
     sources: Sources,
     watcher: RecommendedWatcher,
     wake: Arc<Notify>,
-    /// Something happened that `changed` has not told yet; kept here so that its future may be dropped.
+    /// Something may have happened that `changed` has not told yet; kept here so that its future may be dropped.
     pending: bool,
 }
 
@@ -42,17 +42,18 @@ pub enum WatchError {
 }
 
 impl Watch {
-    /// Watches files, which need not exist. Start it before reading them, or a change in between is missed.
+    /// Watches files, which need not exist. What happened before is not known, so `changed` tells of a change at first.
     pub fn new(sources: &Sources) -> Result<Self, WatchError> {
         let wake = Arc::new(Notify::new());
         let watcher = watcher(sources, wake.clone())?;
-        Ok(Self { sources: sources.clone(), watcher, wake, pending: false })
+        Ok(Self { sources: sources.clone(), watcher, wake, pending: true })
     }
 
-    /// Watches other files from now on; after an error it is still the old ones.
+    /// Watches other files from now on, as if anew; after an error it is still the old ones.
     pub fn set(&mut self, sources: &Sources) -> Result<(), WatchError> {
         self.watcher = watcher(sources, self.wake.clone())?;
         self.sources = sources.clone();
+        self.pending = true;
         Ok(())
     }
 
@@ -181,8 +182,15 @@ mod tests {
         Sources { files: files.iter().map(|file| (*file).to_owned()).collect(), patterns: Vec::new() }
     }
 
-    fn watch(file: &Path) -> Watch {
-        Watch::new(&files(&[file])).expect("a watch")
+    async fn watch(file: &Path) -> Watch {
+        watch_all(&files(&[file])).await
+    }
+
+    /// A watch that has told what it tells at first.
+    async fn watch_all(sources: &Sources) -> Watch {
+        let mut watch = Watch::new(sources).expect("a watch");
+        told(&mut watch).await;
+        watch
     }
 
     async fn told(watch: &mut Watch) {
@@ -193,7 +201,7 @@ mod tests {
     async fn tells_of_writing_replacing_removing_and_creating() {
         let folder = Folder::new("file");
         let file = folder.write("stile.yaml", "1");
-        let mut watch = watch(&file);
+        let mut watch = watch(&file).await;
         folder.write("stile.yaml", "2");
         told(&mut watch).await;
         fs::rename(folder.write("new", "3"), &file).expect("a rename");
@@ -214,7 +222,7 @@ mod tests {
         let file = folder.0.join("stile.yaml");
         symlink("..1", folder.0.join("..data")).expect("a link");
         symlink("..data/stile.yaml", &file).expect("a link");
-        let mut watch = watch(&file);
+        let mut watch = watch(&file).await;
         for version in ["..2", "..3"] {
             symlink(version, folder.0.join("..next")).expect("a link");
             fs::rename(folder.0.join("..next"), folder.0.join("..data")).expect("a rename");
@@ -228,7 +236,7 @@ mod tests {
     async fn tells_of_a_file_whose_folder_comes_later() {
         let folder = Folder::new("later");
         let file = folder.0.join("a/b/stile.yaml");
-        let mut watch = watch(&file);
+        let mut watch = watch(&file).await;
         fs::create_dir(folder.0.join("a")).expect("a folder");
         told(&mut watch).await;
         fs::create_dir(folder.0.join("a/b")).expect("a folder");
@@ -264,7 +272,7 @@ mod tests {
     async fn tells_of_files_that_a_pattern_names() {
         let folder = Folder::new("pattern");
         let Ok(Include::Pattern(pattern)) = Include::parse("conf.d/*.yaml", &folder.0) else { panic!("a pattern") };
-        let mut watch = Watch::new(&Sources { files: Vec::new(), patterns: vec![pattern] }).expect("a watch");
+        let mut watch = watch_all(&Sources { files: Vec::new(), patterns: vec![pattern] }).await;
         fs::create_dir(folder.0.join("one")).expect("a folder");
         symlink("one", folder.0.join("conf.d")).expect("a link");
         told(&mut watch).await;
@@ -286,8 +294,9 @@ mod tests {
     async fn other_files_can_be_set() {
         let folder = Folder::new("set");
         let (old, new) = (folder.write("old", "1"), folder.0.join("new"));
-        let mut watch = watch(&old);
+        let mut watch = watch(&old).await;
         watch.set(&files(&[&new])).expect("the watch goes on");
+        told(&mut watch).await;
         folder.write("new", "1");
         told(&mut watch).await;
     }
@@ -295,7 +304,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waits_for_quiet_but_not_for_ever() {
         let folder = Folder::new("quiet");
-        let mut watch = watch(&folder.write("file", "1"));
+        let mut watch = watch(&folder.write("file", "1")).await;
         let wake = watch.wake.clone();
         let start = Instant::now();
         wake.notify_one();
@@ -319,7 +328,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn loses_nothing_when_its_future_is_dropped() {
         let folder = Folder::new("dropped");
-        let mut watch = watch(&folder.write("file", "1"));
+        let mut watch = watch(&folder.write("file", "1")).await;
         watch.wake.notify_one();
         assert!(timeout(QUIET / 2, watch.changed()).await.is_err());
         told(&mut watch).await;
