@@ -5,6 +5,7 @@ pub mod client;
 pub mod demo;
 pub mod plugin;
 pub mod run;
+pub mod schema;
 pub mod toolchain;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
@@ -31,6 +32,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the JSON Schema of a configuration file, for editors.
+    Schema,
     /// Run sample services and a gateway before them, to try things out.
     Demo {
         /// Try everything, print each result, and exit.
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(file) => run::run(&file.config),
         Command::Check { file, json } => check::check(&file.config, json),
+        Command::Schema => schema::schema(),
         Command::Demo { check } => demo::demo(check),
         Command::Plugin(command) => plugin::plugin(command),
     };

@@ -15,6 +15,8 @@ pub mod words;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod reference;
 
 pub use check::json_schema;
 pub use error::{Error, Errors, Premise, Problem};

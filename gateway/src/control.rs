@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_has_its_text() {
+    fn every_mistake_has_its_golden_text() {
         golden::check("src/control/golden", outcome);
     }
 }

@@ -12,6 +12,7 @@ use super::scalar::{Address, Duration, Size};
 /// A whole configuration: a file and those it includes, or what an Admin API call would make of it.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(title = "Configuration of Stile")]
 pub struct Config {
     /// More files, each with `listeners`, `plugins`, `services` and `routes` of its own, which are added to those here.
     /// Relative to this file; the last part may have wildcards: `conf.d/*.yaml`.
@@ -103,7 +104,7 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
-    /// A folder, made if it is missing; relative to the configuration file.
+    /// A folder, made if it is missing; relative to the file.
     pub path: PathBuf,
 }
 
@@ -112,7 +113,7 @@ pub struct Store {
 pub struct Plugin {
     /// Unique among plugins.
     pub name: String,
-    /// The module, relative to the configuration file, watched for changes; without it the plugin is pushed.
+    /// The module, relative to the file that names it, watched for changes; without it the plugin is pushed.
     pub file: Option<PathBuf>,
     /// Capabilities beyond `log`, `clock` and `random`, which need no grant.
     #[serde(default)]
@@ -131,7 +132,7 @@ pub struct Plugin {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PluginLimits {
-    /// Guest execution per filter and exchange, waits excluded.
+    /// CPU time of the guest per filter and exchange, waits excluded.
     pub deadline: Duration,
     /// Wall time of one call, waits included.
     pub timeout: Duration,
@@ -245,7 +246,7 @@ pub struct Match {
     pub hosts: Vec<String>,
     /// `/users`, `/users/*`, `/users/{id}` or `~REGEX`; absent is every path.
     pub path: Option<String>,
-    /// Empty is every method.
+    /// Such as `GET`, in upper case; empty is every method.
     pub methods: Vec<String>,
     /// Which of several matching regexes is tried first: the larger.
     pub priority: i32,

@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_has_its_text() {
+    fn every_mistake_has_its_golden_text() {
         golden::check("src/snapshot/compile/golden", outcome);
     }
 }

@@ -1,4 +1,4 @@
-//! `check`, and the rules of the configuration file.
+//! `check` and `schema`, and the rules of the configuration file.
 
 use std::fs;
 
@@ -143,4 +143,11 @@ async fn a_file_that_is_not_there_is_an_error() {
     let done = stile(folder.path(), &[], &["check", "--config", "none.yaml"]).await;
     assert_eq!(done.code, Some(1));
     assert!(done.err.starts_with("none.yaml:1:1: cannot read the file: "), "{}", done.err);
+}
+
+#[tokio::test]
+async fn schema_prints_what_the_documentation_has() {
+    let done = stile(folder().path(), &[], &["schema"]).await;
+    let file = guest::workspace().join("gateway/docs/configuration.schema.json");
+    assert_eq!((done.code, done.out), (Some(0), fs::read_to_string(file).expect("a file")), "{}", done.err);
 }
