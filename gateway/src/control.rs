@@ -390,6 +390,17 @@ mod tests {
         format!("{errors}\n").replace(&folder, "")
     }
 
+    /// Larger than what a golden file should be.
+    #[test]
+    fn a_module_that_is_too_large_has_its_text() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (file, module) = (folder.path().join("stile.yaml"), folder.path().join("large.wasm"));
+        std::fs::write(&file, "plugins: [{ name: large, file: large.wasm }]").expect("the folder is ours");
+        std::fs::File::create(module).and_then(|module| module.set_len((64 << 20) + 1)).expect("the folder is ours");
+        let message = "the file has 67108865 bytes, more than the 67108864 that a module may have";
+        assert_eq!(outcome(&file), format!("stile.yaml:1:32: plugins[0].file: {message}\n"));
+    }
+
     #[test]
     fn every_mistake_has_its_golden_text() {
         golden::check("src/control/golden", outcome);

@@ -183,6 +183,9 @@ mod tests {
             for (keyword, rule) in schema.as_object().into_iter().flatten() {
                 assert!(TOLD.contains(&keyword.as_str()) || SILENT.contains(&keyword.as_str()), "{keyword}: {rule}");
                 match (keyword.as_str(), rule) {
+                    ("minimum" | "maximum", _) => {
+                        assert!(schema.get("minimum").and(schema.get("maximum")).is_some(), "half a range: {schema}");
+                    }
                     ("properties" | "$defs", Value::Object(parts)) => parts.values().for_each(walk),
                     ("anyOf" | "oneOf", Value::Array(branches)) => branches.iter().for_each(walk),
                     ("items" | "additionalProperties", part) => walk(part),

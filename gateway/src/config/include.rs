@@ -7,7 +7,7 @@ use std::{
 
 use glob::MatchOptions;
 
-/// The most files that one configuration is made of.
+/// The most files that one configuration includes.
 pub(super) const MAX_FILES: usize = 1024;
 
 /// `*` is never the dot at the start of a hidden file's name, which is what drafts of editors and the versions of a
@@ -94,7 +94,6 @@ impl Pattern {
         match listed() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(IncludeError::List(self.folder.clone(), error)),
-            Ok(files) if files.len() > MAX_FILES => Err(IncludeError::TooMany),
             Ok(files) => Ok(files),
         }
     }

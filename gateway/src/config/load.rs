@@ -119,11 +119,14 @@ fn folder_of(file: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs, process};
+    use std::{env, fs, ops::Range, process};
 
     use serde_json::json;
 
-    use super::{super::tree::MAX_SIZE, *};
+    use super::{
+        super::{include::MAX_FILES, tree::MAX_SIZE},
+        *,
+    };
 
     fn parse(text: &str) -> Document {
         Document::parse(Path::new("a.yaml"), text, &|_| None)
@@ -167,6 +170,32 @@ mod tests {
     }
 
     #[test]
+    fn no_file_is_read_twice_and_not_too_many_are() {
+        let folder = env::temp_dir().join(format!("stile-config-include-{}", process::id()));
+        fs::create_dir(&folder).expect("a folder of one's own");
+        let main = folder.join("stile.yaml");
+        fs::write(&main, "include: [0001.yaml, \"*.yaml\", ./0002.yaml]").expect("a file is written");
+        let add = |numbers: Range<usize>| {
+            for number in numbers {
+                let text = format!("services: [{{ name: s{number} }}]");
+                fs::write(folder.join(format!("{number:04}.yaml")), text).expect("a file is written");
+            }
+        };
+        let read = || Document::read(&main, &|_| None);
+        add(0..4);
+        let document = read();
+        assert_eq!(document.errors(Vec::new()).to_string(), "");
+        let names: Vec<_> = document.config.services.iter().map(|service| service.name.as_str()).collect();
+        assert_eq!(names, ["s1", "s0", "s2", "s3"]);
+        add(4..MAX_FILES);
+        assert!(read().is_sound());
+        add(MAX_FILES..MAX_FILES + 1);
+        let errors = read().errors(Vec::new()).to_string();
+        assert_eq!(errors, format!("{}:1:22: include[1]: more than 1024 files are included", main.display()));
+        fs::remove_dir_all(&folder).expect("the folder is removed");
+    }
+
+    #[test]
     fn errors_have_the_documented_json() {
         let errors = parse("store: 1").errors(Vec::new());
         let error = json!({
@@ -190,6 +219,10 @@ mod tests {
         assert_eq!(message(Some(b"workers: 1\n# \xff")), "FILE:2:3: the file is not UTF-8 text from here on");
         let large = "é".repeat(MAX_SIZE / 2 + 1);
         assert_eq!(message(Some(large.as_bytes())), "FILE:1:1: the file is larger than 16MiB");
+        let comment = "# and so on".repeat(MAX_SIZE / 20);
+        fs::write(&file, format!("services: []\n{comment}")).expect("a file is written");
+        let errors = parse(&format!("include: [{}]\n{comment}", file.display())).errors(Vec::new()).to_string();
+        assert_eq!(errors, format!("{}:1:1: the file, with those before it, is larger than 16MiB", file.display()));
         fs::remove_file(&file).expect("the file is removed");
         assert_eq!(parse(&large).errors(Vec::new()).to_string(), "a.yaml:1:1: the file is larger than 16MiB");
     }

@@ -57,10 +57,7 @@ impl Place<'_> {
     }
 
     pub(super) fn is_out_of_range(&self, (least, most): (&Value, &Value)) -> String {
-        match most {
-            Value::Null => format!("{} is less than {least}", self.shown()),
-            _ => format!("{} is out of range {least} to {most}", self.shown()),
-        }
+        format!("{} is out of range {least} to {most}", self.shown())
     }
 
     pub(super) fn is_too_short(&self, least: u64) -> String {
