@@ -1,6 +1,7 @@
 //! The Admin API: decodes a request, makes one call on `control`, encodes the answer. It holds no state of its own.
 
 mod auth;
+mod errors;
 mod plugins;
 mod problem;
 mod status;
@@ -34,6 +35,7 @@ pub fn router(control: Arc<Control>, tokens: &[schema::Token], stop: Cancellatio
     let admin = Admin { control, tokens: Arc::new(Tokens::new(tokens)), stop };
     let protected = Router::new()
         .route("/v1/status", get(status::status))
+        .route("/v1/errors", get(errors::list))
         .route("/v1/plugins", get(plugins::list))
         .route("/v1/plugins/{plugin}", get(plugins::get))
         .route("/v1/plugins/{plugin}/revisions", get(plugins::revisions).merge(put(plugins::push)))

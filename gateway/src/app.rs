@@ -4,7 +4,7 @@ mod worker;
 
 use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::mpsc::unbounded_channel, time::interval};
+use tokio::{net::TcpListener, sync::mpsc::unbounded_channel, task::spawn_blocking, time::interval};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -13,7 +13,7 @@ use tokio_util::{
 use crate::{
     admin,
     config::{
-        Document, Errors, Problem,
+        Document, Problem,
         watch::{Watch, WatchError},
     },
     control::{ApplyError, Control, Reloaded},
@@ -23,7 +23,6 @@ use crate::{
     worker::WorkerId,
 };
 
-const GRACE: Duration = Duration::from_secs(30);
 /// An instance that was idle between two of these is ended.
 const INSTANCE_SWEEP: Duration = Duration::from_secs(10);
 /// Before watching is tried again after it failed.
@@ -51,31 +50,28 @@ pub enum StartError {
     Worker(std::io::Error),
 }
 
-impl From<Errors> for StartError {
-    fn from(errors: Errors) -> Self {
-        Self::Apply(errors.into())
-    }
-}
-
 impl Gateway {
     /// Starts a gateway from its configuration file; when this returns, its sockets accept.
     /// Must be called on a tokio runtime, which becomes its control plane.
     pub async fn start(engine: Engine, file: &Path) -> Result<Self, StartError> {
-        let document = Document::read(file, &environment)?;
+        let mut document = Document::read(file, &environment);
         let config = document.config.clone();
         let workers = config.workers.map_or_else(cores, |workers| usize::from(workers.get()));
         let admin = match &config.admin {
-            Some(admin) => Some(TcpListener::bind(admin.address).await.map_err(|error| {
-                let message = format!("cannot listen on {}: {error}", admin.address);
-                document.locate(vec![Problem { path: "admin.address".to_owned(), message }])
-            })?),
-            None => None,
+            Some(admin) if document.is_sound() => TcpListener::bind(admin.address)
+                .await
+                .map_err(|error| {
+                    let message = format!("cannot listen on {}: {error}", admin.address);
+                    document.refuse(Problem::new("admin.address", message));
+                })
+                .ok(),
+            _ => None,
         };
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
         let end_when_dropped = [stop.clone().drop_guard(), drained.clone().drop_guard()];
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
         let listeners = Listeners::new(senders, stop.child_token());
-        let grace = config.grace.map_or(GRACE, |grace| grace.0);
+        let grace = config.grace.0;
         let control = Arc::new(Control::start(engine, document, listeners, workers).await?);
         let mut running = Vec::with_capacity(workers);
         for (number, shares) in receivers.into_iter().enumerate() {
@@ -135,6 +131,9 @@ impl Gateway {
             cut += worker.ended().await;
         }
         self.drained.cancel();
+        let log = self.control.live().load().access_log.clone();
+        // The disk may be slow, and other gateways may run on this runtime.
+        let _ = spawn_blocking(move || log.inspect(|log| log.flush())).await;
         let _ = tokio::time::timeout(self.grace, self.tasks.wait()).await;
         cut
     }
@@ -176,17 +175,15 @@ pub fn environment(name: &str) -> Option<String> {
 }
 
 async fn follow(control: &Control) -> Result<Infallible, WatchError> {
-    let mut files = control.files().await;
-    let mut watch = Watch::new(&files)?;
+    let mut sources = control.sources().await;
+    let mut watch = Watch::new(&sources)?;
     loop {
-        // Read only once the watch stands, so that no change falls between.
+        watch.changed().await?;
         reload(control).await;
-        let wanted = control.files().await;
-        if wanted == files {
-            watch.changed().await?;
-        } else {
+        let wanted = control.sources().await;
+        if wanted != sources {
             watch.set(&wanted)?;
-            files = wanted;
+            sources = wanted;
         }
     }
 }

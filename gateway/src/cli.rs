@@ -6,6 +6,7 @@ pub mod demo;
 pub mod explain;
 pub mod plugin;
 pub mod run;
+pub mod schema;
 pub mod toolchain;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
@@ -34,6 +35,8 @@ enum Command {
     },
     /// Say which route a request takes, what follows from it, and why no other route has it.
     Explain(explain::Arguments),
+    /// Print the JSON Schema of a configuration file, for editors.
+    Schema,
     /// Run sample services and a gateway before them, to try things out.
     Demo {
         /// Try everything, print each result, and exit.
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Run(file) => run::run(&file.config),
         Command::Check { file, json } => check::check(&file.config, json),
         Command::Explain(arguments) => explain::explain(arguments),
+        Command::Schema => schema::schema(),
         Command::Demo { check } => demo::demo(check),
         Command::Plugin(command) => plugin::plugin(command),
     };

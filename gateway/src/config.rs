@@ -1,4 +1,4 @@
-//! The configuration: its types, and the way from a YAML file to them with every mistake named and positioned.
+//! The configuration: its types, and the way from YAML files to them with every mistake named and positioned.
 //! It knows what a file may say, never what it means: names that must exist elsewhere are `snapshot::compile`'s affair.
 
 pub mod scalar;
@@ -6,16 +6,19 @@ pub mod schema;
 
 mod check;
 mod error;
+mod include;
 mod load;
 mod tree;
 mod variable;
 pub mod watch;
-mod words;
+pub mod words;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod reference;
 
 pub use check::json_schema;
-pub use error::{Error, Errors, Problem};
-pub use load::Document;
+pub use error::{Error, Errors, Premise, Problem};
+pub use load::{Document, Sources};
 pub use schema::Config;

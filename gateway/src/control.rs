@@ -5,8 +5,10 @@ pub mod explain;
 mod revisions;
 
 use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -15,8 +17,9 @@ use tokio::{sync::Mutex as AsyncMutex, task::spawn_blocking, time::sleep};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    config::{Document, Errors, Problem},
-    listener::Listeners,
+    config::{Document, Errors, Premise, Problem, Sources},
+    listener::{Bound, Listeners},
+    monitor::record::Standing,
     plugin::{Engine, LoadError, Revision},
     snapshot::{
         Snapshot,
@@ -39,6 +42,8 @@ pub struct Control {
     workers: usize,
     work: AsyncMutex<Work>,
     refused: Mutex<Option<Refused>>,
+    /// Changes that were applied, and those that were refused.
+    changes: [AtomicU64; 2],
     /// Changes go on to their end although who asked for them has left.
     tasks: TaskTracker,
 }
@@ -48,8 +53,8 @@ pub struct Control {
 struct Work {
     document: Document,
     revisions: Revisions,
-    /// The files of the configuration that was last read, also if it was refused: a change of them may mend it.
-    watched: Vec<PathBuf>,
+    /// Those of the configuration that was last read, also if it was refused: a change of them may mend it.
+    sources: Sources,
 }
 
 /// The last change that was refused, until one succeeds.
@@ -124,8 +129,8 @@ impl Control {
     ) -> Result<Self, ApplyError> {
         let config = &document.config;
         let store = match &config.store {
-            Some(store) => Store::open(&beside(&document.file, &store.path))?,
-            None => Store::in_memory()?,
+            Some(store) if document.is_sound() => Store::open(&store.path)?,
+            _ => Store::in_memory()?,
         };
         let mut revisions = Revisions::new(engine, store);
         let stage = stage(&revisions, &document).await?;
@@ -133,15 +138,16 @@ impl Control {
         if let Some(faults) = &faults {
             tracing::error!("a plugin's file is refused, its stored revision goes on:\n{faults}");
         }
-        let bound = bind(&listeners, &snapshot, &document)?;
+        let bound = open(&listeners, &snapshot, &document)?;
         revisions.commit(staged).await?;
         listeners.open(bound, &snapshot.listeners);
         Ok(Self {
             live: Arc::new(ArcSwap::from_pointee(snapshot)),
             listeners,
             workers,
-            work: AsyncMutex::new(Work { watched: files(&document), document, revisions }),
+            work: AsyncMutex::new(Work { sources: document.sources.clone(), document, revisions }),
             refused: Mutex::default(),
+            changes: Default::default(),
             tasks: TaskTracker::new(),
         })
     }
@@ -154,9 +160,15 @@ impl Control {
         &self.listeners
     }
 
-    /// The files that a change of this gateway may come from.
-    pub async fn files(&self) -> Vec<PathBuf> {
-        self.work.lock().await.watched.clone()
+    /// What a change of this gateway may come from.
+    pub async fn sources(&self) -> Sources {
+        self.work.lock().await.sources.clone()
+    }
+
+    /// What metrics tell beside the snapshot.
+    pub fn standing(&self) -> Standing {
+        let [applied, refused] = [0, 1].map(|n| self.changes[n].load(Relaxed));
+        Standing { applied, refused, listeners: self.listeners.connections() }
     }
 
     pub fn last_refused(&self) -> Option<Refused> {
@@ -167,10 +179,14 @@ impl Control {
     pub async fn reload(&self, env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Result<Reloaded, ApplyError> {
         let mut work = self.work.lock().await;
         let result = self.reload_locked(&mut work, env).await;
-        self.note(match &result {
+        let refusal = match &result {
             Ok(reloaded) => reloaded.faults.as_ref().map(ToString::to_string),
             Err(error) => Some(error.to_string()),
-        });
+        };
+        if refusal.is_some() {
+            self.changes[1].fetch_add(1, Relaxed);
+        }
+        self.note(refusal);
         result
     }
 
@@ -179,17 +195,18 @@ impl Control {
         work: &mut Work,
         env: &(dyn Fn(&str) -> Option<String> + Sync),
     ) -> Result<Reloaded, ApplyError> {
-        let document = Document::read(&work.document.file, env)?;
-        work.watched = files(&document);
-        fixed(&work.document, &document)?;
-        let stage = stage(&work.revisions, &document).await?;
-        if stage.changes.is_empty() && stage.problems.is_empty() && document.config == work.document.config {
+        let document = Document::read(&work.document.file, env);
+        work.sources = document.sources.clone();
+        let mut stage = stage(&work.revisions, &document).await?;
+        stage.problems.extend(fixed(&work.document, &document));
+        let same = document.is_sound() && document.config == work.document.config;
+        if same && stage.changes.is_empty() && stage.problems.is_empty() {
             return Ok(Reloaded { changed: false, faults: stage.faults(&document) });
         }
         let previous = self.live.load_full();
         let Next { snapshot, staged, faults } =
             generation(&work.revisions, &document, stage, Some(&previous), self.workers).await?;
-        let bound = bind(&self.listeners, &snapshot, &document)?;
+        let bound = open(&self.listeners, &snapshot, &document)?;
         work.revisions.commit(staged).await?;
         let snapshot = Arc::new(snapshot);
         self.publish(Arc::clone(&snapshot));
@@ -203,7 +220,10 @@ impl Control {
         let (this, plugin) = (Arc::clone(self), plugin.to_owned());
         let pushed = self.tasks.spawn(async move { this.push_whole(&plugin, bytes).await });
         let pushed = pushed.await.unwrap_or(Err(PluginError::Store(StoreError::Lost)));
-        pushed.inspect_err(|error| tracing::warn!("a push is refused: {error}"))
+        pushed.inspect_err(|error| {
+            self.changes[1].fetch_add(1, Relaxed);
+            tracing::warn!("a push is refused: {error}");
+        })
     }
 
     async fn push_whole(&self, plugin: &str, bytes: Vec<u8>) -> Result<Pushed, PluginError> {
@@ -266,6 +286,7 @@ impl Control {
 
     fn publish(&self, snapshot: Arc<Snapshot>) {
         tracing::info!(generation = snapshot.generation, "generation is live");
+        self.changes[0].fetch_add(1, Relaxed);
         let previous = self.live.swap(snapshot);
         // Whoever lets go of it last ends its instances and connections: better here than on a worker.
         self.tasks.spawn(async move {
@@ -282,7 +303,7 @@ impl Control {
 
 impl Stage {
     fn faults(&self, document: &Document) -> Option<Errors> {
-        (!self.faults.is_empty()).then(|| document.locate(self.faults.clone()))
+        (!self.faults.is_empty()).then(|| document.errors(self.faults.clone()))
     }
 }
 
@@ -302,14 +323,14 @@ async fn stage(revisions: &Revisions, document: &Document) -> Result<Stage, Stor
         let resumed = if runs { None } else { revisions.resume(&plugin.name).await? };
         let goes_on = runs || resumed.is_some();
         let changed = match &plugin.file {
-            Some(file) => revisions.stage_file(&plugin.name, &beside(&document.file, file), !goes_on).await,
+            Some(file) => revisions.stage_file(&plugin.name, file, !goes_on).await,
             None => Ok(None),
         };
         match changed {
             Ok(changed) => stage.changes.extend(changed.or(resumed)),
             Err(error) => {
                 let refused = if goes_on { &mut stage.faults } else { &mut stage.problems };
-                refused.push(Problem { path: format!("plugins[{index}].file"), message: error.to_string() });
+                refused.push(Problem::new(format!("plugins[{index}].file"), error.to_string()));
                 stage.changes.extend(resumed);
             }
         }
@@ -326,51 +347,90 @@ async fn generation(
 ) -> Result<Next, ApplyError> {
     let active = revisions.with(&stage.changes);
     let input = Input { config: &document.config, revisions: &active, previous, workers };
-    let faults = stage.faults(document);
     let mut problems = stage.problems;
     match compile(input).await {
-        Ok(snapshot) if problems.is_empty() => return Ok(Next { snapshot, staged: stage.changes, faults }),
+        Ok(snapshot) if problems.is_empty() && document.is_sound() => {
+            let faults = (!stage.faults.is_empty()).then(|| document.errors(stage.faults));
+            return Ok(Next { snapshot, staged: stage.changes, faults });
+        }
         Ok(_) => {}
         Err(more) => problems.extend(more),
     }
     problems.extend(stage.faults);
-    Err(document.locate(problems).into())
+    Err(document.errors(problems).into())
 }
 
-fn bind(listeners: &Listeners, snapshot: &Snapshot, document: &Document) -> Result<crate::listener::Bound, ApplyError> {
-    listeners.bind(&snapshot.listeners).map_err(|errors| {
-        let problems = errors.into_iter().map(|error| {
+/// Opens the access log and binds what is not bound yet; nobody is served before the listeners are opened.
+fn open(listeners: &Listeners, snapshot: &Snapshot, document: &Document) -> Result<Bound, ApplyError> {
+    let mut problems = Vec::new();
+    if let Some(Err(error)) = snapshot.access_log.as_ref().map(|log| log.open()) {
+        problems.push(Problem::new("access_log.file", format!("the file cannot be opened: {error}")));
+    }
+    let bound = listeners.bind(&snapshot.listeners).unwrap_or_else(|errors| {
+        problems.extend(errors.into_iter().map(|error| {
             let index = snapshot.listeners.iter().position(|listener| listener.name == error.listener);
-            Problem { path: format!("listeners[{}].address", index.unwrap_or(0)), message: error.to_string() }
-        });
-        document.locate(problems.collect()).into()
-    })
+            Problem::new(format!("listeners[{}].address", index.unwrap_or(0)), error.to_string())
+        }));
+        Bound::default()
+    });
+    if problems.is_empty() { Ok(bound) } else { Err(document.errors(problems).into()) }
 }
 
 /// What is made once, at the start.
-fn fixed(old: &Document, new: &Document) -> Result<(), Errors> {
+fn fixed(old: &Document, new: &Document) -> Vec<Problem> {
     let changes = [
         ("workers", old.config.workers != new.config.workers),
         ("admin", old.config.admin != new.config.admin),
         ("store", old.config.store != new.config.store),
         ("grace", old.config.grace != new.config.grace),
     ];
-    let problems = changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| Problem {
-        path: key.to_owned(),
-        message: format!("{key} cannot change while the gateway runs; restart it"),
-    });
-    let problems: Vec<_> = problems.collect();
-    if problems.is_empty() { Ok(()) } else { Err(new.locate(problems)) }
+    let problem = |(key, _): (&str, bool)| {
+        let message = format!("{key} cannot change while the gateway runs; restart it");
+        Problem::new(key, message).given([Premise::All(key.to_owned())])
+    };
+    changes.into_iter().filter(|(_, changed)| *changed).map(problem).collect()
 }
 
-/// The configuration's file and those of its plugins.
-fn files(document: &Document) -> Vec<PathBuf> {
-    let plugins = document.config.plugins.iter().filter_map(|plugin| plugin.file.as_ref());
-    let plugins = plugins.map(|file| beside(&document.file, file));
-    std::iter::once(document.file.clone()).chain(plugins).collect()
-}
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
 
-/// Paths in a configuration are relative to its file.
-fn beside(file: &Path, path: &Path) -> PathBuf {
-    file.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
+    use super::*;
+    use crate::{golden, plugin::Bounds};
+
+    /// What `stile check` says of a file; of one named `fixed…`, what a gateway says that runs with the defaults.
+    fn outcome(file: &Path) -> String {
+        let document = Document::read(file, &|_| None);
+        let name = file.file_name().expect("a name").to_string_lossy();
+        let errors = if name.starts_with("fixed") {
+            let running = Document::parse(file, "{}", &|_| None);
+            document.errors(fixed(&running, &document))
+        } else {
+            let bounds = Bounds { instances: 1, memory: 1 << 20, table_elements: 100 };
+            let engine = Engine::new(bounds).expect("an engine");
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            match runtime.block_on(check(engine, document)).expect_err("a mistake") {
+                ApplyError::Config(errors) => errors,
+                ApplyError::Store(error) => panic!("{error}"),
+            }
+        };
+        let folder = format!("{}/", file.parent().expect("the golden folder").display());
+        format!("{errors}\n").replace(&folder, "")
+    }
+
+    /// Larger than what a golden file should be.
+    #[test]
+    fn a_module_that_is_too_large_has_its_text() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (file, module) = (folder.path().join("stile.yaml"), folder.path().join("large.wasm"));
+        std::fs::write(&file, "plugins: [{ name: large, file: large.wasm }]").expect("the folder is ours");
+        std::fs::File::create(module).and_then(|module| module.set_len((64 << 20) + 1)).expect("the folder is ours");
+        let message = "the file has 67108865 bytes, more than the 67108864 that a module may have";
+        assert_eq!(outcome(&file), format!("stile.yaml:1:32: plugins[0].file: {message}\n"));
+    }
+
+    #[test]
+    fn every_mistake_has_its_golden_text() {
+        golden::check("src/control/golden", outcome);
+    }
 }

@@ -26,6 +26,17 @@ pub(crate) fn check(folder: &str, outcome: impl Fn(&Path) -> String) {
     assert!(different.is_empty(), "{different}\nto accept: STILE_BLESS=1");
 }
 
+/// Fails with the difference if a file of the crate is not this text.
+pub(crate) fn same(file: &str, text: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if env::var_os("STILE_BLESS").is_some() {
+        fs::write(file, text).expect("a generated file is written");
+        return;
+    }
+    let current = fs::read_to_string(&file).unwrap_or_default();
+    assert!(current == text, "{}{}\nto accept: STILE_BLESS=1", file.display(), difference(&current, text));
+}
+
 /// The lines that only one of two texts has.
 fn difference(expected: &str, found: &str) -> String {
     let only = |sign: char, one: &str, other: &str| -> String {

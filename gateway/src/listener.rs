@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -26,6 +26,7 @@ pub use bind::{BindError, Bound, Listeners};
 use crate::{
     connection,
     exchange::Client,
+    monitor::record::Connections,
     proxy::Proxy,
     snapshot::{Listener, ListenerLimits},
 };
@@ -49,6 +50,8 @@ pub struct Share {
 pub struct Open {
     all: Arc<AtomicUsize>,
     clients: Clients,
+    accepted: Arc<AtomicU64>,
+    turned_away: Arc<AtomicU64>,
 }
 
 /// Accepts until stopped, each connection a task of its own. What the kernel had queued by then is still served.
@@ -119,12 +122,26 @@ impl Door {
 
 impl Open {
     fn admit(&self, peer: SocketAddr, limits: &ListenerLimits) -> Option<Admitted> {
+        let admitted = self.count(peer, limits);
+        let counter = if admitted.is_some() { &self.accepted } else { &self.turned_away };
+        counter.fetch_add(1, Relaxed);
+        admitted
+    }
+
+    fn count(&self, peer: SocketAddr, limits: &ListenerLimits) -> Option<Admitted> {
         let of_client = self.clients.admit(peer.ip().to_canonical(), limits.connections_per_client)?;
         if self.all.fetch_add(1, Relaxed) >= limits.connections {
             self.all.fetch_sub(1, Relaxed);
             return None;
         }
         Some(Admitted { all: Arc::clone(&self.all), _of_client: of_client })
+    }
+}
+
+impl Open {
+    fn told(&self, name: Arc<str>) -> Connections {
+        let [accepted, turned_away] = [&self.accepted, &self.turned_away].map(|count| count.load(Relaxed));
+        Connections { name, open: self.all.load(Relaxed) as u64, accepted, turned_away }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     exchange::{Exchange, RequestHead},
     filter::Chain,
-    monitor::record::Statuses,
+    monitor::{access_log::AccessLog, record::RouteRecord, records::Records},
     plugin::Instances,
     router::{Router, Subject},
     upstream::{HostHeader, Service},
@@ -28,8 +28,11 @@ pub struct Snapshot {
     /// Finds the index of a route.
     router: Router<usize>,
     pub listeners: Vec<Arc<Listener>>,
-    /// Answers to requests that no route served; carried over from generation to generation.
-    pub unrouted: Arc<Statuses>,
+    /// Of requests that no route served.
+    pub unrouted: Arc<RouteRecord>,
+    pub access_log: Option<Arc<AccessLog>>,
+    /// Of all routes, services and filters, those of earlier generations too.
+    pub records: Arc<Records>,
     pub services: HashMap<Arc<str>, Arc<Service>>,
     /// Shared by every filter with the same plugin, configuration and limits.
     instances: HashMap<compile::InstancesKey, Arc<Instances>>,
@@ -45,8 +48,7 @@ pub struct Route {
     pub host: HostHeader,
     pub timeout: Duration,
     pub allow_encoded_slash: bool,
-    /// Carried over from generation to generation.
-    pub statuses: Arc<Statuses>,
+    pub record: Arc<RouteRecord>,
 }
 
 /// A bound address and what holds for its connections.

@@ -13,6 +13,7 @@ mod swap;
 mod store;
 mod admin;
 mod drain;
+mod reload;
 mod contract;
 mod examples;
 mod tidy;

@@ -9,33 +9,52 @@ const MAX_FUNCTION: usize = 70;
 
 /// Which modules of the gateway each may use: the arrows of the design, from left to right. A row stands for all that
 /// is below its name and has no row of its own; a module may always use what is below the same top-level name.
-const MAY_USE: [(&str, &[&str]); 20] = [
+const MAY_USE: [(&str, &[&str]); 23] = [
     // The command line.
     ("cli", &["app", "control", "config", "plugin"]),
     // Data plane, in the order a request meets it.
     ("app", &["admin", "control", "config", "listener", "proxy", "snapshot", "plugin", "worker"]),
-    ("listener", &["connection", "proxy", "snapshot", "exchange"]),
+    ("listener", &["connection", "proxy", "snapshot", "exchange", "monitor::record"]),
     ("connection", &["proxy", "snapshot", "exchange"]),
-    ("proxy", &["snapshot", "router", "filter", "upstream", "plugin", "exchange", "monitor::record", "worker"]),
-    ("snapshot", &["router", "filter", "upstream", "plugin", "exchange", "monitor::record", "worker"]),
-    ("filter", &["plugin", "exchange", "monitor::record", "worker"]),
-    ("upstream", &["balance", "exchange", "worker"]),
+    (
+        "proxy",
+        &[
+            "snapshot",
+            "router",
+            "filter",
+            "upstream",
+            "plugin",
+            "exchange",
+            "monitor::access_log",
+            "monitor::record",
+            "worker",
+        ],
+    ),
+    ("snapshot", &["router", "filter", "upstream", "plugin", "exchange", "monitor", "worker"]),
+    ("filter", &["plugin", "exchange", "monitor::record", "monitor::count", "worker"]),
+    ("upstream", &["balance", "exchange", "monitor::record", "worker"]),
     ("plugin", &["exchange", "worker"]),
     ("router", &["exchange"]),
     ("balance", &[]),
     // Control plane.
-    ("admin", &["control", "config", "snapshot", "filter", "plugin", "monitor::metrics"]),
-    ("control", &["config", "store", "listener", "snapshot", "snapshot::compile", "plugin", "exchange"]),
+    ("admin", &["control", "config", "snapshot", "filter", "plugin", "monitor::metrics", "monitor::record"]),
+    (
+        "control",
+        &["config", "store", "listener", "snapshot", "snapshot::compile", "plugin", "exchange", "monitor::record"],
+    ),
     (
         "snapshot::compile",
-        &["config", "router", "filter", "upstream", "balance", "plugin", "exchange", "monitor::record", "worker"],
+        &["config", "router", "filter", "upstream", "balance", "plugin", "exchange", "monitor", "worker"],
     ),
-    ("monitor::metrics", &["snapshot", "filter", "plugin", "monitor::record"]),
+    ("monitor::metrics", &["snapshot", "plugin"]),
+    ("monitor::records", &["filter"]),
     ("config", &[]),
     ("store", &[]),
     // Leaves for everybody.
     ("exchange", &[]),
+    ("monitor::access_log", &["exchange", "worker"]),
     ("monitor::record", &["worker"]),
+    ("monitor::count", &["worker"]),
     ("worker", &[]),
 ];
 

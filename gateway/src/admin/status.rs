@@ -1,6 +1,6 @@
 //! Is it alive, is it ready, and what is it doing: `/healthz`, `/readyz`, `/metrics`, `/v1/status`.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use axum::{
     Json,
@@ -11,11 +11,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{Admin, Problem};
-use crate::{
-    filter::Filter,
-    monitor::metrics,
-    plugin::{Cause, Phase},
-};
+use crate::{filter::Filter, monitor::metrics, plugin::Cause};
 
 pub(super) async fn health() -> &'static str {
     "ok\n"
@@ -30,7 +26,7 @@ pub(super) async fn ready(State(admin): State<Admin>) -> Result<&'static str, Pr
 }
 
 pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    let text = metrics::render(&admin.control.live().load_full());
+    let text = metrics::render(&admin.control.live().load_full(), &admin.control.standing());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
@@ -62,16 +58,8 @@ pub(super) async fn status(State(admin): State<Admin>) -> Json<Value> {
 }
 
 fn filter(filter: &Filter) -> Value {
-    let mut failures = json!({});
-    for phase in Phase::ALL {
-        for cause in Cause::ALL {
-            let n = filter.stats.of(phase).failures(cause);
-            if n > 0 {
-                let before = failures[cause.as_str()].as_u64().unwrap_or(0);
-                failures[cause.as_str()] = (before + n).into();
-            }
-        }
-    }
+    let failures = Cause::ALL.into_iter().map(|cause| (cause.as_str(), filter.record.failures(cause)));
+    let failures: BTreeMap<_, _> = failures.filter(|(_, n)| *n > 0).collect();
     json!({
         "plugin": &*filter.plugin,
         "revision": filter.instances.as_ref().map(|instances| instances.revision().number),

@@ -12,10 +12,7 @@ use crate::{
 };
 
 pub(super) fn check(file: &Path, json: bool) -> Result<ExitCode> {
-    let errors = match Document::read(file, &environment) {
-        Ok(document) => compiled(document)?,
-        Err(errors) => Some(errors),
-    };
+    let errors = errors(Document::read(file, &environment))?;
     match &errors {
         Some(errors) if json => println!("{}", serde_json::to_string(errors)?),
         Some(errors) => eprintln!("{errors}"),
@@ -25,7 +22,7 @@ pub(super) fn check(file: &Path, json: bool) -> Result<ExitCode> {
     Ok(if errors.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn compiled(document: Document) -> Result<Option<Errors>> {
+fn errors(document: Document) -> Result<Option<Errors>> {
     let engine = Engine::new(Bounds::default())?;
     match super::runtime()?.block_on(control::check(engine, document)) {
         Ok(()) => Ok(None),

@@ -56,10 +56,7 @@ pub(super) fn explain(arguments: Arguments) -> Result<ExitCode> {
         headers.insert(HOST, host);
     }
     let question = Question { method, target, headers };
-    let document = match Document::read(&file.config, &environment) {
-        Ok(document) => document,
-        Err(errors) => return refused(&errors, json),
-    };
+    let document = Document::read(&file.config, &environment);
     let explanation = match explanation(&document, question) {
         Ok(explanation) => explanation,
         Err(errors) => return refused(&errors, json),

@@ -1,6 +1,7 @@
 //! A value against the JSON Schema of the configuration's types, and then into those types.
 
 mod explain;
+mod mend;
 mod place;
 mod rules;
 
@@ -9,31 +10,58 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::Recursiv
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Config, error::Finding, scalar::FORMATS, tree::Spot};
+use super::{Config, error::Finding, scalar::FORMATS, tree::Tree};
 use explain::Explain;
+use mend::Mend;
+
+/// The lists that an included file may add to.
+pub(super) const SHARED: [&str; 4] = ["listeners", "plugins", "services", "routes"];
+
+/// The rules of one sort of file.
+pub(super) struct Form {
+    schema: Value,
+    validator: Validator,
+}
+
+impl Form {
+    pub(super) fn of_main() -> Self {
+        Self::new(json_schema())
+    }
+
+    pub(super) fn of_included() -> Self {
+        let mut schema = json_schema();
+        if let Some(keys) = schema["properties"].as_object_mut() {
+            keys.retain(|key, _| SHARED.contains(&key.as_str()));
+        }
+        Self::new(schema)
+    }
+
+    fn new(schema: Value) -> Self {
+        Self { validator: validator(&schema), schema }
+    }
+
+    /// Finds every way in which a tree does not have this form, then mends it so that it has.
+    pub(super) fn check(&self, tree: &mut Tree) {
+        let mut explain = Explain::new(&self.schema, &tree.spot);
+        for error in self.validator.iter_errors(&tree.value) {
+            explain.error(&error);
+        }
+        let Explain { findings, wrong, .. } = explain;
+        tree.findings.extend(findings);
+        Mend { schema: &self.schema, wrong }.root(&mut tree.value, &mut tree.spot);
+    }
+}
 
 /// The JSON Schema of a configuration file.
 pub fn json_schema() -> Value {
     schema_of::<Config>()
 }
 
-/// Every way in which a value is not a `T`.
-pub(super) fn check<T: JsonSchema>(value: &Value, spot: &Spot) -> Vec<Finding> {
-    let schema = schema_of::<T>();
-    let validator = validator(&schema);
-    let mut explain = Explain::new(&schema, spot);
-    for error in validator.iter_errors(value) {
-        explain.error(&error);
-    }
-    explain.findings
-}
-
-/// A value that `check` found nothing wrong with; an error is what the schema cannot say.
-pub(super) fn deserialise<T: DeserializeOwned>(value: &Value, spot: &Spot) -> Result<T, Finding> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        let position = spot.nearest(&path).at;
-        Finding { position, path, message: error.into_inner().to_string() }
+/// The value of a tree that `Form::check` has mended; an error is what the schema cannot say.
+pub(super) fn deserialise<T: DeserializeOwned>(tree: &Tree) -> Result<T, Finding> {
+    serde_path_to_error::deserialize(&tree.value).map_err(|error| {
+        let found = tree.spot.find(&error.path().to_string());
+        Finding { position: found.spot.at, path: found.path, message: error.into_inner().to_string() }
     })
 }
 
@@ -88,12 +116,14 @@ mod tests {
     }
 
     fn outcome(text: &str) -> Result<Holder, String> {
-        let tree = tree::read(text, &|_| None).expect("a tree");
-        let findings = check::<Holder>(&tree.value, &tree.spot);
-        if findings.is_empty() {
-            return deserialise(&tree.value, &tree.spot).map_err(|finding| finding.message);
+        let mut tree = tree::read(text, 0, &|_| None);
+        Form::new(schema_of::<Holder>()).check(&mut tree);
+        let holder = deserialise(&tree).map_err(|finding| finding.message);
+        if tree.findings.is_empty() {
+            return holder;
         }
-        let texts = findings.iter().map(|finding| format!("{}: {}", finding.path, finding.message));
+        assert_eq!(holder, Ok(Holder { choice: None }), "what is wrong is taken out");
+        let texts = tree.findings.iter().map(|finding| format!("{}: {}", finding.path, finding.message));
         Err(texts.collect::<Vec<_>>().join("\n"))
     }
 
@@ -114,7 +144,7 @@ mod tests {
     fn tells_what_is_wrong_with_the_form_that_is_meant() {
         let options = "plain, other, { keyed: … }, { named: … }";
         for (text, expected) in [
-            ("choice: plane", format!("choice: \"plane\" is none of {options}")),
+            ("choice: plane", format!("choice: \"plane\" is none of {options}; did you mean \"plain\"?")),
             ("choice: keyed", format!("choice: \"keyed\" is none of {options}")),
             ("choice: [plain]", format!("choice: expected one of {options}, found a list")),
             ("choice: { plain: 1 }", format!("choice: expected one of {options}, found a mapping")),
@@ -153,6 +183,9 @@ mod tests {
             for (keyword, rule) in schema.as_object().into_iter().flatten() {
                 assert!(TOLD.contains(&keyword.as_str()) || SILENT.contains(&keyword.as_str()), "{keyword}: {rule}");
                 match (keyword.as_str(), rule) {
+                    ("minimum" | "maximum", _) => {
+                        assert!(schema.get("minimum").and(schema.get("maximum")).is_some(), "half a range: {schema}");
+                    }
                     ("properties" | "$defs", Value::Object(parts)) => parts.values().for_each(walk),
                     ("anyOf" | "oneOf", Value::Array(branches)) => branches.iter().for_each(walk),
                     ("items" | "additionalProperties", part) => walk(part),

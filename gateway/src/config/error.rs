@@ -1,6 +1,9 @@
 //! What is wrong with a configuration, and where: one error per mistake, all of them in one answer.
 
-use std::{fmt, path::Path};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
@@ -22,19 +25,34 @@ pub struct Error {
 /// A mistake that only `snapshot::compile` could find, not positioned yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Such as `routes[0].match.path`.
+    /// Such as `routes[0].match.path`, by the indices of the `Config`.
     pub path: String,
     pub message: String,
+    /// The path of another place that the message is about; where that is ends the message.
+    pub other: Option<String>,
+    /// What it was concluded from besides its own place: where that could not be read, there may be no problem.
+    pub premises: Vec<Premise>,
 }
 
-/// A place in the text, counted from 1.
+/// Something that a problem was concluded from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Premise {
+    /// All that stands at and below a path.
+    All(String),
+    /// The names in one of the lists of the file.
+    Names(&'static str),
+}
+
+/// A place in a text, lines and columns counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Position {
+    /// The files of a configuration are counted from 0, the main one.
+    pub(super) file: usize,
     pub(super) line: usize,
     pub(super) column: usize,
 }
 
-/// A mistake in a text whose file is not known here.
+/// A mistake, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) position: Position,
@@ -43,14 +61,13 @@ pub(super) struct Finding {
 }
 
 impl Errors {
-    pub(super) fn new(file: &Path, mut findings: Vec<Finding>) -> Self {
+    pub(super) fn new(files: &[PathBuf], mut findings: Vec<Finding>) -> Self {
         findings.sort_by_key(|finding| finding.position);
         findings.dedup();
-        let file = file.display().to_string();
-        let errors = findings.into_iter().map(|Finding { position: Position { line, column }, path, message }| Error {
-            file: file.clone(),
-            line,
-            column,
+        let errors = findings.into_iter().map(|Finding { position, path, message }| Error {
+            file: position.file_of(files).display().to_string(),
+            line: position.line,
+            column: position.column,
             path,
             message,
         });
@@ -58,12 +75,40 @@ impl Errors {
     }
 }
 
+impl Problem {
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), other: None, premises: Vec::new() }
+    }
+
+    #[must_use]
+    pub fn with_other(self, path: impl Into<String>) -> Self {
+        Self { other: Some(path.into()), ..self }
+    }
+
+    #[must_use]
+    pub fn given(mut self, premises: impl IntoIterator<Item = Premise>) -> Self {
+        self.premises.extend(premises);
+        self
+    }
+}
+
 impl Position {
-    pub(super) const START: Self = Self { line: 1, column: 1 };
+    pub(super) fn start_of(file: usize) -> Self {
+        Self { file, line: 1, column: 1 }
+    }
+
+    pub(super) fn file_of(self, files: &[PathBuf]) -> &Path {
+        files.get(self.file).map(PathBuf::as_path).unwrap_or(Path::new(""))
+    }
+
+    /// As messages name it.
+    pub(super) fn shown(self, files: &[PathBuf]) -> String {
+        format!("{}:{}:{}", self.file_of(files).display(), self.line, self.column)
+    }
 }
 
 impl Finding {
-    /// A mistake of the file as a whole.
+    /// A mistake of a file as a whole.
     pub(super) fn of_file(position: Position, message: impl Into<String>) -> Self {
         Self { position, path: String::new(), message: message.into() }
     }

@@ -1,6 +1,6 @@
 //! Each `golden/NAME.yaml` is read as a configuration, and what comes of it is the text in `golden/NAME.txt`.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use serde_json::Map;
 
@@ -19,12 +19,14 @@ fn variable(name: &str) -> Option<String> {
 
 /// What a user sees: the errors, or the configuration as it was understood.
 fn outcome(file: &Path) -> String {
-    let text = fs::read_to_string(file).expect("a golden file");
-    let name = Path::new(file.file_name().expect("a name"));
-    match Document::parse(name, &text, &variable) {
-        Ok(document) => serde_json::to_string_pretty(&document.config).expect("a configuration") + "\n",
-        Err(errors) => format!("{errors}\n"),
-    }
+    let document = Document::read(file, &variable);
+    let text = if document.is_sound() {
+        serde_json::to_string_pretty(&document.config).expect("a configuration")
+    } else {
+        document.errors(Vec::new()).to_string()
+    };
+    let folder = format!("{}/", file.parent().expect("the golden folder").display());
+    text.replace(&folder, "") + "\n"
 }
 
 #[test]

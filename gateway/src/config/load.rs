@@ -1,111 +1,206 @@
-//! From a file to a `Document`: read, check, deserialise; each step reports all that it finds.
+//! From files to a `Document`: read, check, put together, deserialise; each step goes on with what the one before
+//! understood, so that one answer tells every mistake.
+
+mod assembly;
+mod text;
 
 use std::{
-    fs::File,
-    io::Read,
+    mem,
     path::{Path, PathBuf},
 };
 
 use super::{
-    Config, Errors, Problem, check,
-    error::{Finding, Position},
-    tree::{self, MAX_SIZE, Spot, Tree},
+    Config, Errors, Problem,
+    check::deserialise,
+    error::{Finding, Premise},
+    include::Pattern,
+    tree::{Spot, Tree},
 };
+use assembly::Assembly;
 
-/// A configuration that has the right form, and where each part of it stands in its file.
+/// A configuration, as far as it could be understood, and where each part of it stands in its files.
 #[derive(Debug)]
 pub struct Document {
     pub file: PathBuf,
+    /// Paths in it are relative to the working directory, not to a file. With mistakes, it has what is right: defaults
+    /// and stand-ins are where those are.
     pub config: Config,
+    pub sources: Sources,
+    /// The main one, then those included, by their numbers in positions.
+    files: Vec<PathBuf>,
     spot: Spot,
+    mistakes: Vec<Finding>,
+}
+
+/// What a change of a configuration may come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Of the configuration and of its plugins.
+    pub files: Vec<PathBuf>,
+    /// Of included files, there or not.
+    pub patterns: Vec<Pattern>,
 }
 
 impl Document {
-    /// Reads a file; `env` gives the value of a variable. That the file cannot be read is an error like the others.
-    pub fn read(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Errors> {
-        let text = text(file).map_err(|finding| Errors::new(file, vec![finding]))?;
-        Self::parse(file, &text, env)
+    /// Reads a file and those it includes; `env` gives the value of a variable. That a file cannot be read is a mistake
+    /// like the others.
+    pub fn read(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Self {
+        Self::new(Assembly::new(file, None, env))
     }
 
-    /// Reads the text of a file; `env` gives the value of a variable.
-    pub fn parse(file: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Errors> {
-        let (config, spot) = config(text, env).map_err(|findings| Errors::new(file, findings))?;
-        Ok(Self { file: file.to_owned(), config, spot })
+    /// Reads the text of a file, and the files it includes.
+    pub fn parse(file: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Self {
+        Self::new(Assembly::new(file, Some(text), env))
     }
 
-    /// Gives problems their positions; one whose path is not in the file gets that of the nearest parent.
-    pub fn locate(&self, problems: Vec<Problem>) -> Errors {
-        let located = problems.into_iter().map(|Problem { path, message }| {
-            let position = self.spot.nearest(&path).at;
-            Finding { position, path, message }
+    /// Whether no mistake has been found yet: the configuration of any other must not be used.
+    pub fn is_sound(&self) -> bool {
+        self.mistakes.is_empty()
+    }
+
+    /// Adds a mistake that was found elsewhere.
+    pub fn refuse(&mut self, problem: Problem) {
+        self.mistakes.push(self.locate(problem));
+    }
+
+    /// The mistakes found in reading, and these problems but for those that only follow from them; none, if the
+    /// configuration may be used.
+    pub fn errors(&self, problems: Vec<Problem>) -> Errors {
+        let mut findings = self.mistakes.clone();
+        let news = problems.into_iter().filter(|problem| self.is_sound() || self.is_news(problem));
+        findings.extend(news.map(|problem| self.locate(problem)));
+        Errors::new(&self.files, findings)
+    }
+
+    /// One whose path is not in the file gets the position of the nearest parent.
+    fn locate(&self, problem: Problem) -> Finding {
+        let Problem { path, mut message, other, .. } = problem;
+        if let Some(other) = other {
+            message += &format!(", at {}", self.spot.find(&other).spot.at.shown(&self.files));
+        }
+        let found = self.spot.find(&path);
+        Finding { position: found.spot.at, path: found.path, message }
+    }
+
+    fn is_news(&self, problem: &Problem) -> bool {
+        let holds = |premise: &Premise| match premise {
+            Premise::All(path) => self.spot.has_all(path),
+            Premise::Names(list) => self.spot.has_names(list),
+        };
+        self.spot.find(&problem.path).readable && problem.premises.iter().all(holds)
+    }
+
+    fn new(mut assembly: Assembly<'_>) -> Self {
+        assembly.include();
+        let Assembly { mut tree, files, patterns, .. } = assembly;
+        let mut config = deserialise::<Config>(&tree).unwrap_or_else(|finding| {
+            tree = Tree::unreadable(0, mem::take(&mut tree.findings));
+            tree.findings.push(finding);
+            Config::default()
         });
-        Errors::new(&self.file, located.collect())
+        let Tree { spot, findings: mistakes, .. } = tree;
+        for (index, plugin) in config.plugins.iter_mut().enumerate() {
+            let own = spot.find(&format!("plugins[{index}]")).spot.at.file_of(&files);
+            plugin.file = plugin.file.take().map(|file| folder_of(own).join(file));
+        }
+        let main = files[0].clone();
+        if let Some(store) = &mut config.store {
+            store.path = folder_of(&main).join(&store.path);
+        }
+        if let Some(file) = config.access_log.as_mut().and_then(|log| log.file.as_mut()) {
+            *file = folder_of(&main).join(&*file);
+        }
+        let plugins = config.plugins.iter().filter_map(|plugin| plugin.file.clone());
+        let sources = Sources { files: files.iter().cloned().chain(plugins).collect(), patterns };
+        Self { file: main, config, sources, files, spot, mistakes }
     }
 }
 
-fn config(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<(Config, Spot), Vec<Finding>> {
-    if text.len() > MAX_SIZE {
-        return Err(vec![too_large()]);
-    }
-    let Tree { value, spot, mut findings } = tree::read(text, env)?;
-    findings.extend(check::check::<Config>(&value, &spot));
-    if !findings.is_empty() {
-        return Err(findings);
-    }
-    let config = check::deserialise(&value, &spot).map_err(|finding| vec![finding])?;
-    Ok((config, spot))
-}
-
-fn text(file: &Path) -> Result<String, Finding> {
-    let mut bytes = Vec::new();
-    File::open(file)
-        .and_then(|file| file.take(MAX_SIZE as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| Finding::of_file(Position::START, format!("cannot be read: {error}")))?;
-    if bytes.len() > MAX_SIZE {
-        return Err(too_large());
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let before = String::from_utf8_lossy(&error.as_bytes()[..valid]);
-        Finding::of_file(end_of(&before), "the file is not UTF-8 text from here on")
-    })
-}
-
-fn too_large() -> Finding {
-    Finding::of_file(Position::START, "the file is larger than 16MiB")
-}
-
-fn end_of(text: &str) -> Position {
-    let last = text.rsplit('\n').next().unwrap_or_default();
-    Position { line: text.matches('\n').count() + 1, column: last.chars().count() + 1 }
+fn folder_of(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs, process};
+    use std::{env, fs, ops::Range, process};
 
     use serde_json::json;
 
-    use super::*;
+    use super::{
+        super::{include::MAX_FILES, tree::MAX_SIZE},
+        *,
+    };
 
-    fn problem(path: &str) -> Problem {
-        Problem { path: path.to_owned(), message: path.to_owned() }
+    fn parse(text: &str) -> Document {
+        Document::parse(Path::new("a.yaml"), text, &|_| None)
     }
 
     #[test]
     fn locates_problems_at_their_value_or_the_nearest_parent() {
-        let text = "services:\n  - name: a\n    endpoints:\n      - address: 127.0.0.1:1\nstore: { path: x }\n";
-        let document = Document::parse(Path::new("a.yaml"), text, &|_| None).expect("a configuration");
+        let document =
+            parse("services:\n  - name: a\n    endpoints:\n      - address: 127.0.0.1:1\nstore: { path: x }\n");
+        assert!(document.is_sound());
         let paths =
             ["routes[0].service", "store.path", "services[0].endpoints[0].address", "services[0].endpoints[7].x"];
-        let errors = document.locate(paths.map(problem).to_vec());
+        let errors = document.errors(paths.map(|path| Problem::new(path, path)).to_vec());
         let found: Vec<_> = errors.0.iter().map(|error| (error.line, error.column, error.path.as_str())).collect();
         assert_eq!(found, [(1, 1, paths[0]), (4, 7, paths[3]), (4, 18, paths[2]), (5, 16, paths[1])]);
     }
 
     #[test]
+    fn what_only_follows_from_a_mistake_is_not_told() {
+        let text =
+            "services:\n  - name: a\n    idle_timeout: 5\n  - name: 1\nroutes:\n  - { name: a, match: { pth: /a } }\n";
+        let document = parse(text);
+        let mistakes = document.errors(Vec::new()).0.len();
+        let told = |problem: Problem| document.errors(vec![problem]).0.len() > mistakes;
+        let given = |premise| Problem::new("routes[0].filters", "").given([premise]);
+        for (problem, is_told) in [
+            (Problem::new("services[0].name", ""), true),
+            (Problem::new("services[0].idle_timeout", ""), false),
+            (Problem::new("services[1].name", ""), false),
+            (Problem::new("routes[0].service", ""), false),
+            (given(Premise::Names("services")), false),
+            (given(Premise::Names("plugins")), true),
+            (given(Premise::Names("routes")), true),
+            (given(Premise::All("services[0]".to_owned())), false),
+            (given(Premise::All("routes[0].name".to_owned())), true),
+            (given(Premise::All("routes[0].match".to_owned())), false),
+            (given(Premise::All("routes[0].match.path".to_owned())), false),
+        ] {
+            assert_eq!(told(problem.clone()), is_told, "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn no_file_is_read_twice_and_not_too_many_are() {
+        let folder = env::temp_dir().join(format!("stile-config-include-{}", process::id()));
+        fs::create_dir(&folder).expect("a folder of one's own");
+        let main = folder.join("stile.yaml");
+        fs::write(&main, "include: [0001.yaml, \"*.yaml\", ./0002.yaml]").expect("a file is written");
+        let add = |numbers: Range<usize>| {
+            for number in numbers {
+                let text = format!("services: [{{ name: s{number} }}]");
+                fs::write(folder.join(format!("{number:04}.yaml")), text).expect("a file is written");
+            }
+        };
+        let read = || Document::read(&main, &|_| None);
+        add(0..4);
+        let document = read();
+        assert_eq!(document.errors(Vec::new()).to_string(), "");
+        let names: Vec<_> = document.config.services.iter().map(|service| service.name.as_str()).collect();
+        assert_eq!(names, ["s1", "s0", "s2", "s3"]);
+        add(4..MAX_FILES);
+        assert!(read().is_sound());
+        add(MAX_FILES..MAX_FILES + 1);
+        let errors = read().errors(Vec::new()).to_string();
+        assert_eq!(errors, format!("{}:1:22: include[1]: more than 1024 files are included", main.display()));
+        fs::remove_dir_all(&folder).expect("the folder is removed");
+    }
+
+    #[test]
     fn errors_have_the_documented_json() {
-        let errors = Document::parse(Path::new("a.yaml"), "store: 1", &|_| None).expect_err("a mistake");
+        let errors = parse("store: 1").errors(Vec::new());
         let error = json!({
             "file": "a.yaml", "line": 1, "column": 8, "path": "store", "message": "expected a mapping, found 1",
         });
@@ -119,15 +214,19 @@ mod tests {
             if let Some(content) = content {
                 fs::write(&file, content).expect("a file is written");
             }
-            let errors = Document::read(&file, &|_| None).expect_err("a mistake");
+            let errors = Document::read(&file, &|_| None).errors(Vec::new());
             errors.to_string().replace(&file.display().to_string(), "FILE")
         };
-        assert!(message(None).starts_with("FILE:1:1: cannot be read: "), "{}", message(None));
+        let missing = message(None);
+        assert_eq!(missing, "FILE:1:1: cannot read the file: No such file or directory (os error 2)");
         assert_eq!(message(Some(b"workers: 1\n# \xff")), "FILE:2:3: the file is not UTF-8 text from here on");
         let large = "é".repeat(MAX_SIZE / 2 + 1);
         assert_eq!(message(Some(large.as_bytes())), "FILE:1:1: the file is larger than 16MiB");
+        let comment = "# and so on".repeat(MAX_SIZE / 20);
+        fs::write(&file, format!("services: []\n{comment}")).expect("a file is written");
+        let errors = parse(&format!("include: [{}]\n{comment}", file.display())).errors(Vec::new()).to_string();
+        assert_eq!(errors, format!("{}:1:1: the file, with those before it, is larger than 16MiB", file.display()));
         fs::remove_file(&file).expect("the file is removed");
-        let errors = Document::parse(Path::new("FILE"), &large, &|_| None).expect_err("a mistake");
-        assert_eq!(errors.to_string(), "FILE:1:1: the file is larger than 16MiB");
+        assert_eq!(parse(&large).errors(Vec::new()).to_string(), "a.yaml:1:1: the file is larger than 16MiB");
     }
 }

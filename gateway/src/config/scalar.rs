@@ -14,7 +14,8 @@ pub struct Duration(pub time::Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-/// The schema of a `SocketAddr`, by `#[schemars(with = "Address")]`.
+/// An IP address and a port, such as `127.0.0.1:8080` or `[::1]:8080`.
+// Stands for a `SocketAddr` in the schema, by `#[schemars(with = "Address")]`.
 #[derive(Debug, JsonSchema)]
 #[schemars(extend("format" = "stile-address"))]
 pub struct Address(#[expect(dead_code, reason = "stands for a schema, never made")] String);
@@ -25,6 +26,8 @@ pub struct Format {
     pub name: &'static str,
     /// Completes "expected …".
     pub means: &'static str,
+    /// Some text of this format.
+    pub sample: &'static str,
     pub holds: fn(&str) -> bool,
 }
 
@@ -32,16 +35,19 @@ pub const FORMATS: [Format; 3] = [
     Format {
         name: "stile-time",
         means: "a time such as 250ms, 5s, 2m or 1h",
+        sample: "0ms",
         holds: |text| text.parse::<Duration>().is_ok(),
     },
     Format {
         name: "stile-size",
         means: "a size such as 512B, 64KiB, 16MiB or 1GiB",
+        sample: "0B",
         holds: |text| text.parse::<Size>().is_ok(),
     },
     Format {
         name: "stile-address",
         means: "an address and port such as 127.0.0.1:8080 or [::1]:8080",
+        sample: "127.0.0.1:0",
         holds: |text| text.parse::<SocketAddr>().is_ok(),
     },
 ];
@@ -122,7 +128,7 @@ pub fn is_name(name: &str) -> bool {
 }
 
 macro_rules! as_text {
-    ($type:ident, $format:literal, $pattern:literal) => {
+    ($type:ident, $format:literal, $pattern:literal, $means:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
@@ -141,14 +147,14 @@ macro_rules! as_text {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "format": $format, "pattern": $pattern })
+                json_schema!({ "type": "string", "format": $format, "pattern": $pattern, "description": $means })
             }
         }
     };
 }
 
-as_text!(Duration, "stile-time", "^[0-9]+(ms|s|m|h)$");
-as_text!(Size, "stile-size", "^[0-9]+(B|KiB|MiB|GiB)$");
+as_text!(Duration, "stile-time", "^[0-9]+(ms|s|m|h)$", "A time, such as `250ms`, `5s`, `2m` or `1h`.");
+as_text!(Size, "stile-size", "^[0-9]+(B|KiB|MiB|GiB)$", "A size, such as `512B`, `64KiB`, `16MiB` or `1GiB`.");
 
 #[cfg(test)]
 mod tests {

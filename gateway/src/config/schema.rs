@@ -9,22 +9,33 @@ use serde_json::Value;
 
 use super::scalar::{Address, Duration, Size};
 
-/// A whole configuration: one file, or what an Admin API call would make of it.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+/// A whole configuration: a file and those it includes, or what an Admin API call would make of it.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(title = "Configuration of Stile")]
 pub struct Config {
-    /// Threads that serve traffic. Default: one per core. Fixed while the gateway runs.
+    /// More files, each with `listeners`, `plugins`, `services` and `routes` of its own, which are added to those here.
+    /// Relative to this file; the last part may have wildcards: `conf.d/*.yaml`.
+    pub include: Vec<String>,
+    /// Threads that serve traffic; without it, one per core. Fixed while the gateway runs.
     pub workers: Option<std::num::NonZeroU16>,
     /// The addresses that clients connect to.
     pub listeners: Vec<Listener>,
-    /// The address of the Admin API and who may use it; without it there is none.
+    /// The address of the Admin API and who may use it; without it there is none. Fixed while the gateway runs.
     pub admin: Option<Admin>,
-    /// Where pushed plugins are kept; without it they last as long as the process.
+    /// Where pushed plugins are kept; without it they last as long as the process. Fixed while the gateway runs.
     pub store: Option<Store>,
-    /// How long exchanges in flight may take to finish when the gateway stops. Default 30s.
-    pub grace: Option<Duration>,
+    /// How long exchanges in flight may take to finish when the gateway stops. Fixed while the gateway runs.
+    pub grace: Duration,
+    /// One line per exchange; without it, none.
+    pub access_log: Option<AccessLog>,
+    /// What `/metrics` counts.
+    pub metrics: Metrics,
+    /// The WebAssembly modules that routes may use as filters.
     pub plugins: Vec<Plugin>,
+    /// The groups of servers that requests are forwarded to.
     pub services: Vec<Service>,
+    /// Which requests go where, and through which filters.
     pub routes: Vec<Route>,
 }
 
@@ -39,6 +50,7 @@ pub struct Listener {
     /// Networks whose `Forwarded`, `X-Forwarded-*` and `Via` are believed and added to; anybody else's are dropped.
     #[serde(default)]
     pub trusted: Vec<String>,
+    /// What its clients may take up.
     #[serde(default)]
     pub limits: ListenerLimits,
 }
@@ -46,24 +58,26 @@ pub struct Listener {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenerLimits {
-    /// Open connections; one more is closed at once. Default 65536.
+    /// Open connections; one more is closed at once.
     pub connections: u32,
-    /// Open connections from one client address; one more is closed at once. Default 4096.
+    /// Open connections from one client address; one more is closed at once.
     pub connections_per_client: u32,
-    /// Bytes of a request head, at least 8KiB. Default 64KiB.
+    /// Bytes of a request head, at least 8KiB.
     pub header_bytes: Size,
-    /// Fields in a request head, at most 10000. Default 100.
+    /// Fields in a request head, at most 10000.
     #[schemars(range(min = 1, max = 10000))]
     pub header_count: u16,
-    /// Time a client may take to send a request head, the wait of an idle connection included. Default 60s.
+    /// Time a client may take to send a request head, the wait of an idle connection included.
     pub header_timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
+    /// Address and port to bind; port 0 takes a free one.
     #[schemars(with = "Address")]
     pub address: SocketAddr,
+    /// Who may use it; `/healthz`, `/readyz` and `/metrics` need none.
     #[serde(default)]
     pub tokens: Vec<Token>,
 }
@@ -73,6 +87,7 @@ pub struct Admin {
 pub struct Token {
     /// Who uses it, as logs name them.
     pub name: String,
+    /// What its bearer may do.
     pub role: Role,
     /// The bearer token itself, at least 8 characters: `${NAME}` keeps it out of the file.
     #[schemars(length(min = 8))]
@@ -93,8 +108,35 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
-    /// A folder, made if it is missing; relative to the configuration file.
+    /// A folder, made if it is missing; relative to the file.
     pub path: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessLog {
+    /// Appended to, made if it is missing, and opened anew once it is renamed or removed; relative to the file that names
+    /// it. Without it, standard output.
+    pub file: Option<PathBuf>,
+    /// `json`, or a text with fields in braces: `{client} "{method} {path}" {status}`.
+    pub format: String,
+    /// Fields of JSON lines, `header:NAME` is one of the request's; empty is all but those: time, request_id, trace_id,
+    /// client, listener, protocol, method, host, path, query, status, route, service, endpoint, received_bytes,
+    /// sent_bytes, answered_ms, duration_ms, blame, cause.
+    pub fields: Vec<String>,
+    /// Query parameters and header fields whose values are not written.
+    pub redact: Vec<String>,
+    /// Bytes of lines that each worker may have waiting for the disk; a line more is dropped and counted.
+    pub buffer: Size,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Whether requests are counted; what is counted begins anew whenever this changes.
+    pub enabled: bool,
+    /// Sets of label values, such as a route with its service, of each metric; more are counted together as `other`.
+    pub label_sets: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -102,15 +144,18 @@ pub struct Store {
 pub struct Plugin {
     /// Unique among plugins.
     pub name: String,
-    /// The module, relative to the configuration file, watched for changes; without it the plugin is pushed.
+    /// The module, relative to the file that names it, watched for changes; without it the plugin is pushed.
     pub file: Option<PathBuf>,
     /// Capabilities beyond `log`, `clock` and `random`, which need no grant.
     #[serde(default)]
     pub allow: Vec<String>,
+    /// What one call, or one instance, may take up.
     #[serde(default)]
     pub limits: PluginLimits,
+    /// What an exchange gets when a filter fails.
     #[serde(default)]
     pub on_error: OnError,
+    /// How long an instance lives.
     #[serde(default)]
     pub isolation: Isolation,
 }
@@ -118,18 +163,18 @@ pub struct Plugin {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PluginLimits {
-    /// Guest execution per filter and exchange, waits excluded. Default 5ms.
+    /// CPU time of the guest per filter and exchange, waits excluded.
     pub deadline: Duration,
-    /// Wall time of one call, waits included. Default 1s.
+    /// Wall time of one call, waits included.
     pub timeout: Duration,
-    /// Linear memory of one instance. Default 16MiB.
+    /// Linear memory of one instance.
     pub memory: Size,
-    /// Elements in the tables of one instance. Default 10000.
+    /// Elements in the tables of one instance.
     pub table_elements: u32,
-    /// Instances of one filter over all workers. Default 1024.
+    /// Instances of one filter over all workers.
     #[schemars(range(min = 1))]
     pub instances: u32,
-    /// How long a call waits for an instance when all are busy. Default 100ms.
+    /// How long a call waits for an instance when all are busy.
     pub instance_wait: Duration,
 }
 
@@ -160,17 +205,19 @@ pub enum Isolation {
 pub struct Service {
     /// Unique among services.
     pub name: String,
+    /// How an endpoint is chosen.
     #[serde(default)]
     pub balance: Balance,
+    /// Its servers.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
-    /// Time to open a connection to an endpoint. Default 1s.
+    /// Time to open a connection to an endpoint.
     #[serde(default = "one_second")]
     pub connect_timeout: Duration,
-    /// Unused connections kept per endpoint and worker. Default 64.
+    /// Unused connections kept per endpoint and worker.
     #[serde(default = "sixty_four")]
     pub idle_connections: u16,
-    /// How long an unused connection is kept. Default 60s.
+    /// How long an unused connection is kept.
     #[serde(default = "sixty_seconds")]
     pub idle_timeout: Duration,
 }
@@ -191,9 +238,10 @@ pub enum Balance {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
+    /// Address and port of the server.
     #[schemars(with = "Address")]
     pub address: SocketAddr,
-    /// Share of the traffic under `weighted`, 0 to 65535; 0 takes none. Default 1.
+    /// Share of the traffic under `weighted`, 0 to 65535; 0 takes none.
     #[serde(default = "one")]
     pub weight: u16,
 }
@@ -203,6 +251,7 @@ pub struct Endpoint {
 pub struct Route {
     /// Unique among routes.
     pub name: String,
+    /// Which requests it is for; without it, every one.
     #[serde(rename = "match", default)]
     pub matches: Match,
     /// In the order they run on a request; responses meet them in reverse.
@@ -210,12 +259,13 @@ pub struct Route {
     pub filters: Vec<Filter>,
     /// The service that answers.
     pub service: String,
+    /// What changes before the request goes on to the service.
     #[serde(default)]
     pub rewrite: Rewrite,
     /// What the service sees as host.
     #[serde(default)]
     pub host: HostHeader,
-    /// From the request's head to the response's head, filters excluded. Default 30s.
+    /// From the request's head to the response's head, filters excluded.
     #[serde(default = "thirty_seconds")]
     pub timeout: Duration,
 }
@@ -227,7 +277,7 @@ pub struct Match {
     pub hosts: Vec<String>,
     /// `/users`, `/users/*`, `/users/{id}` or `~REGEX`; absent is every path, tried last.
     pub path: Option<String>,
-    /// Empty is every method.
+    /// Such as `GET`, in upper case; empty is every method.
     pub methods: Vec<String>,
     /// Header names, compared without case, each with a value or `~REGEX`; any field line of the name may match.
     pub headers: BTreeMap<String, String>,
@@ -235,7 +285,7 @@ pub struct Match {
     pub query: BTreeMap<String, String>,
     /// Names of cookies, each with a value or `~REGEX`; any cookie of the name may match.
     pub cookies: BTreeMap<String, String>,
-    /// Which of several matching regexes is tried first: the larger. Default 0.
+    /// Which of several matching regexes is tried first: the larger.
     pub priority: i32,
     /// Let an encoded slash or NUL in the path pass instead of answering 400.
     pub allow_encoded_slash: bool,
@@ -268,6 +318,24 @@ pub enum HostHeader {
     Upstream,
 }
 
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            include: Vec::new(),
+            workers: None,
+            listeners: Vec::new(),
+            admin: None,
+            store: None,
+            grace: thirty_seconds(),
+            access_log: None,
+            metrics: Metrics::default(),
+            plugins: Vec::new(),
+            services: Vec::new(),
+            routes: Vec::new(),
+        }
+    }
+}
+
 impl Default for ListenerLimits {
     fn default() -> Self {
         Self {
@@ -277,6 +345,35 @@ impl Default for ListenerLimits {
             header_count: 100,
             header_timeout: sixty_seconds(),
         }
+    }
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        const SECRETS: [&str; 9] = [
+            "authorization",
+            "proxy-authorization",
+            "cookie",
+            "x-api-key",
+            "api_key",
+            "access_token",
+            "token",
+            "password",
+            "secret",
+        ];
+        Self {
+            file: None,
+            format: "json".to_owned(),
+            fields: Vec::new(),
+            redact: SECRETS.map(str::to_owned).to_vec(),
+            buffer: Size::mib(1),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { enabled: true, label_sets: 1000 }
     }
 }
 

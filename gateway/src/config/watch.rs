@@ -12,6 +12,8 @@ use std::{
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{sync::Notify, time::timeout};
 
+use super::{include::Pattern, load::Sources};
+
 /// A change is told after this long without another one, since a file is seldom written in one go …
 const QUIET: Duration = Duration::from_millis(100);
 /// … but no later than this.
@@ -21,10 +23,10 @@ const MAX_LINKS: usize = 40;
 
 #[derive(Debug)]
 pub struct Watch {
-    files: Vec<PathBuf>,
+    sources: Sources,
     watcher: RecommendedWatcher,
     wake: Arc<Notify>,
-    /// Something happened that `changed` has not told yet; kept here so that its future may be dropped.
+    /// Something may have happened that `changed` has not told yet; kept here so that its future may be dropped.
     pending: bool,
 }
 
@@ -40,17 +42,18 @@ pub enum WatchError {
 }
 
 impl Watch {
-    /// Watches files, which need not exist. Start it before reading them, or a change in between is missed.
-    pub fn new(files: &[PathBuf]) -> Result<Self, WatchError> {
+    /// Watches files, which need not exist. What happened before is not known, so `changed` tells of a change at first.
+    pub fn new(sources: &Sources) -> Result<Self, WatchError> {
         let wake = Arc::new(Notify::new());
-        let watcher = watcher(files, wake.clone())?;
-        Ok(Self { files: files.to_owned(), watcher, wake, pending: false })
+        let watcher = watcher(sources, wake.clone())?;
+        Ok(Self { sources: sources.clone(), watcher, wake, pending: true })
     }
 
-    /// Watches other files from now on; after an error it is still the old ones.
-    pub fn set(&mut self, files: &[PathBuf]) -> Result<(), WatchError> {
-        self.watcher = watcher(files, self.wake.clone())?;
-        self.files = files.to_owned();
+    /// Watches other files from now on, as if anew; after an error it is still the old ones.
+    pub fn set(&mut self, sources: &Sources) -> Result<(), WatchError> {
+        self.watcher = watcher(sources, self.wake.clone())?;
+        self.sources = sources.clone();
+        self.pending = true;
         Ok(())
     }
 
@@ -64,21 +67,37 @@ impl Watch {
         _ = timeout(PATIENCE, settled).await;
         self.pending = false;
         // Symlinks may lead elsewhere now. The new watch stands before the caller reads: no change falls between.
-        self.watcher = watcher(&self.files, self.wake.clone())?;
+        self.watcher = watcher(&self.sources, self.wake.clone())?;
         Ok(())
     }
 }
 
-fn watcher(files: &[PathBuf], wake: Arc<Notify>) -> Result<RecommendedWatcher, WatchError> {
-    let mut entries = BTreeSet::new();
-    for file in files {
-        let absolute = path::absolute(file).map_err(|source| WatchError::Path { path: file.clone(), source })?;
-        follow(&absolute, MAX_LINKS, &mut entries);
+/// What events are looked through for, without a symlink on the way.
+#[derive(Debug, Default)]
+struct Entries {
+    exact: BTreeSet<PathBuf>,
+    /// Folders, and the names that matter in them.
+    patterns: Vec<Pattern>,
+}
+
+fn watcher(sources: &Sources, wake: Arc<Notify>) -> Result<RecommendedWatcher, WatchError> {
+    let absolute =
+        |path: &Path| path::absolute(path).map_err(|source| WatchError::Path { path: path.to_owned(), source });
+    let mut entries = Entries::default();
+    for file in &sources.files {
+        follow(&absolute(file)?, MAX_LINKS, &mut entries.exact);
     }
-    let folders: BTreeSet<PathBuf> =
-        entries.iter().filter_map(|entry| existing_folder(entry)).map(Path::to_owned).collect();
+    for pattern in &sources.patterns {
+        // The folder of "*.yaml" is the empty path.
+        let folder = if pattern.folder.as_os_str().is_empty() { Path::new(".") } else { &pattern.folder };
+        let folder = follow(&absolute(folder)?, MAX_LINKS, &mut entries.exact);
+        entries.patterns.push(pattern.of_folder(folder));
+    }
+    let folders = entries.exact.iter().filter_map(|entry| existing_folder(entry));
+    let of_patterns = entries.patterns.iter().map(|pattern| pattern.folder.as_path()).filter(|folder| folder.is_dir());
+    let folders: BTreeSet<PathBuf> = folders.chain(of_patterns).map(Path::to_owned).collect();
     let tell = move |event: notify::Result<Event>| {
-        if event.map_or(true, |event| concerns(&event, &entries)) {
+        if event.map_or(true, |event| entries.concern(&event)) {
             wake.notify_one();
         }
     };
@@ -91,7 +110,8 @@ fn watcher(files: &[PathBuf], wake: Arc<Notify>) -> Result<RecommendedWatcher, W
 
 /// Collects the folder entries that decide what a path leads to: each symlink on the way, and the end. A Kubernetes
 /// ConfigMap is such a way: its `stile.yaml` leads to `..data/stile.yaml`, and `..data` to a folder that is replaced.
-fn follow(path: &Path, links: usize, entries: &mut BTreeSet<PathBuf>) {
+/// The end comes back.
+fn follow(path: &Path, links: usize, entries: &mut BTreeSet<PathBuf>) -> PathBuf {
     let mut walked = PathBuf::new();
     let mut components = path.components();
     while let Some(component) = components.next() {
@@ -107,7 +127,8 @@ fn follow(path: &Path, links: usize, entries: &mut BTreeSet<PathBuf>) {
             return follow(&walked.join(target).join(components.as_path()), left, entries);
         }
     }
-    entries.insert(walked);
+    entries.insert(walked.clone());
+    walked
 }
 
 /// Where the news of an entry arrive: in the nearest folder above it that exists.
@@ -115,10 +136,14 @@ fn existing_folder(entry: &Path) -> Option<&Path> {
     entry.ancestors().skip(1).find(|folder| folder.is_dir())
 }
 
-/// Whether an event may be about one of the entries or a folder above it; mere reading is not.
-fn concerns(event: &Event, entries: &BTreeSet<PathBuf>) -> bool {
-    let touched = |path: &PathBuf| entries.iter().any(|entry| entry.starts_with(path));
-    !matches!(event.kind, EventKind::Access(_)) && (event.need_rescan() || event.paths.iter().any(touched))
+impl Entries {
+    /// Whether an event may be about one of the entries or a folder above it; mere reading is not.
+    fn concern(&self, event: &Event) -> bool {
+        let touched = |path: &PathBuf| {
+            self.exact.iter().any(|entry| entry.starts_with(path)) || self.patterns.iter().any(|one| one.is_of(path))
+        };
+        !matches!(event.kind, EventKind::Access(_)) && (event.need_rescan() || event.paths.iter().any(touched))
+    }
 }
 
 #[cfg(test)]
@@ -127,7 +152,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::*;
+    use super::{super::include::Include, *};
 
     const SOON: Duration = Duration::from_secs(10);
 
@@ -153,8 +178,19 @@ mod tests {
         }
     }
 
-    fn watch(file: &Path) -> Watch {
-        Watch::new(&[file.to_owned()]).expect("a watch")
+    fn files(files: &[&Path]) -> Sources {
+        Sources { files: files.iter().map(|file| (*file).to_owned()).collect(), patterns: Vec::new() }
+    }
+
+    async fn watch(file: &Path) -> Watch {
+        watch_all(&files(&[file])).await
+    }
+
+    /// A watch that has told what it tells at first.
+    async fn watch_all(sources: &Sources) -> Watch {
+        let mut watch = Watch::new(sources).expect("a watch");
+        told(&mut watch).await;
+        watch
     }
 
     async fn told(watch: &mut Watch) {
@@ -165,7 +201,7 @@ mod tests {
     async fn tells_of_writing_replacing_removing_and_creating() {
         let folder = Folder::new("file");
         let file = folder.write("stile.yaml", "1");
-        let mut watch = watch(&file);
+        let mut watch = watch(&file).await;
         folder.write("stile.yaml", "2");
         told(&mut watch).await;
         fs::rename(folder.write("new", "3"), &file).expect("a rename");
@@ -186,7 +222,7 @@ mod tests {
         let file = folder.0.join("stile.yaml");
         symlink("..1", folder.0.join("..data")).expect("a link");
         symlink("..data/stile.yaml", &file).expect("a link");
-        let mut watch = watch(&file);
+        let mut watch = watch(&file).await;
         for version in ["..2", "..3"] {
             symlink(version, folder.0.join("..next")).expect("a link");
             fs::rename(folder.0.join("..next"), folder.0.join("..data")).expect("a rename");
@@ -200,7 +236,7 @@ mod tests {
     async fn tells_of_a_file_whose_folder_comes_later() {
         let folder = Folder::new("later");
         let file = folder.0.join("a/b/stile.yaml");
-        let mut watch = watch(&file);
+        let mut watch = watch(&file).await;
         fs::create_dir(folder.0.join("a")).expect("a folder");
         told(&mut watch).await;
         fs::create_dir(folder.0.join("a/b")).expect("a folder");
@@ -217,6 +253,7 @@ mod tests {
         let folder = Folder::new("silent");
         let (watched, last) = (folder.write("watched", "1"), folder.0.join("last"));
         let (sender, events) = mpsc::channel();
+        let entries = |file: &Path| Entries { exact: BTreeSet::from([file.to_owned()]), patterns: Vec::new() };
         let mut watcher = notify::recommended_watcher(sender).expect("a watcher");
         watcher.watch(&folder.0, RecursiveMode::NonRecursive).expect("a watch");
         fs::read(&watched).expect("the file is read");
@@ -224,19 +261,42 @@ mod tests {
         folder.write("last", "1");
         loop {
             let event = events.recv_timeout(SOON).expect("an event").expect("no error");
-            assert!(!concerns(&event, &BTreeSet::from([watched.clone()])), "{event:?}");
-            if concerns(&event, &BTreeSet::from([last.clone()])) {
+            assert!(!entries(&watched).concern(&event), "{event:?}");
+            if entries(&last).concern(&event) {
                 break;
             }
         }
     }
 
     #[tokio::test]
+    async fn tells_of_files_that_a_pattern_names() {
+        let folder = Folder::new("pattern");
+        let Ok(Include::Pattern(pattern)) = Include::parse("conf.d/*.yaml", &folder.0) else { panic!("a pattern") };
+        let mut watch = watch_all(&Sources { files: Vec::new(), patterns: vec![pattern] }).await;
+        fs::create_dir(folder.0.join("one")).expect("a folder");
+        symlink("one", folder.0.join("conf.d")).expect("a link");
+        told(&mut watch).await;
+        let file = folder.write("one/a.yaml", "1");
+        told(&mut watch).await;
+        folder.write("one/a.yaml", "2");
+        told(&mut watch).await;
+        fs::remove_file(file).expect("a removal");
+        told(&mut watch).await;
+        fs::create_dir(folder.0.join("two")).expect("a folder");
+        symlink("two", folder.0.join("next")).expect("a link");
+        fs::rename(folder.0.join("next"), folder.0.join("conf.d")).expect("a rename");
+        told(&mut watch).await;
+        folder.write("two/b.yaml", "1");
+        told(&mut watch).await;
+    }
+
+    #[tokio::test]
     async fn other_files_can_be_set() {
         let folder = Folder::new("set");
         let (old, new) = (folder.write("old", "1"), folder.0.join("new"));
-        let mut watch = watch(&old);
-        watch.set(&[new]).expect("the watch goes on");
+        let mut watch = watch(&old).await;
+        watch.set(&files(&[&new])).expect("the watch goes on");
+        told(&mut watch).await;
         folder.write("new", "1");
         told(&mut watch).await;
     }
@@ -244,7 +304,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waits_for_quiet_but_not_for_ever() {
         let folder = Folder::new("quiet");
-        let mut watch = watch(&folder.write("file", "1"));
+        let mut watch = watch(&folder.write("file", "1")).await;
         let wake = watch.wake.clone();
         let start = Instant::now();
         wake.notify_one();
@@ -268,7 +328,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn loses_nothing_when_its_future_is_dropped() {
         let folder = Folder::new("dropped");
-        let mut watch = watch(&folder.write("file", "1"));
+        let mut watch = watch(&folder.write("file", "1")).await;
         watch.wake.notify_one();
         assert!(timeout(QUIET / 2, watch.changed()).await.is_err());
         told(&mut watch).await;

@@ -66,7 +66,11 @@ impl Outcome<'_> {
 ///
 /// Everything that is wrong with the routes and what they name.
 pub fn explain<'a>(document: &'a Document, question: Question) -> Result<Explanation<'a>, Errors> {
-    let routing = Routing::new(&document.config).map_err(|problems| document.locate(problems))?;
+    let routing = match Routing::new(&document.config) {
+        Ok(routing) if document.is_sound() => routing,
+        Ok(_) => return Err(document.errors(Vec::new())),
+        Err(problems) => return Err(document.errors(problems)),
+    };
     let as_it_came = question.target.split('?').next().unwrap_or_default().to_owned();
     let (head, encoded_slash) = match head(question) {
         Ok(head) => head,

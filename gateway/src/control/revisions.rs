@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 
 use super::PluginError;
 use crate::{
-    plugin::{Digest256, Engine, LoadError, Module, Revision},
+    plugin::{Digest256, Engine, LoadError, Module, Revision, loader::MAX_MODULE},
     store::{Change, Store, StoreError},
 };
 
@@ -124,7 +124,12 @@ impl Revisions {
         file: &Path,
         anyhow: bool,
     ) -> Result<Option<Staged>, PluginError> {
-        let bytes = tokio::fs::read(file).await.map_err(|error| LoadError::Read(file.to_owned(), error))?;
+        let unread = |error| LoadError::Read(file.to_owned(), error);
+        let size = tokio::fs::metadata(file).await.map_err(unread)?.len();
+        if size > MAX_MODULE as u64 {
+            return Err(LoadError::TooLarge(usize::try_from(size).unwrap_or(usize::MAX)).into());
+        }
+        let bytes = tokio::fs::read(file).await.map_err(unread)?;
         let digest = Digest256::of(&bytes).to_string();
         let seen = self.state(plugin).await?.and_then(|state| state.file_sha256);
         if !anyhow && seen.is_some_and(|seen| seen == digest) {

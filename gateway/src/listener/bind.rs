@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use super::Share;
-use crate::snapshot::Listener;
+use crate::{monitor::record::Connections, snapshot::Listener};
 
 /// Connections that the kernel queues per socket.
 const BACKLOG: i32 = 1024;
@@ -33,6 +33,7 @@ struct Entry {
     wanted: SocketAddr,
     address: SocketAddr,
     stop: CancellationToken,
+    connections: super::Open,
 }
 
 /// Why a listener cannot be bound.
@@ -66,7 +67,8 @@ impl Listeners {
             match self.bind_one(listener.address, is_ours) {
                 Ok((address, sockets)) => {
                     let stop = self.stop.child_token();
-                    let entry = Entry { wanted: listener.address, address, stop };
+                    let connections = super::Open::default();
+                    let entry = Entry { wanted: listener.address, address, stop, connections };
                     bound.0.push((Arc::clone(listener), entry, sockets));
                 }
                 Err(error) => {
@@ -83,9 +85,9 @@ impl Listeners {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for (listener, entry, sockets) in bound.0 {
             tracing::info!(listener = &*listener.name, address = %entry.address, "listening");
-            let connections = super::Open::default();
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                let (listener, connections, stop) = (Arc::clone(&listener), connections.clone(), entry.stop.clone());
+                let (listener, connections, stop) =
+                    (Arc::clone(&listener), entry.connections.clone(), entry.stop.clone());
                 // A worker that is gone is stopping, and so is everything.
                 let _ = worker.send(Share { listener, socket, connections, stop });
             }
@@ -106,6 +108,12 @@ impl Listeners {
     pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.iter().map(|(name, entry)| (Arc::clone(name), entry.address)).collect()
+    }
+
+    /// How the connections of each stand.
+    pub fn connections(&self) -> Vec<Connections> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().map(|(name, entry)| entry.connections.told(Arc::clone(name))).collect()
     }
 
     /// One socket per worker, so that the kernel spreads the connections and no worker wakes another.

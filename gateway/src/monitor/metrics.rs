@@ -1,79 +1,205 @@
-//! `/metrics`: what the records of a snapshot have counted, in the Prometheus text format.
+//! `/metrics`: what the records have counted and how things stand, in the Prometheus text format.
 
-use std::{collections::BTreeMap, fmt::Write};
+mod process;
+mod text;
 
+use std::{collections::BTreeMap, sync::Arc};
+
+use self::text::{Kind, Text};
+use super::{
+    count::{BOUNDS, Statuses, TimesSum},
+    record::{Outcome, Standing},
+    records::Records,
+};
 use crate::{
-    filter::Filter,
     plugin::{Cause, Phase},
-    snapshot::{Route, Snapshot},
+    snapshot::Snapshot,
 };
 
-/// Label values are names of resources, which hold no character that would need an escape.
-pub fn render(snapshot: &Snapshot) -> String {
-    let mut out = String::new();
-    family(&mut out, "stile_generation", "gauge", "Number of the live configuration.");
-    line(&mut out, "stile_generation", "", snapshot.generation);
-    family(&mut out, "stile_requests_total", "counter", "Requests answered, by status; without a route: none matched.");
-    for (status, n) in snapshot.unrouted.sum() {
-        let labels = format!("route=\"\",service=\"\",code=\"{}\"", status.as_u16());
-        line(&mut out, "stile_requests_total", &labels, n);
+/// Whole exchanges take this long at least: their histograms leave the finer buckets out.
+const EXCHANGE: usize = 5;
+
+pub fn render(snapshot: &Snapshot, standing: &Standing) -> String {
+    let mut text = Text::default();
+    text.family("stile_build_info", Kind::Gauge, "The version that runs.");
+    text.line(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    text.family("stile_generation", Kind::Gauge, "Number of the live configuration.");
+    text.line(&[], snapshot.generation);
+    text.family("stile_generation_age_seconds", Kind::Gauge, "How long it has been live.");
+    text.line(&[], snapshot.since.elapsed().as_secs());
+    text.family("stile_config_changes_total", Kind::Counter, "Changes of the configuration, by what came of them.");
+    text.line(&[("outcome", "applied")], standing.applied);
+    text.line(&[("outcome", "refused")], standing.refused);
+    listeners(&mut text, standing);
+    requests(&mut text, &snapshot.records);
+    upstream(&mut text, &snapshot.records);
+    endpoints(&mut text, snapshot);
+    plugins(&mut text, snapshot);
+    if let Some(log) = &snapshot.access_log {
+        text.family(
+            "stile_access_log_dropped_total",
+            Kind::Counter,
+            "Lines that found no room or could not be written.",
+        );
+        text.line(&[], log.dropped());
     }
-    for route in &snapshot.routes {
-        for (status, n) in route.statuses.sum() {
-            let labels =
-                format!("route=\"{}\",service=\"{}\",code=\"{}\"", route.name, route.service.name, status.as_u16());
-            line(&mut out, "stile_requests_total", &labels, n);
+    process::render(&mut text);
+    text.into_string()
+}
+
+fn listeners(text: &mut Text, standing: &Standing) {
+    text.family("stile_connections", Kind::Gauge, "Open connections of clients.");
+    for listener in &standing.listeners {
+        text.line(&[("listener", &listener.name)], listener.open);
+    }
+    text.family("stile_connections_accepted_total", Kind::Counter, "Connections of clients that were let in.");
+    for listener in &standing.listeners {
+        text.line(&[("listener", &listener.name)], listener.accepted);
+    }
+    text.family("stile_connections_refused_total", Kind::Counter, "Connections over a limit, closed at once.");
+    for listener in &standing.listeners {
+        text.line(&[("listener", &listener.name)], listener.turned_away);
+    }
+}
+
+fn requests(text: &mut Text, records: &Records) {
+    let routes = records.routes.all();
+    text.family(
+        "stile_requests_total",
+        Kind::Counter,
+        "Requests that ended, by status; without a route: none matched.",
+    );
+    for ([route, service], record) in &routes {
+        for (status, n) in Statuses::sum(record.counts.all().map(|counts| &counts.statuses)) {
+            let code =
+                if status == super::count::OTHER { super::records::OTHER.to_owned() } else { status.to_string() };
+            text.line(&[("route", route), ("service", service), ("code", &code)], n);
         }
     }
-    family(&mut out, "stile_plugin_calls_total", "counter", "Phases run by filters, by what they came to.");
-    sums(snapshot, calls).iter().for_each(|(labels, n)| line(&mut out, "stile_plugin_calls_total", labels, *n));
-    family(&mut out, "stile_plugin_overruns_total", "counter", "Calls of filters that were cut short, by cause.");
-    sums(snapshot, overruns).iter().for_each(|(labels, n)| line(&mut out, "stile_plugin_overruns_total", labels, *n));
-    out
-}
-
-/// Adds up by labels: a plugin may stand on a route more than once.
-fn sums(snapshot: &Snapshot, counts: fn(&Route, &Filter, &mut dyn FnMut(String, u64))) -> BTreeMap<String, u64> {
-    let mut sums = BTreeMap::new();
-    for route in &snapshot.routes {
-        for filter in route.chain.filters() {
-            counts(route, filter, &mut |labels, n| *sums.entry(labels).or_insert(0) += n);
-        }
+    text.family(
+        "stile_request_duration_seconds",
+        Kind::Histogram,
+        "From the head of a request to the last byte of its response.",
+    );
+    for ([route, service], record) in &routes {
+        let times = TimesSum::of(record.counts.all().map(|counts| &counts.times));
+        histogram(text, &[("route", route), ("service", service)], &times, EXCHANGE);
     }
-    sums.retain(|_, n| *n > 0);
-    sums
-}
-
-fn calls(route: &Route, filter: &Filter, add: &mut dyn FnMut(String, u64)) {
-    let revision = filter.instances.as_ref().map_or(0, |instances| instances.revision().number);
-    for phase in Phase::ALL {
-        let stats = filter.stats.of(phase);
-        let failed = Cause::ALL.into_iter().map(|cause| stats.failures(cause)).sum();
-        for (outcome, n) in
-            [("proceed", stats.proceeded.sum()), ("respond", stats.responded.sum()), ("failure", failed)]
-        {
-            let (plugin, route, phase) = (&filter.plugin, &route.name, phase.as_str());
-            let labels = format!(
-                "plugin=\"{plugin}\",revision=\"{revision}\",route=\"{route}\",phase=\"{phase}\",outcome=\"{outcome}\""
-            );
-            add(labels, n);
+    text.family("stile_request_bytes_total", Kind::Counter, "Bytes of bodies that clients sent.");
+    for ([route, service], record) in &routes {
+        let received = record.counts.sum(|counts| counts.received.get());
+        text.line_if_any(&[("route", route), ("service", service)], received);
+    }
+    text.family("stile_response_bytes_total", Kind::Counter, "Bytes of bodies that clients were sent.");
+    for ([route, service], record) in &routes {
+        text.line_if_any(&[("route", route), ("service", service)], record.counts.sum(|counts| counts.sent.get()));
+    }
+    text.family("stile_errors_total", Kind::Counter, "Exchanges that did not end well, by whose doing and by cause.");
+    for ([route, service], record) in &routes {
+        for (fault, n) in record.faults() {
+            let labels = [("route", &**route), ("service", service), ("blame", fault.blame), ("cause", fault.cause)];
+            text.line(&labels, n);
         }
     }
 }
 
-fn overruns(route: &Route, filter: &Filter, add: &mut dyn FnMut(String, u64)) {
-    for cause in Cause::ALL {
-        let n = Phase::ALL.into_iter().map(|phase| filter.stats.of(phase).failures(cause)).sum();
-        let (plugin, route) = (&filter.plugin, &route.name);
-        add(format!("plugin=\"{plugin}\",route=\"{route}\",cause=\"{}\"", cause.as_str()), n);
+fn upstream(text: &mut Text, records: &Records) {
+    let services = records.services.all();
+    text.family("stile_upstream_attempts_total", Kind::Counter, "Requests sent to endpoints, by what came of them.");
+    for ([service], record) in &services {
+        for outcome in Outcome::ALL {
+            text.line_if_any(&[("service", service), ("outcome", outcome.as_str())], record.sum(outcome));
+        }
+    }
+    text.family("stile_upstream_connections_total", Kind::Counter, "Connections opened to endpoints.");
+    for ([service], record) in &services {
+        text.line_if_any(&[("service", service)], record.counts.sum(|counts| counts.connections.get()));
+    }
+    text.family(
+        "stile_upstream_duration_seconds",
+        Kind::Histogram,
+        "From sending a request to the head of its response, or to the failure.",
+    );
+    for ([service], record) in &services {
+        let times = TimesSum::of(record.counts.all().map(|counts| &counts.times));
+        histogram(text, &[("service", service)], &times, EXCHANGE);
     }
 }
 
-fn family(out: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+/// What the live generation has, as far as there is room for it.
+fn endpoints(text: &mut Text, snapshot: &Snapshot) {
+    text.family("stile_endpoint_requests_in_flight", Kind::Gauge, "Exchanges whose response is not passed on whole.");
+    let mut services: Vec<_> = snapshot.services.values().collect();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    let tables = services.iter().map(|service| (&service.name, service.table.load_full()));
+    let endpoints = tables.flat_map(|(name, table)| {
+        let endpoints: Vec<_> = table.endpoints.iter().map(|it| (it.address, it.in_flight() as u64)).collect();
+        endpoints.into_iter().map(move |(address, in_flight)| (name, address, in_flight))
+    });
+    for (service, address, in_flight) in endpoints.take(snapshot.records.bound()) {
+        text.line(&[("service", service), ("endpoint", &address.to_string())], in_flight);
+    }
 }
 
-fn line(out: &mut String, name: &str, labels: &str, value: u64) {
-    let braced = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
-    let _ = writeln!(out, "{name}{braced} {value}");
+fn plugins(text: &mut Text, snapshot: &Snapshot) {
+    let filters = snapshot.records.filters.all();
+    text.family("stile_plugin_calls_total", Kind::Counter, "Phases run by filters, by what they came to.");
+    for ([plugin, revision, route], record) in &filters {
+        for phase in Phase::ALL {
+            let outcomes = [
+                ("proceed", record.sum(phase, |counts| counts.proceeded.get())),
+                ("respond", record.sum(phase, |counts| counts.responded.get())),
+                ("failure", record.sum(phase, |counts| counts.all_failed())),
+            ];
+            for (outcome, n) in outcomes {
+                let labels =
+                    [("plugin", &**plugin), ("revision", revision), ("route", route), ("phase", phase.as_str())];
+                text.line_if_any(&[&labels[..], &[("outcome", outcome)]].concat(), n);
+            }
+        }
+    }
+    text.family("stile_plugin_overruns_total", Kind::Counter, "Calls of filters that failed, by cause.");
+    // Whatever the revision: a new one does not undo what was counted.
+    let mut overruns: BTreeMap<_, u64> = BTreeMap::new();
+    for ([plugin, _, route], record) in &filters {
+        for cause in Cause::ALL {
+            *overruns.entry((plugin, route, cause.as_str())).or_default() += record.failures(cause);
+        }
+    }
+    for ((plugin, route, cause), n) in overruns {
+        text.line_if_any(&[("plugin", plugin), ("route", route), ("cause", cause)], n);
+    }
+    text.family("stile_plugin_call_seconds", Kind::Histogram, "How long calls took, waits for an instance included.");
+    for ([plugin], record) in snapshot.records.plugins.all() {
+        for phase in Phase::ALL {
+            histogram(text, &[("plugin", &plugin), ("phase", phase.as_str())], &TimesSum::of(record.times(phase)), 0);
+        }
+    }
+    let mut instances: BTreeMap<_, u64> = BTreeMap::new();
+    for pool in snapshot.instances() {
+        let revision = pool.revision();
+        *instances.entry((Arc::clone(&revision.plugin), revision.number)).or_default() += pool.alive() as u64;
+    }
+    text.family("stile_plugin_instances", Kind::Gauge, "Instances that there are, busy or idle.");
+    for ((plugin, revision), n) in instances {
+        text.line(&[("plugin", &plugin), ("revision", &revision.to_string())], n);
+    }
+}
+
+/// Nothing if nothing was timed; the buckets below `first` are part of it.
+fn histogram(text: &mut Text, labels: &[(&str, &str)], times: &TimesSum, first: usize) {
+    if times.count() == 0 {
+        return;
+    }
+    let mut below = 0;
+    for (n, (bucket, bound)) in times.buckets.iter().zip(BOUNDS).enumerate() {
+        below += bucket;
+        if n >= first {
+            let bound = bound.as_secs_f64().to_string();
+            text.suffixed("_bucket", &[labels, &[("le", &bound)]].concat(), below);
+        }
+    }
+    text.suffixed("_bucket", &[labels, &[("le", "+Inf")]].concat(), times.count());
+    text.suffixed("_sum", labels, times.total.as_secs_f64());
+    text.suffixed("_count", labels, times.count());
 }

@@ -87,6 +87,25 @@ pub struct Fault {
     pub cause: &'static str,
 }
 
+/// What metrics tell beside a snapshot.
+#[derive(Debug)]
+pub struct Standing {
+    /// Reloads and changes that were applied, and those that were refused.
+    pub applied: u64,
+    pub refused: u64,
+    pub listeners: Vec<Connections>,
+}
+
+/// The connections of one listener.
+#[derive(Debug)]
+pub struct Connections {
+    pub name: Arc<str>,
+    pub open: u64,
+    pub accepted: u64,
+    /// Over a limit of connections.
+    pub turned_away: u64,
+}
+
 impl Record for RouteRecord {
     fn new(workers: usize) -> Self {
         Self { counts: Workers::new(workers), errors: Last::new(workers.max(1), ERRORS) }

@@ -3,10 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::record::{Record, RouteRecord, ServiceRecord};
@@ -30,15 +27,15 @@ pub struct Records {
 #[derive(Debug)]
 pub struct Family<const N: usize, R> {
     /// 0 if nothing is to be counted.
-    workers: AtomicUsize,
-    bound: AtomicUsize,
+    workers: usize,
+    bound: usize,
     known: Mutex<BTreeMap<Labels<N>, Arc<R>>>,
 }
 
 pub type Labels<const N: usize> = [Arc<str>; N];
 
 impl Records {
-    /// For so many workers, with room for `bound` label sets in each family.
+    /// For so many workers, with room for `bound` label sets in each family; for no workers nothing is counted.
     pub fn new(workers: usize, bound: usize) -> Self {
         Self {
             routes: Family::new(workers, bound),
@@ -48,26 +45,20 @@ impl Records {
         }
     }
 
-    /// What holds from the next generation on. Without workers nothing is counted; whenever that changes, all counts
-    /// begin anew.
-    pub fn configure(&self, workers: usize, bound: usize) {
-        self.routes.configure(workers, bound);
-        self.services.configure(workers, bound);
-        self.filters.configure(workers, bound);
-        self.plugins.configure(workers, bound);
+    /// Label sets that there is room for in each family.
+    pub fn bound(&self) -> usize {
+        self.routes.bound
+    }
+
+    /// Whether they are made for this.
+    pub fn are_for(&self, workers: usize, bound: usize) -> bool {
+        (self.routes.workers, self.routes.bound) == (workers, bound)
     }
 }
 
 impl<const N: usize, R: Record> Family<N, R> {
     fn new(workers: usize, bound: usize) -> Self {
-        Self { workers: workers.into(), bound: bound.into(), known: Mutex::default() }
-    }
-
-    fn configure(&self, workers: usize, bound: usize) {
-        self.bound.store(bound, Relaxed);
-        if self.workers.swap(workers, Relaxed) != workers {
-            self.known().clear();
-        }
+        Self { workers, bound, known: Mutex::default() }
     }
 
     /// The record of these label values, an old one if there is one.
@@ -77,13 +68,12 @@ impl<const N: usize, R: Record> Family<N, R> {
         if let Some(record) = known.get(&labels) {
             return Arc::clone(record);
         }
-        if known.len() >= self.bound.load(Relaxed) {
+        if known.len() >= self.bound {
             // Those of resources that are gone, first.
             known.retain(|_, record| Arc::strong_count(record) > 1);
         }
-        let labels = if known.len() < self.bound.load(Relaxed) { labels } else { [(); N].map(|()| OTHER.into()) };
-        let workers = self.workers.load(Relaxed);
-        Arc::clone(known.entry(labels).or_insert_with(|| Arc::new(R::new(workers))))
+        let labels = if known.len() < self.bound { labels } else { [(); N].map(|()| OTHER.into()) };
+        Arc::clone(known.entry(labels).or_insert_with(|| Arc::new(R::new(self.workers))))
     }
 
     /// All of them, by label values.
@@ -126,11 +116,7 @@ mod tests {
 
     #[test]
     fn without_workers_nothing_is_counted() {
-        let family = Family::<1, ServiceRecord>::new(1, 2);
-        let before = family.of([&"a".into()]);
-        family.configure(0, 2);
-        let after = family.of([&"a".into()]);
-        assert!(!Arc::ptr_eq(&before, &after));
-        assert!(after.counts.of(crate::worker::WorkerId(0)).is_none());
+        let record = Family::<1, ServiceRecord>::new(0, 2).of([&"a".into()]);
+        assert!(record.counts.of(crate::worker::WorkerId(0)).is_none());
     }
 }

@@ -32,7 +32,7 @@ const PANIC: Fault = Fault { blame: "gateway", cause: "panic" };
 /// An exchange and what is to be told of it. It holds no snapshot and no route, so that a long download keeps no old
 /// generation alive.
 #[derive(Debug)]
-pub struct Ending {
+pub(super) struct Ending {
     pub(super) exchange: Exchange,
     asked: Asked,
     worker: WorkerId,
@@ -52,7 +52,12 @@ pub struct Ending {
 
 impl Ending {
     /// Watches an exchange from its first moment; until it has a route it is counted as having none.
-    pub(super) fn of(exchange: Exchange, received: Option<Arc<AtomicU64>>, worker: WorkerId, snapshot: &Snapshot) -> Box<Self> {
+    pub(super) fn of(
+        exchange: Exchange,
+        received: Option<Arc<AtomicU64>>,
+        worker: WorkerId,
+        snapshot: &Snapshot,
+    ) -> Box<Self> {
         let asked = Asked { method: exchange.request.method.clone(), target: exchange.request.target.clone() };
         Box::new(Self {
             exchange,

@@ -51,7 +51,9 @@ impl Error {
         use upstream::Error as Up;
         let (status, blame, cause, retryable) = match self {
             Self::Refused(Refusal::BadRequest(_)) => (StatusCode::BAD_REQUEST, Blame::Client, "bad-request", false),
-            Self::Refused(Refusal::NotImplemented(_)) => (StatusCode::NOT_IMPLEMENTED, Blame::Client, "not-implemented", false),
+            Self::Refused(Refusal::NotImplemented(_)) => {
+                (StatusCode::NOT_IMPLEMENTED, Blame::Client, "not-implemented", false)
+            }
             Self::EncodedSlash => (StatusCode::BAD_REQUEST, Blame::Client, "encoded-slash", false),
             Self::NoRoute => (StatusCode::NOT_FOUND, Blame::Client, "no-route", false),
             Self::Filter(failed) => {

@@ -17,14 +17,14 @@ pub use routing::{Explained, Routing};
 use super::{Listener, Route, Snapshot};
 use crate::{
     config::{
-        Config, Problem,
+        Config, Premise, Problem,
         scalar::{Size, is_name},
         schema,
     },
-    filter::{Chain, Filter, FilterStats},
-    monitor::record::Statuses,
+    filter::{Chain, Filter},
+    monitor::{access_log::AccessLog, records::Records},
     plugin::{Instances, Isolation, Limits, Revision, capability},
-    router::{Router, Rule, RuleError},
+    router::{Router, Rule, RuleCause, RuleError},
     upstream::{Endpoint, PoolLimits, Service},
     worker::PerWorker,
 };
@@ -49,14 +49,6 @@ pub struct InstancesKey {
     isolation: Isolation,
 }
 
-/// Route, place in its chain, plugin, revision: what a filter's calls are counted by.
-type StatsKey = (Arc<str>, usize, Arc<str>, Option<u32>);
-
-fn stats_key(route: &Arc<str>, slot: usize, plugin: &Arc<str>, instances: Option<&Arc<Instances>>) -> StatsKey {
-    let revision = instances.map(|instances| instances.revision().number);
-    (Arc::clone(route), slot, Arc::clone(plugin), revision)
-}
-
 /// Compiles, probing one instance of each plugin with each configuration that is new to it.
 ///
 /// # Errors
@@ -68,12 +60,13 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     compiler.capabilities();
     compiler.plugins();
     let listeners = compiler.listeners();
+    let access_log = compiler.access_log();
     let services = compiler.services();
     let instances = compiler.instances().await;
     let routes = compiler.routes(&services, &instances);
     // The matches are checked also where what follows from them is wrong.
     let router = compiler.matches(Router::compile(rules(compiler.input.config)));
-    let Compiler { problems, input, .. } = compiler;
+    let Compiler { problems, input, records, .. } = compiler;
     match router {
         Some(router) if problems.is_empty() => Ok(Snapshot {
             generation: input.previous.map_or(1, |previous| previous.generation + 1),
@@ -81,9 +74,9 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
             routes: routes.into_iter().flatten().collect(),
             router,
             listeners,
-            unrouted: input
-                .previous
-                .map_or_else(|| Arc::new(Statuses::new(input.workers)), |previous| Arc::clone(&previous.unrouted)),
+            unrouted: records.routes.of([&"".into(), &"".into()]),
+            access_log,
+            records,
             services,
             instances,
         }),
@@ -94,6 +87,8 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
 struct Compiler<'a> {
     input: Input<'a>,
     before: Before,
+    /// Those of the generation before, unless they are to be others.
+    records: Arc<Records>,
     problems: Vec<Problem>,
 }
 
@@ -101,20 +96,11 @@ struct Compiler<'a> {
 #[derive(Default)]
 struct Before {
     endpoints: HashMap<(Arc<str>, SocketAddr, PoolLimits), Arc<Endpoint>>,
-    statuses: HashMap<Arc<str>, Arc<Statuses>>,
-    stats: HashMap<StatsKey, Arc<FilterStats>>,
 }
 
 impl Before {
     fn of(previous: Option<&Snapshot>) -> Self {
         let mut before = Self::default();
-        for route in previous.into_iter().flat_map(|previous| &previous.routes) {
-            before.statuses.insert(Arc::clone(&route.name), Arc::clone(&route.statuses));
-            for (slot, filter) in route.chain.filters().iter().enumerate() {
-                let key = stats_key(&route.name, slot, &filter.plugin, filter.instances.as_ref());
-                before.stats.insert(key, Arc::clone(&filter.stats));
-            }
-        }
         for service in previous.into_iter().flat_map(|previous| previous.services.values()) {
             for endpoint in &service.table.load().endpoints {
                 let key = (Arc::clone(&service.name), endpoint.address, endpoint.limits());
@@ -127,11 +113,29 @@ impl Before {
 
 impl<'a> Compiler<'a> {
     fn new(input: Input<'a>) -> Self {
-        Self { before: Before::of(input.previous), input, problems: Vec::new() }
+        let metrics = &input.config.metrics;
+        let (workers, bound) = (if metrics.enabled { input.workers } else { 0 }, metrics.label_sets as usize);
+        let before = input.previous.map(|previous| &previous.records);
+        let records = match before.filter(|records| records.are_for(workers, bound)) {
+            Some(records) => Arc::clone(records),
+            None => Arc::new(Records::new(workers, bound)),
+        };
+        Self { before: Before::of(input.previous), records, input, problems: Vec::new() }
     }
 
     fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.problems.push(Problem { path: path.into(), message: message.into() });
+        self.problems.push(Problem::new(path, message));
+    }
+
+    fn unknown<'n>(
+        &mut self,
+        path: String,
+        (kind, list): (&str, &'static str),
+        name: &str,
+        known: impl Iterator<Item = &'n String>,
+    ) {
+        let problem = Problem::new(path, parts::unknown(kind, name, known.map(String::as_str)));
+        self.problems.push(problem.given([Premise::Names(list)]));
     }
 
     /// Names are unique within their kind.
@@ -147,8 +151,8 @@ impl<'a> Compiler<'a> {
     /// No two sockets of one gateway have one address, and `admin` is what its admin socket is called.
     fn addresses(&mut self) {
         let config = self.input.config;
-        let mut seen: HashMap<SocketAddr, &str> = HashMap::new();
-        seen.extend(config.admin.as_ref().map(|admin| (admin.address, "admin")));
+        let mut seen = HashMap::new();
+        seen.extend(config.admin.as_ref().map(|admin| (admin.address, ("admin", "admin.address".to_owned()))));
         for (index, listener) in config.listeners.iter().enumerate() {
             if listener.name == "admin" {
                 self.problem(format!("listeners[{index}].name"), "\"admin\" is the name of the admin address");
@@ -156,22 +160,28 @@ impl<'a> Compiler<'a> {
             if listener.address.port() == 0 {
                 continue;
             }
-            if let Some(other) = seen.insert(listener.address, &listener.name) {
+            let path = format!("listeners[{index}].address");
+            if let Some((other, place)) = seen.get(&listener.address) {
                 let message = format!("{} is the address of \"{other}\" already", listener.address);
-                self.problem(format!("listeners[{index}].address"), message);
+                self.problems.push(Problem::new(path, message).with_other(place));
+            } else {
+                seen.insert(listener.address, (&listener.name, path));
             }
         }
     }
 
     fn unique<'n>(&mut self, kind: &str, names: impl Iterator<Item = &'n str>) {
-        let mut seen = HashSet::new();
+        let mut seen = HashMap::new();
         for (index, name) in names.enumerate() {
             let path = format!("{kind}[{index}].name");
             if !is_name(name) {
                 let message = "a name has 1 to 64 letters, digits, \".\", \"_\" or \"-\"";
                 self.problem(path, format!("\"{}\" is no name: {message}", name.escape_debug()));
-            } else if !seen.insert(name) {
-                self.problem(path, format!("there is another \"{name}\" in {kind}"));
+            } else if let Some(first) = seen.get(name) {
+                let problem = Problem::new(path, format!("there is another \"{name}\" in {kind}"));
+                self.problems.push(problem.with_other(first));
+            } else {
+                seen.insert(name, path);
             }
         }
     }
@@ -182,7 +192,7 @@ impl<'a> Compiler<'a> {
         for (index, plugin) in config.plugins.iter().enumerate() {
             for (n, name) in plugin.allow.iter().enumerate() {
                 if !capability::exists(name) {
-                    let message = format!("there is no capability \"{name}\", only {}", capability::NAMES.join(", "));
+                    let message = parts::unknown("capability", name, capability::NAMES.into_iter());
                     self.problem(format!("plugins[{index}].allow[{n}]"), message);
                 }
             }
@@ -190,7 +200,8 @@ impl<'a> Compiler<'a> {
             let missing = revision.and_then(|it| capability::missing(it.module.imports(), &plugin.allow));
             if let Some(missing) = missing {
                 let message = format!("the plugin imports \"{missing}\", which it is not allowed");
-                self.problem(format!("plugins[{index}].allow"), message);
+                let path = format!("plugins[{index}].allow");
+                self.problems.push(Problem::new(path.as_str(), message).given([Premise::All(path)]));
             }
         }
     }
@@ -201,8 +212,9 @@ impl<'a> Compiler<'a> {
         for (r, route) in config.routes.iter().enumerate() {
             for (f, filter) in route.filters.iter().enumerate() {
                 if !config.plugins.iter().any(|plugin| plugin.name == filter.plugin) {
-                    let message = parts::unknown("plugin", &filter.plugin, config.plugins.iter().map(|it| &it.name));
-                    self.problem(format!("routes[{r}].filters[{f}].plugin"), message);
+                    let known = config.plugins.iter().map(|it| &it.name);
+                    let path = format!("routes[{r}].filters[{f}].plugin");
+                    self.unknown(path, ("plugin", "plugins"), &filter.plugin, known);
                 }
             }
         }
@@ -237,6 +249,22 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// The one that is open goes on unless something about it changes.
+    fn access_log(&mut self) -> Option<Arc<AccessLog>> {
+        let spec = parts::access_log(self.input.config.access_log.as_ref()?);
+        let before = self.input.previous.and_then(|previous| previous.access_log.as_ref());
+        if let Some(same) = before.filter(|before| *before.spec() == spec) {
+            return Some(Arc::clone(same));
+        }
+        match AccessLog::new(spec, self.input.workers) {
+            Ok(log) => Some(Arc::new(log)),
+            Err(errors) => {
+                self.problems.extend(errors.iter().map(parts::line_problem));
+                None
+            }
+        }
+    }
+
     fn services(&mut self) -> HashMap<Arc<str>, Arc<Service>> {
         let config = self.input.config;
         let mut services = HashMap::with_capacity(config.services.len());
@@ -266,6 +294,7 @@ impl<'a> Compiler<'a> {
         let endpoints = service.endpoints.iter().map(endpoint).collect();
         let before = self.input.previous.and_then(|previous| previous.services.get(service.name.as_str()));
         Service {
+            record: self.records.services.of([&name]),
             name,
             connect_timeout: service.connect_timeout.0,
             table: arc_swap::ArcSwap::from_pointee(parts::table(service, endpoints)),
@@ -284,8 +313,8 @@ impl<'a> Compiler<'a> {
         for (r, route) in config.routes.iter().enumerate() {
             for (f, filter) in route.filters.iter().enumerate() {
                 let path = format!("routes[{r}].filters[{f}]");
-                let plugin = config.plugins.iter().find(|plugin| plugin.name == filter.plugin);
-                let Some((key, revision)) = plugin.and_then(|plugin| self.key(plugin, filter)) else { continue };
+                let Some(p) = config.plugins.iter().position(|plugin| plugin.name == filter.plugin) else { continue };
+                let Some((key, revision)) = self.key(&config.plugins[p], filter) else { continue };
                 if all.contains_key(&key) {
                     continue;
                 }
@@ -297,7 +326,9 @@ impl<'a> Compiler<'a> {
                         let made = Instances::new(revision, &key.config, key.limits, key.isolation, self.input.workers);
                         if let Err(failure) = made.probe().await {
                             let message = format!("plugin \"{}\" refuses it: {}", filter.plugin, failure.message);
-                            self.problem(format!("{path}.config"), message);
+                            let path = format!("{path}.config");
+                            let premises = [&path, &format!("plugins[{p}]")].map(|path| Premise::All(path.clone()));
+                            self.problems.push(Problem::new(path, message).given(premises));
                             continue;
                         }
                         Arc::new(made)
@@ -335,8 +366,8 @@ impl<'a> Compiler<'a> {
                 self.problem(format!("routes[{index}].rewrite.strip_prefix"), message);
             }
             let Some(service) = services.get(route.service.as_str()) else {
-                let message = parts::unknown("service", &route.service, config.services.iter().map(|it| &it.name));
-                self.problem(format!("routes[{index}].service"), message);
+                let known = config.services.iter().map(|it| &it.name);
+                self.unknown(format!("routes[{index}].service"), ("service", "services"), &route.service, known);
                 routes.push(None);
                 continue;
             };
@@ -351,29 +382,29 @@ impl<'a> Compiler<'a> {
         service: Arc<Service>,
         instances: &HashMap<InstancesKey, Arc<Instances>>,
     ) -> Route {
-        let workers = self.input.workers;
+        let records = &self.records;
         let name: Arc<str> = route.name.as_str().into();
-        let statuses = self.before.statuses.get(&name).cloned();
-        let filters = route.filters.iter().enumerate().filter_map(|(slot, filter)| {
+        let filters = route.filters.iter().filter_map(|filter| {
             let plugin = self.input.config.plugins.iter().find(|plugin| plugin.name == filter.plugin)?;
             let plugin_name: Arc<str> = plugin.name.as_str().into();
             let instances = self.key(plugin, filter).and_then(|(key, _)| instances.get(&key).cloned());
-            let stats = self.before.stats.get(&stats_key(&name, slot, &plugin_name, instances.as_ref())).cloned();
+            let revision = instances.as_ref().map_or(0, |instances| instances.revision().number);
             Some(Filter {
+                record: records.filters.of([&plugin_name, &revision.to_string().into(), &name]),
+                times: records.plugins.of([&plugin_name]),
                 instances,
                 plugin: plugin_name,
                 on_error: parts::on_error(plugin.on_error),
-                stats: stats.unwrap_or_else(|| Arc::new(FilterStats::new(workers))),
             })
         });
         Route {
             chain: Chain::new(filters.collect()),
+            record: records.routes.of([&name, &service.name]),
             service,
             strip_prefix: route.rewrite.strip_prefix.as_deref().map(Into::into),
             host: parts::host(route.host),
             timeout: route.timeout.0,
             allow_encoded_slash: route.matches.allow_encoded_slash,
-            statuses: statuses.unwrap_or_else(|| Arc::new(Statuses::new(workers))),
             name,
         }
     }
@@ -382,10 +413,21 @@ impl<'a> Compiler<'a> {
         let report = |errors: Vec<RuleError>| {
             for error in errors {
                 let dot = if error.key.is_empty() { "" } else { "." };
-                self.problem(format!("routes[{}].match{dot}{}", error.rule, error.key), error.to_string());
+                let path = format!("routes[{}].match{dot}{}", error.rule, error.key);
+                let premises = self.compared(&error);
+                self.problems.push(Problem::new(path, error.to_string()).given(premises));
             }
         };
         compiled.map_err(report).ok()
+    }
+
+    /// What an error of the router compares.
+    fn compared(&self, error: &RuleError) -> Vec<Premise> {
+        let RuleCause::Duplicate { first, .. } = &error.cause else { return Vec::new() };
+        let routes = self.input.config.routes.iter().enumerate();
+        let both = routes.filter(|(index, route)| *index == error.rule || route.name == *first);
+        let parts = both.flat_map(|(index, _)| ["name", "match"].map(|key| format!("routes[{index}].{key}")));
+        parts.map(Premise::All).collect()
     }
 }
 
@@ -408,17 +450,17 @@ mod tests {
     fn outcome(file: &Path) -> String {
         let text = fs::read_to_string(file).expect("a golden file");
         let name = Path::new(file.file_name().expect("a name"));
-        let document = Document::parse(name, &text, &|_| None).expect("a configuration of the right form");
+        let document = Document::parse(name, &text, &|_| None);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let (config, revisions) = (&document.config, &HashMap::new());
         match runtime.block_on(compile(Input { config, revisions, previous: None, workers: 1 })) {
             Ok(_) => "it is right\n".to_owned(),
-            Err(problems) => format!("{}\n", document.locate(problems)),
+            Err(problems) => format!("{}\n", document.errors(problems)),
         }
     }
 
     #[test]
-    fn every_golden_mistake_has_its_text() {
+    fn every_mistake_has_its_golden_text() {
         golden::check("src/snapshot/compile/golden", outcome);
     }
 }

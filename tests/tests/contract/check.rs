@@ -1,8 +1,8 @@
-//! `check`, and the rules of the configuration file.
+//! `check` and `schema`, and the rules of the configuration file.
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stile_tests::guest;
 
 use super::{Done, folder, stile};
@@ -79,6 +79,24 @@ async fn every_error_is_told_in_one_run_by_position() {
     }
 }
 
+/// The file of the golden tests, which say what each line is.
+#[tokio::test]
+async fn twenty_mistakes_of_every_sort_are_twenty_errors() {
+    let folder = guest::workspace().join("gateway/src/control/golden");
+    let golden = fs::read_to_string(folder.join("twenty.txt")).expect("a golden file");
+    assert_eq!(golden.lines().count(), 20);
+    let done = stile(&folder, &[], &["check", "--json", "--config", "twenty.yaml"]).await;
+    assert_eq!((done.code, done.err.as_str()), (Some(1), ""));
+    let errors = done.json()["errors"].as_array().expect("a list").clone();
+    let line = |error: &Value| {
+        let text = |key: &str| error[key].as_str().expect("a text").to_owned();
+        format!("{}:{}:{}: {}: {}", text("file"), error["line"], error["column"], text("path"), text("message"))
+    };
+    assert_eq!(errors.iter().map(line).collect::<Vec<_>>(), golden.lines().collect::<Vec<_>>());
+    let run = stile(&folder, &[], &["run", "--config", "twenty.yaml"]).await;
+    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (Some(1), "", golden.as_str()), "run tells the same");
+}
+
 #[tokio::test]
 async fn what_only_compiling_shows_is_told_as_well() {
     let text =
@@ -126,5 +144,12 @@ async fn a_file_that_is_not_there_is_an_error() {
     let folder = folder();
     let done = stile(folder.path(), &[], &["check", "--config", "none.yaml"]).await;
     assert_eq!(done.code, Some(1));
-    assert!(done.err.starts_with("none.yaml:1:1: cannot be read: "), "{}", done.err);
+    assert!(done.err.starts_with("none.yaml:1:1: cannot read the file: "), "{}", done.err);
+}
+
+#[tokio::test]
+async fn schema_prints_what_the_documentation_has() {
+    let done = stile(folder().path(), &[], &["schema"]).await;
+    let file = guest::workspace().join("gateway/docs/configuration.schema.json");
+    assert_eq!((done.code, done.out), (Some(0), fs::read_to_string(file).expect("a file")), "{}", done.err);
 }

@@ -29,7 +29,7 @@ async fn wrong_usage_is_2_and_a_refusal_is_1() {
     }
     let done = stile(folder.path(), &[], &["run", "--config", "none.yaml"]).await;
     assert_eq!(done.code, Some(1));
-    assert!(done.err.contains("none.yaml:1:1: cannot be read: "), "{}", done.err);
+    assert!(done.err.contains("none.yaml:1:1: cannot read the file: "), "{}", done.err);
 }
 
 #[tokio::test]

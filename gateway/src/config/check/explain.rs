@@ -1,5 +1,7 @@
 //! The validator's errors as findings: our words, and the position of what is wrong.
 
+use std::collections::BTreeSet;
+
 use jsonschema::{ValidationError, error::ValidationErrorKind as Kind};
 use serde_json::Value;
 
@@ -7,7 +9,7 @@ use super::{
     super::{
         error::Finding,
         tree::{Source, Spot},
-        words::quoted,
+        words::{did_you_mean, quoted},
     },
     place::Place,
     rules::Rules,
@@ -17,11 +19,13 @@ pub(super) struct Explain<'a> {
     schema: &'a Value,
     root: &'a Spot,
     pub(super) findings: Vec<Finding>,
+    /// JSON Pointers to values that are wrong as a whole.
+    pub(super) wrong: BTreeSet<String>,
 }
 
 impl<'a> Explain<'a> {
     pub(super) fn new(schema: &'a Value, root: &'a Spot) -> Self {
-        Self { schema, root, findings: Vec::new() }
+        Self { schema, root, findings: Vec::new(), wrong: BTreeSet::new() }
     }
 
     pub(super) fn error(&mut self, error: &ValidationError<'_>) {
@@ -37,6 +41,9 @@ impl<'a> Explain<'a> {
             Kind::AdditionalProperties { unexpected } => return self.unknown(&place, rules, unexpected),
             Kind::Required { property } => return self.missing(&place, rules, property),
             Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
+                if rules.sole_form().is_none() {
+                    self.wrong.insert(error.instance_path().as_str().to_owned());
+                }
                 return self.no_branch(&place, &rules.branches(keyword), context);
             }
             Kind::Type { .. } | Kind::Format { .. } | Kind::Pattern { .. } => place.is_not(rules.wanted()),
@@ -46,6 +53,7 @@ impl<'a> Explain<'a> {
             _ => error.masked_with(place.shown()).to_string(),
         };
         self.findings.push(place.finding(message));
+        self.wrong.insert(error.instance_path().as_str().to_owned());
     }
 
     /// What a JSON Pointer points to: its path and its spot.
@@ -62,19 +70,19 @@ impl<'a> Explain<'a> {
     fn unknown(&mut self, place: &Place<'_>, rules: Rules<'_>, unexpected: &[String]) {
         for key in unexpected {
             let hint = match rules.meant_by(key) {
-                Some(known) => format!("did you mean {known:?}?"),
-                None => format!("known here: {}", rules.keys().collect::<Vec<_>>().join(", ")),
+                Some(known) => did_you_mean(known),
+                None => format!("; known here: {}", rules.keys().collect::<Vec<_>>().join(", ")),
             };
             let position = place.spot.step(key).unwrap_or(place.spot).key;
             let path = place.spot.path(&place.path, key);
-            self.findings.push(Finding { position, path, message: format!("unknown key {}; {hint}", quoted(key)) });
+            self.findings.push(Finding { position, path, message: format!("unknown key {}{hint}", quoted(key)) });
         }
     }
 
     fn missing(&mut self, place: &Place<'_>, rules: Rules<'_>, key: &Value) {
         let key = key.as_str().unwrap_or_default();
-        // An unknown key that is meant to be this one has been reported: one mistake, one error.
-        if place.keys().any(|present| rules.meant_by(present) == Some(key)) {
+        // One mistake, one error: a key that could not be read may be this one, an unknown one may be meant to be.
+        if place.spot.partial || place.keys().any(|present| rules.meant_by(present) == Some(key)) {
             return;
         }
         let path = place.spot.path(&place.path, key);

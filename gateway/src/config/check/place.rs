@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::{
     error::Finding,
     tree::{Source, Spot},
-    words::{quoted, shown},
+    words::{did_you_mean, nearest, quoted, shown},
 };
 
 pub(super) struct Place<'a> {
@@ -42,20 +42,22 @@ impl Place<'_> {
     }
 
     pub(super) fn is_none_of(&self, options: &[String]) -> String {
-        let options = options.join(", ");
+        let listed = options.join(", ");
         match self.value {
             Value::Null | Value::Array(_) | Value::Object(_) => {
-                format!("expected one of {options}, found {}", self.shown())
+                format!("expected one of {listed}, found {}", self.shown())
             }
-            _ => format!("{} is none of {options}", self.shown()),
+            // What a variable holds is not hinted at either.
+            Value::String(text) if self.spot.source == Source::Literal => {
+                let meant = nearest(text, options.iter().map(String::as_str));
+                format!("{} is none of {listed}{}", self.shown(), meant.map(did_you_mean).unwrap_or_default())
+            }
+            _ => format!("{} is none of {listed}", self.shown()),
         }
     }
 
     pub(super) fn is_out_of_range(&self, (least, most): (&Value, &Value)) -> String {
-        match most {
-            Value::Null => format!("{} is less than {least}", self.shown()),
-            _ => format!("{} is out of range {least} to {most}", self.shown()),
-        }
+        format!("{} is out of range {least} to {most}", self.shown())
     }
 
     pub(super) fn is_too_short(&self, least: u64) -> String {

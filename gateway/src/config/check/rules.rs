@@ -5,13 +5,10 @@ use serde_json::Value;
 use super::{
     super::{
         scalar::FORMATS,
-        words::{shown, type_name},
+        words::{nearest, shown, type_name},
     },
     place::Place,
 };
-
-/// The furthest apart that a mistyped key and the right one may be.
-const TYPO: usize = 2;
 
 #[derive(Clone, Copy)]
 pub(super) struct Rules<'a>(pub(super) &'a Value);
@@ -27,9 +24,61 @@ impl<'a> Rules<'a> {
         if self.keys().any(|known| known == key) {
             return None;
         }
-        let distances = self.keys().map(|known| (strsim::damerau_levenshtein(known, key), known));
-        let (distance, known) = distances.min()?;
-        (distance <= TYPO.min(known.len() / 2)).then_some(known)
+        nearest(key, self.keys())
+    }
+
+    /// Whether a mapping has keys with rules of their own.
+    pub(super) fn has_members(self) -> bool {
+        self.0["properties"].is_object() || self.0["additionalProperties"].is_object()
+    }
+
+    /// The rules of what stands under a key; none if it must not be there.
+    pub(super) fn member(self, key: &str) -> Option<&'a Value> {
+        let others = self.0.get("additionalProperties").filter(|rules| **rules != Value::Bool(false));
+        self.0["properties"].get(key).or(others)
+    }
+
+    pub(super) fn required(self) -> impl Iterator<Item = &'a str> {
+        self.0["required"].as_array().into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    /// The rules of a list's elements.
+    pub(super) fn items(self) -> &'a Value {
+        &self.0["items"]
+    }
+
+    /// The JSON Pointer that a reference holds.
+    pub(super) fn reference(self) -> Option<&'a str> {
+        self.0["$ref"].as_str()?.strip_prefix('#')
+    }
+
+    /// The one form that a value may have unless it is null.
+    pub(super) fn sole_form(self) -> Option<Self> {
+        let forms = self.branches("anyOf").into_iter().filter(|form| !form.is_null());
+        let [form] = forms.collect::<Vec<_>>()[..] else { return None };
+        Some(form)
+    }
+
+    /// The first of several forms.
+    pub(super) fn first_form(self) -> Option<&'a Value> {
+        ["oneOf", "anyOf"].iter().find_map(|keyword| self.0[*keyword].get(0))
+    }
+
+    /// A value that has no parts and the right form; none if it would have to be a mapping.
+    pub(super) fn sample(self) -> Option<Value> {
+        let first = |list: &Value| list.get(0).cloned();
+        if let Some(value) = self.0.get("const").cloned().or_else(|| first(&self.0["enum"])) {
+            return Some(value);
+        }
+        let format = FORMATS.iter().find(|format| self.0["format"] == format.name);
+        match self.type_name() {
+            "string" => Some(format.map_or("", |format| format.sample).into()),
+            "integer" | "number" => Some(self.0.get("minimum").cloned().unwrap_or_else(|| 0.into())),
+            "boolean" => Some(false.into()),
+            "array" => Some(Value::Array(Vec::new())),
+            "object" => None,
+            _ => Some(Value::Null),
+        }
     }
 
     /// What a value should be, in words.

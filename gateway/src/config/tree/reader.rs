@@ -17,23 +17,24 @@ use super::{
 /// The deepest nesting of lists and mappings: whoever walks a tree may recurse.
 const MAX_DEPTH: usize = 64;
 
-pub(super) fn read(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Tree, Vec<Finding>> {
+pub(super) fn read(text: &str, file: usize, env: &dyn Fn(&str) -> Option<String>) -> Tree {
     let events = Parser::new_from_str(text);
     let (path, findings) = (String::new(), Vec::new());
-    let mut reader = Reader { text, events, env, anchors: HashMap::new(), copied: 0, path, findings };
+    let mut reader = Reader { text, file, events, env, anchors: HashMap::new(), copied: 0, path, findings };
     let root = reader.document();
     let mut findings = reader.findings;
     match root {
-        Ok(Node { value, spot }) => Ok(Tree { value, spot, findings }),
+        Ok(Node { value, spot }) => Tree { value, spot, findings },
         Err(last) => {
             findings.push(last);
-            Err(findings)
+            Tree::unreadable(file, findings)
         }
     }
 }
 
 struct Reader<'t> {
     text: &'t str,
+    file: usize,
     events: Parser<'t, StrInput<'t>>,
     env: &'t dyn Fn(&str) -> Option<String>,
     anchors: HashMap<usize, Node>,
@@ -52,15 +53,15 @@ struct Node {
 
 impl<'t> Reader<'t> {
     fn document(&mut self) -> Result<Node, Finding> {
-        let empty = || Finding::of_file(Position::START, "the file is empty");
+        let empty = Finding::of_file(Position::start_of(self.file), "the file is empty");
         let (event, _) = self.next()?;
         if event == Event::StreamEnd {
-            return Err(empty());
+            return Err(empty);
         }
         let (event, at) = self.next()?;
         let root = self.node(event, at, 1)?;
         if root.value.is_null() && root.spot.source == Source::Literal {
-            return Err(empty());
+            return Err(empty);
         }
         let (event, at) = self.next()?;
         if event != Event::StreamEnd {
@@ -73,12 +74,12 @@ impl<'t> Reader<'t> {
     fn next(&mut self) -> Result<(Event<'t>, Position), Finding> {
         loop {
             let (event, span) = match self.events.next_event() {
-                None => return Ok((Event::StreamEnd, Position::START)),
+                None => return Ok((Event::StreamEnd, Position::start_of(self.file))),
                 Some(Err(error)) => return Err(self.unreadable(&error)),
                 Some(Ok(next)) => next,
             };
             if !matches!(event, Event::Nothing | Event::StreamStart | Event::DocumentEnd) {
-                return Ok((event, position(&span.start)));
+                return Ok((event, self.position(&span.start)));
             }
         }
     }
@@ -125,19 +126,23 @@ impl<'t> Reader<'t> {
     fn mapping(&mut self, at: Position, depth: usize) -> Result<Node, Finding> {
         let mut values = Map::new();
         let mut spots: HashMap<String, Spot> = HashMap::new();
+        let mut partial = false;
         loop {
             let (event, key_at) = self.next()?;
             if event == Event::MappingEnd {
-                return Ok(Node { value: values.into(), spot: Spot::new(at, Source::Literal, Inside::Mapping(spots)) });
+                let spot = Spot::new(at, Source::Literal, Inside::Mapping(spots));
+                return Ok(Node { value: values.into(), spot: Spot { partial, ..spot } });
             }
             let Some(key) = self.key(event, key_at, depth)? else {
                 let (event, at) = self.next()?;
                 self.node(event, at, depth + 1)?;
+                partial = true;
                 continue;
             };
             let path = join(&self.path, &key);
             let node = self.under(path.clone(), |reader| reader.member(key_at, depth))?;
-            if let Some(first) = spots.get(&key) {
+            if let Some(first) = spots.get_mut(&key) {
+                first.partial = true;
                 let message = format!("key {key:?} stands twice, first in line {}", first.key.line);
                 self.findings.push(Finding { position: key_at, path, message });
                 continue;
@@ -221,12 +226,12 @@ impl<'t> Reader<'t> {
 
     fn unreadable(&self, error: &saphyr_parser::ScanError) -> Finding {
         let at = error.marker();
-        Finding::of_file(position(at), syntax::words(error.info(), self.text, at.index()))
+        Finding::of_file(self.position(at), syntax::words(error.info(), self.text, at.index()))
     }
-}
 
-fn position(marker: &Marker) -> Position {
-    Position { line: marker.line(), column: marker.col() + 1 }
+    fn position(&self, marker: &Marker) -> Position {
+        Position { file: self.file, line: marker.line(), column: marker.col() + 1 }
+    }
 }
 
 /// The memory that a value takes, roughly, and how many levels it has.

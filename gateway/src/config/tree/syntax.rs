@@ -1,7 +1,7 @@
 //! What the YAML parser complains of, in our words.
 
 /// Part of a complaint of saphyr-parser 0.3, and what to tell instead.
-const WORDS: [(&str, &str); 19] = [
+const WORDS: [(&str, &str); 20] = [
     ("tab", "a tab cannot indent; use spaces"),
     ("invalid indentation in flow", "the \"[\" or \"{\" above is not closed, or this line is not indented deeper"),
     ("invalid indentation in quoted", "the quote is not closed, or the lines it spans are not indented deeper"),
@@ -20,6 +20,7 @@ const WORDS: [(&str, &str); 19] = [
     ("did not find expected node", "expected a value; is a bracket not closed?"),
     ("simple key expect", "expected \":\" after the key"),
     ("unknown anchor", "no such anchor before here; a string that starts with \"*\" must be in quotes"),
+    ("comments must be separated", "a comment needs a space before its \"#\""),
     ("unexpected character", "a string that starts with \"%\", \"@\" or \"`\" must be in quotes"),
 ];
 

@@ -251,7 +251,9 @@ impl Line {
     fn redacted(&self, query: &str) -> String {
         let shown = query.split('&').map(|pair| match pair.split_once('=') {
             // Decoded, so that `%74oken` hides like `token`.
-            Some((name, _)) if self.hides(&percent_decode_str(name).decode_utf8_lossy()) => format!("{name}={REDACTED}"),
+            Some((name, _)) if self.hides(&percent_decode_str(name).decode_utf8_lossy()) => {
+                format!("{name}={REDACTED}")
+            }
             _ => pair.to_owned(),
         });
         shown.collect::<Vec<_>>().join("&")

@@ -1,7 +1,7 @@
 //! Where the lines go: a file that somebody may rename away at any time, or standard output.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions},
     io::{self, Write, stdout},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -71,6 +71,7 @@ fn append_to(path: &Path) -> io::Result<File> {
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
-    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-    matches!((file.metadata(), path.metadata()), (Ok(open), Ok(there)) if identity(open.clone()) == identity(there))
+    let identity = |metadata: io::Result<Metadata>| metadata.map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    let open = identity(file.metadata());
+    open.is_some() && open == identity(path.metadata())
 }

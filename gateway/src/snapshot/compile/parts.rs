@@ -1,11 +1,15 @@
 //! Small values from their written form to the one that runs: pure, one function each.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     balance::{Balancer, Policy},
-    config::schema,
+    config::{
+        Problem, schema,
+        words::{did_you_mean, nearest, quoted},
+    },
     filter::OnError,
+    monitor::access_log::{LineError, Spec},
     plugin::{Isolation, Limits},
     snapshot::ListenerLimits,
     upstream::{Endpoint, HostHeader, PoolLimits, Table},
@@ -22,6 +26,27 @@ pub(super) fn listener_limits(limits: &schema::ListenerLimits) -> ListenerLimits
         header_bytes: size(limits.header_bytes),
         header_count: usize::from(limits.header_count),
         header_timeout: limits.header_timeout.0,
+    }
+}
+
+pub(super) fn access_log(log: &schema::AccessLog) -> Spec {
+    Spec {
+        file: log.file.clone(),
+        format: log.format.clone(),
+        fields: log.fields.clone(),
+        redact: log.redact.clone(),
+        buffer: size(log.buffer),
+    }
+}
+
+pub(super) fn line_problem(error: &LineError) -> Problem {
+    match error {
+        LineError::Unknown { name, place } => {
+            let path = place.map_or("access_log.format".to_owned(), |n| format!("access_log.fields[{n}]"));
+            Problem::new(path, unknown("field", name, LineError::known()))
+        }
+        LineError::Open => Problem::new("access_log.format", error.to_string()),
+        LineError::FieldsOfTemplate => Problem::new("access_log.fields", error.to_string()),
     }
 }
 
@@ -71,14 +96,17 @@ pub(super) fn host(host: schema::HostHeader) -> HostHeader {
     }
 }
 
-/// Says that a name is not there, and what is.
-pub(super) fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
-    let known: Vec<&str> = known.map(String::as_str).collect();
-    match known.len() {
-        0 => format!("there is no {kind} \"{name}\", nor any other {kind}"),
-        1..=8 => format!("there is no {kind} \"{name}\", only {}", known.join(", ")),
-        _ => format!("there is no {kind} \"{name}\""),
-    }
+/// Says that a name is not there, and what may have been meant.
+pub(super) fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let mut seen = HashSet::new();
+    let known: Vec<&str> = known.filter(|name| seen.insert(*name)).collect();
+    let hint = match (nearest(name, known.iter().copied()), known.len()) {
+        (Some(meant), _) => did_you_mean(meant),
+        (None, 0) => format!(", nor any other {kind}"),
+        (None, 1..=8) => format!(", only {}", known.join(", ")),
+        (None, _) => String::new(),
+    };
+    format!("there is no {kind} {}{hint}", quoted(name))
 }
 
 fn size(size: crate::config::scalar::Size) -> usize {

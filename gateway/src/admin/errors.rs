@@ -1,0 +1,64 @@
+//! `/v1/errors`: the last exchanges that did not end well, by route, with whose doing it was and why.
+
+use std::time::SystemTime;
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Admin, Problem};
+use crate::monitor::record::Mishap;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filter {
+    /// Empty is what no route matched.
+    route: Option<String>,
+    #[serde(default = "hundred")]
+    limit: usize,
+}
+
+/// The newest first.
+pub(super) async fn list(
+    State(admin): State<Admin>,
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(filter) = filter.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    let routes = admin.control.live().load_full().records.routes.all();
+    let wanted = routes.iter().filter(|([route, _], _)| filter.route.as_ref().is_none_or(|wanted| **wanted == **route));
+    let mut mishaps: Vec<_> = wanted
+        .flat_map(|([route, service], record)| {
+            record.errors.all().into_iter().map(move |mishap| (route, service, mishap))
+        })
+        .collect();
+    mishaps.sort_by_key(|(.., mishap)| std::cmp::Reverse(mishap.at));
+    let items: Vec<Value> =
+        mishaps.iter().take(filter.limit).map(|(route, service, mishap)| item(route, service, mishap)).collect();
+    Ok(Json(json!({ "items": items })))
+}
+
+fn item(route: &str, service: &str, mishap: &Mishap) -> Value {
+    let at = mishap.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    json!({
+        "time": humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + at).to_string(),
+        "route": route,
+        "service": service,
+        "request_id": mishap.request_id,
+        "client": mishap.client.to_string(),
+        "method": mishap.method,
+        "path": mishap.path,
+        "status": mishap.status,
+        "blame": mishap.fault.blame,
+        "cause": mishap.fault.cause,
+        "endpoint": mishap.endpoint.map(|endpoint| endpoint.to_string()),
+        "message": &*mishap.message,
+        "duration_ms": mishap.after.as_secs_f64() * 1000.0,
+    })
+}
+
+fn hundred() -> usize {
+    100
+}
