@@ -57,16 +57,16 @@ impl Gateway {
         let mut document = Document::read(file, &environment);
         let config = document.config.clone();
         let workers = config.workers.map_or_else(cores, |workers| usize::from(workers.get()));
-        let admin = match &config.admin {
-            Some(admin) if document.is_sound() => TcpListener::bind(admin.address)
-                .await
-                .map_err(|error| {
-                    let message = format!("cannot listen on {}: {error}", admin.address);
+        let mut admin = None;
+        if let Some(wanted) = config.admin.as_ref().filter(|_| document.is_sound()) {
+            match TcpListener::bind(wanted.address).await {
+                Ok(listener) => admin = Some(listener),
+                Err(error) => {
+                    let message = format!("cannot listen on {}: {error}", wanted.address);
                     document.refuse(Problem::new("admin.address", message));
-                })
-                .ok(),
-            _ => None,
-        };
+                }
+            }
+        }
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
         let end_when_dropped = [stop.clone().drop_guard(), drained.clone().drop_guard()];
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();

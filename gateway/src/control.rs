@@ -129,6 +129,7 @@ impl Control {
     ) -> Result<Self, ApplyError> {
         let config = &document.config;
         let store = match &config.store {
+            // With mistakes nothing comes of it but an answer.
             Some(store) if document.is_sound() => Store::open(&store.path)?,
             _ => Store::in_memory()?,
         };
@@ -347,10 +348,10 @@ async fn generation(
 ) -> Result<Next, ApplyError> {
     let active = revisions.with(&stage.changes);
     let input = Input { config: &document.config, revisions: &active, previous, workers };
+    let faults = stage.faults(document);
     let mut problems = stage.problems;
     match compile(input).await {
         Ok(snapshot) if problems.is_empty() && document.is_sound() => {
-            let faults = (!stage.faults.is_empty()).then(|| document.errors(stage.faults));
             return Ok(Next { snapshot, staged: stage.changes, faults });
         }
         Ok(_) => {}

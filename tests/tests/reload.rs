@@ -84,6 +84,24 @@ async fn a_file_dropped_into_a_folder_adds_changes_and_takes_away_a_route() {
     until_nothing_is_refused(&gateway).await;
 }
 
+/// What is left of such a file is the running configuration.
+#[tokio::test]
+async fn a_mistake_is_refused_also_where_a_default_would_do() {
+    let upstream = Upstream::echo().await;
+    let mut config = gateway::plain(upstream.address());
+    let gateway = Gateway::start(config.clone()).await;
+    config["grace"] = json!(30);
+    let told = gateway.rewrite_refused(config.clone()).await;
+    assert!(told.contains("grace: expected a time") && told.lines().count() == 1, "{told}");
+    config["grace"] = json!("31s");
+    config["routes"][0]["timeout"] = json!(30);
+    let told = gateway.rewrite_refused(config).await;
+    for part in ["grace cannot change while the gateway runs", "routes[0].timeout: expected a time"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert_eq!(gateway.generation(), 1);
+}
+
 #[tokio::test]
 async fn a_plugin_of_an_included_file_lies_beside_it() {
     let upstream = Upstream::echo().await;

@@ -48,7 +48,9 @@ impl Form {
         }
         let Explain { findings, wrong, .. } = explain;
         tree.findings.extend(findings);
-        Mend { schema: &self.schema, wrong }.root(&mut tree.value, &mut tree.spot);
+        if !tree.findings.is_empty() {
+            Mend { schema: &self.schema, wrong }.root(&mut tree.value, &mut tree.spot);
+        }
     }
 }
 

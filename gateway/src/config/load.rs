@@ -94,8 +94,8 @@ impl Document {
         assembly.include();
         let Assembly { mut tree, files, patterns, .. } = assembly;
         let mut config = deserialise::<Config>(&tree).unwrap_or_else(|finding| {
-            tree = Tree::unreadable(0, mem::take(&mut tree.findings));
-            tree.findings.push(finding);
+            let findings = mem::take(&mut tree.findings);
+            tree = Tree::unreadable(0, if findings.is_empty() { vec![finding] } else { findings });
             Config::default()
         });
         let Tree { spot, findings: mistakes, .. } = tree;

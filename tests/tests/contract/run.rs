@@ -62,6 +62,20 @@ async fn an_address_in_use_is_an_error_with_its_position() {
 }
 
 #[tokio::test]
+async fn an_admin_address_in_use_does_not_hide_other_mistakes() {
+    let folder = folder();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address");
+    let text = format!("admin: {{ address: \"{address}\" }}\nroutes: [{{ name: a, service: b }}]\n");
+    fs::write(folder.path().join("a.yaml"), text).expect("the folder is ours");
+    let done = stile(folder.path(), &[], &["run", "--config", "a.yaml"]).await;
+    let lines: Vec<&str> = done.err.lines().collect();
+    assert_eq!((done.code, lines.len()), (Some(1), 2), "{}", done.err);
+    assert!(lines[0].starts_with(&format!("a.yaml:1:19: admin.address: cannot listen on {address}: ")), "{}", done.err);
+    assert!(lines[1].starts_with("a.yaml:2:30: routes[0].service: there is no service \"b\""), "{}", done.err);
+}
+
+#[tokio::test]
 async fn a_change_of_the_file_is_applied_and_a_bad_one_refused() {
     let upstream = Upstream::echo().await;
     let folder = folder();

@@ -34,8 +34,9 @@ impl<'a> Rules<'a> {
 
     /// The rules of what stands under a key; none if it must not be there.
     pub(super) fn member(self, key: &str) -> Option<&'a Value> {
-        let others = self.0.get("additionalProperties").filter(|rules| **rules != Value::Bool(false));
-        self.0["properties"].get(key).or(others)
+        const ANYTHING: &Value = &Value::Bool(true);
+        let others = self.0.get("additionalProperties").unwrap_or(ANYTHING);
+        self.0["properties"].get(key).or_else(|| (*others != Value::Bool(false)).then_some(others))
     }
 
     pub(super) fn required(self) -> impl Iterator<Item = &'a str> {
