@@ -184,7 +184,9 @@ async fn a_configuration_with_mistakes_is_refused_with_them() {
     }
     let done = explain_in(folder.path(), "a.yaml", &["GET", "/", "--json"]).await;
     assert_eq!(done.json()["errors"].as_array().map(Vec::len), Some(3));
-    assert!(explain_in(folder.path(), "b.yaml", &["GET", "/"]).await.err.starts_with("b.yaml:1:1: cannot be read: "));
+    assert!(
+        explain_in(folder.path(), "b.yaml", &["GET", "/"]).await.err.starts_with("b.yaml:1:1: cannot read the file: ")
+    );
 }
 
 #[tokio::test]
