@@ -1,0 +1,78 @@
+"""From the rounds to what is shown: medians, ratios to the best, spreads."""
+
+import statistics
+
+# What is shown with its ratio to the best: key of a round, title, divisor for the unit, decimals, which is best.
+COLUMNS = (
+    ("cpu_us", "CPU µs/request", 1, 1, min),
+    ("requests_per_second", "requests/s", 1, 0, max),
+    ("p50_us", "p50 ms", 1000, 2, min),
+    ("p99_us", "p99 ms", 1000, 2, min),
+    ("rss", "RSS MiB", 1 << 20, 1, min),
+)
+HEAD = ["", *(cell for _, title, *_ in COLUMNS for cell in (title, "×")), "CPU spread", "user", "system", "busy"]
+
+
+def summarise(rounds):
+    """The median, least and most of each number."""
+    return {
+        key: {
+            "median": statistics.median(each[key] for each in rounds),
+            "min": min(each[key] for each in rounds),
+            "max": max(each[key] for each in rounds),
+        }
+        for key in rounds[0]
+    }
+
+
+def extra(plain, other):
+    """What a workload costs over plain, round by round, so that what the machine did meanwhile drops out."""
+    pairs = list(zip((each["cpu_us"] for each in plain), (each["cpu_us"] for each in other)))
+    return summarise([{"more_us": b - a, "ratio": b / a} for a, b in pairs])
+
+
+def table(results):
+    """One line for each peer; `results` is a list of (title, rounds), all of one workload."""
+    summaries = [(title, summarise(rounds)) for title, rounds in results]
+    rows = [HEAD]
+    for title, summary in summaries:
+        row = [title]
+        for key, _, divisor, decimals, best in COLUMNS:
+            top = best(other[key]["median"] for _, other in summaries)
+            median = summary[key]["median"]
+            row += [f"{median / divisor:.{decimals}f}", f"{median / top:.2f}"]
+        cpu = summary["cpu_us"]
+        row.append(f"{cpu['min']:.1f}–{cpu['max']:.1f}")
+        row += [f"{summary[part]['median']:.1f}" for part in ("user_us", "system_us")]
+        row.append(f"{summary['busy']['median']:.0%}")
+        rows.append(row)
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    cells = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
+    return "\n".join("  ".join(row).rstrip() for row in cells)
+
+
+def differences(results):
+    """What each further workload costs its peer over plain; `results` maps (peer, workload) to rounds."""
+    lines = []
+    for (peer, workload), rounds in results.items():
+        plain = results.get((peer, "plain"))
+        if workload == "plain" or not plain:
+            continue
+        cost = extra(plain, rounds)
+        more, ratio = cost["more_us"], cost["ratio"]
+        lines.append(
+            f"{peer} {workload}: {more['median']:+.1f} µs of CPU per request over plain "
+            f"({more['min']:+.1f} to {more['max']:+.1f}), × {ratio['median']:.2f}"
+        )
+    return "\n".join(lines)
+
+
+def machine(facts, settings):
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return (
+        f"{facts['cores']} cores ({facts['processor']}), kernel {facts['kernel']}; proxies on core "
+        f"{facts['proxy_core']}, wrk and the service on core {facts['load_core']}\n"
+        f"{versions}\n"
+        f"{settings['rounds']} rounds of {settings['seconds']} s, {settings['connections']} connections; "
+        f"medians, spread is least–most; load average before: {facts['load_average']:.2f}"
+    )
