@@ -2,7 +2,8 @@
 //! Look-ups go round up to 4096 scattered routes of one sort; their paths are normal and not normalised again.
 //!
 //! Conditions: one path with five routes, of which all but the last have a condition, so that all are tried for `none`.
-//! The request has twelve fields, two cookies among them, and a query of three parameters.
+//! The request has twelve fields, two cookies among them, and a query of three parameters. Seen: four conditions that
+//! fail (`none`) take twice as long again as finding a path that has but one route and no condition (`alone`).
 
 use std::hint::black_box;
 

@@ -1,5 +1,6 @@
-//! Which route is a request for: a compiled, immutable table. Look-up is pure: no I/O, no clock, no body, and no
-//! allocation for a host in its usual form but where a condition asks for a value that has escapes. The caller normalises the path first and forwards it as normalised.
+//! Which route is a request for: a compiled, immutable table. Look-up is pure: no I/O, no clock, no body. It allocates
+//! only for a host in an unusual form, and where a condition asks for a value that has escapes. The caller normalises the
+//! path first and forwards it as normalised.
 
 mod candidate;
 mod host;

@@ -125,7 +125,7 @@ fn shown<V: AsRef<[u8]>>(values: impl Iterator<Item = V>) -> String {
     if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
 }
 
-/// From the texts of a rule to the parts of its conditions, all of them in an order that tells nothing.
+/// From the texts of a rule to the parts of its conditions, each sort in one order, so that equal sets are equal.
 struct Reader<'r, R> {
     report: &'r mut R,
     wrong: bool,
