@@ -10,6 +10,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+use self::worker::{Generations, Worker};
 use crate::{
     admin,
     config::{
@@ -19,7 +20,6 @@ use crate::{
     control::{ApplyError, Control, Reloaded},
     listener::Listeners,
     plugin::Engine,
-    snapshot::Reader,
     worker::WorkerId,
 };
 
@@ -33,7 +33,7 @@ const WATCH_PAUSE: Duration = Duration::from_secs(5);
 pub struct Gateway {
     control: Arc<Control>,
     admin: Option<SocketAddr>,
-    workers: Vec<worker::Worker>,
+    workers: Vec<Worker>,
     tasks: TaskTracker,
     stop: CancellationToken,
     _end_when_dropped: [DropGuard; 2],
@@ -75,9 +75,8 @@ impl Gateway {
         let control = Arc::new(Control::start(engine, document, listeners, workers).await?);
         let mut running = Vec::with_capacity(workers);
         for (number, shares) in receivers.into_iter().enumerate() {
-            let live = Arc::clone(control.live());
-            let started =
-                worker::Worker::start(WorkerId(number), move || Reader::new(live), shares, stop.child_token(), grace);
+            let generations = Generations { live: Arc::clone(control.live()), changed: control.changed() };
+            let started = Worker::start(WorkerId(number), generations, shares, stop.child_token(), grace);
             running.push(started.map_err(StartError::Worker)?);
         }
         let mut gateway = Self {

@@ -13,7 +13,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{sync::Mutex as AsyncMutex, task::spawn_blocking, time::sleep};
+use tokio::{
+    sync::{Mutex as AsyncMutex, watch},
+    task::spawn_blocking,
+    time::sleep,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -31,13 +35,15 @@ use crate::{
 pub use revisions::{Origin, Record};
 use revisions::{Revisions, Staged};
 
-/// By then every worker has seen the next generation.
-const RETIREMENT: Duration = Duration::from_secs(15);
+/// How often it is looked whether a generation that is past is still in use.
+const RETIREMENT: Duration = Duration::from_millis(100);
 
 /// The control plane of one gateway.
 #[derive(Debug)]
 pub struct Control {
     live: Arc<ArcSwap<Snapshot>>,
+    /// Tells that another generation is live.
+    changed: watch::Sender<()>,
     listeners: Listeners,
     workers: usize,
     work: AsyncMutex<Work>,
@@ -144,6 +150,7 @@ impl Control {
         listeners.open(bound, &snapshot.listeners);
         Ok(Self {
             live: Arc::new(ArcSwap::from_pointee(snapshot)),
+            changed: watch::Sender::new(()),
             listeners,
             workers,
             work: AsyncMutex::new(Work { sources: document.sources.clone(), document, revisions }),
@@ -155,6 +162,11 @@ impl Control {
 
     pub fn live(&self) -> &Arc<ArcSwap<Snapshot>> {
         &self.live
+    }
+
+    /// Changes whenever another generation is live.
+    pub fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     pub fn listeners(&self) -> &Listeners {
@@ -289,9 +301,13 @@ impl Control {
         tracing::info!(generation = snapshot.generation, "generation is live");
         self.changes[0].fetch_add(1, Relaxed);
         let previous = self.live.swap(snapshot);
-        // Whoever lets go of it last ends its instances and connections: better here than on a worker.
+        self.changed.send_replace(());
+        // Whoever lets go of it last ends its instances and connections: better here than on a worker. Workers let go
+        // of it at once, exchanges in flight when they are answered.
         self.tasks.spawn(async move {
-            sleep(RETIREMENT).await;
+            while Arc::strong_count(&previous) > 1 {
+                sleep(RETIREMENT).await;
+            }
             let _ = spawn_blocking(move || drop(previous)).await;
         });
     }

@@ -46,6 +46,7 @@ pub struct Client {
     pub scheme: Scheme,
     /// Its `Forwarded`, `X-Forwarded-*` and `Via` are believed and added to.
     pub trusted: bool,
+    told: headers::Told,
 }
 
 #[derive(Debug, Clone)]
@@ -82,6 +83,13 @@ pub struct FilterSlot {
     pub kept: Bytes,
     /// Guest execution so far.
     pub spent: Duration,
+}
+
+impl Client {
+    pub fn new(address: SocketAddr, listener: Arc<str>, scheme: Scheme, trusted: bool) -> Self {
+        let told = headers::Told::new(address.ip(), &scheme);
+        Self { address, listener, scheme, trusted, told }
+    }
 }
 
 impl Exchange {

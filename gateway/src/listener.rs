@@ -153,10 +153,6 @@ impl Drop for Admitted {
 
 fn client(listener: &Listener, peer: SocketAddr) -> Client {
     let address = peer.ip().to_canonical();
-    Client {
-        address: peer,
-        listener: Arc::clone(&listener.name),
-        scheme: Scheme::HTTP,
-        trusted: listener.trusted.iter().any(|network| network.contains(&address)),
-    }
+    let trusted = listener.trusted.iter().any(|network| network.contains(&address));
+    Client::new(peer, Arc::clone(&listener.name), Scheme::HTTP, trusted)
 }

@@ -197,13 +197,15 @@ impl Endpoint {
         *request.uri_mut() = Uri::from(head.target.clone());
         let headers = request.headers_mut();
         headers.clone_from(&head.headers);
-        let host = match (host, &head.authority) {
+        match (host, &head.authority) {
             (HostHeader::Client, Some(authority)) => {
-                HeaderValue::from_str(authority.as_str()).map_err(|error| Error::Unsendable(error.into()))?
+                if headers.get(HOST).is_none_or(|field| field != authority.as_str()) {
+                    let host = HeaderValue::from_str(authority.as_str());
+                    headers.insert(HOST, host.map_err(|error| Error::Unsendable(error.into()))?);
+                }
             }
-            _ => self.host.clone(),
-        };
-        headers.insert(HOST, host);
+            _ => drop(headers.insert(HOST, self.host.clone())),
+        }
         // One framing, said out loud: left to itself hyper sends no body with a GET whose length it does not know.
         match length {
             None if !ends => {

@@ -234,20 +234,30 @@ async fn a_client_that_leaves_is_recorded_as_499_or_as_cut_off() {
 #[tokio::test]
 async fn counts_outlive_reloads_and_revisions_and_what_is_too_many_is_other() {
     let upstream = Upstream::echo().await;
-    let mut config = filtered(upstream.address(), json!([{ "name": "stamp" }]), json!([{ "plugin": "stamp", "config": { "mark": "a" } }]));
+    let mut config = filtered(
+        upstream.address(),
+        json!([{ "name": "stamp" }]),
+        json!([{ "plugin": "stamp", "config": { "mark": "a" } }]),
+    );
     config["metrics"] = json!({ "label_sets": 3 });
     let gateway = Gateway::start(config.clone()).await;
     let admin = gateway.admin();
     let requests = "stile_requests_total{route=\"all\",service=\"echo\",code=\"200\"}";
     let calls = |revision: u32| {
-        format!("stile_plugin_calls_total{{plugin=\"stamp\",revision=\"{revision}\",route=\"all\",phase=\"request\",outcome=\"proceed\"}}")
+        format!(
+            "stile_plugin_calls_total{{plugin=\"stamp\",revision=\"{revision}\",route=\"all\",phase=\"request\",outcome=\"proceed\"}}"
+        )
     };
     for number in [1, 2, 1] {
         admin.push("stamp", guest::stamp(number)).await;
         assert_eq!(gateway.get("/").await.status, 200);
     }
     assert_eq!(admin.metric(requests).await, 3);
-    assert_eq!((admin.metric(&calls(1)).await, admin.metric(&calls(2)).await), (2, 1), "each revision goes on counting");
+    assert_eq!(
+        (admin.metric(&calls(1)).await, admin.metric(&calls(2)).await),
+        (2, 1),
+        "each revision goes on counting"
+    );
     let route = |name: &str| json!({ "name": name, "service": "echo", "match": { "path": format!("/{name}") } });
     config["routes"] = json!([route("a"), route("b"), route("c"), route("d")]);
     gateway.rewrite(config).await;
@@ -288,4 +298,22 @@ async fn histograms_are_whole() {
     }
     assert_eq!(admin.metric("stile_upstream_connections_total{service=\"echo\"}").await, upstream.connections() as u64);
     assert_eq!(admin.metric("stile_connections_accepted_total{listener=\"public\"}").await, 3);
+}
+
+/// By hand: it needs promtool (Debian's `prometheus`).
+#[tokio::test]
+#[ignore = "needs promtool"]
+async fn promtool_has_nothing_to_say() {
+    let upstream = Upstream::echo().await;
+    let filters = json!([{ "plugin": "stamp", "config": { "mark": "a" } }]);
+    let gateway = logging(filtered(upstream.address(), json!([guest::plugin("stamp")]), filters), json!({})).await;
+    gateway.get("/").await;
+    gateway.get("/%zz").await;
+    let file = gateway.folder().join("metrics");
+    let text = gateway.admin().get("/metrics").await.text();
+    fs::write(&file, &text).expect("the folder is ours");
+    let input = fs::File::open(&file).expect("it is there");
+    let mut promtool = tokio::process::Command::new("promtool");
+    let told = promtool.args(["check", "metrics"]).stdin(input).output().await.expect("promtool runs");
+    assert!(told.status.success() && told.stdout.is_empty() && told.stderr.is_empty(), "{told:?}\n{text}");
 }

@@ -1,10 +1,17 @@
 //! One worker: a thread with a runtime of its own that serves its share of every listener.
 
-use std::{io, rc::Rc, thread, time::Duration};
+use std::{
+    io,
+    rc::Rc,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
+use arc_swap::ArcSwap;
 use tokio::{
-    sync::{mpsc::UnboundedReceiver, oneshot},
-    task::LocalSet,
+    runtime::{Builder, LocalOptions},
+    sync::{mpsc::UnboundedReceiver, oneshot, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -12,12 +19,19 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     listener::{self, Share},
     proxy::Proxy,
-    snapshot::Reader,
+    snapshot::{Reader, Snapshot},
     worker::WorkerId,
 };
 
 /// How often idle connections and instances are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
+
+/// Which generation is live, and that it changes.
+#[derive(Debug)]
+pub(super) struct Generations {
+    pub(super) live: Arc<ArcSwap<Snapshot>>,
+    pub(super) changed: watch::Receiver<()>,
+}
 
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -28,19 +42,28 @@ impl Worker {
     /// Runs until `stop`, then drains for at most `grace`.
     pub(super) fn start(
         id: WorkerId,
-        reader: impl FnOnce() -> Reader + Send + 'static,
+        generations: Generations,
         shares: UnboundedReceiver<Share>,
         stop: CancellationToken,
         grace: Duration,
     ) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (began, beginning) = mpsc::channel();
         let (tell, cut) = oneshot::channel();
         thread::Builder::new().name(format!("stile-worker-{}", id.0)).spawn(move || {
-            let tasks = LocalSet::new();
-            let left = tasks.block_on(&runtime, serve(id, reader(), shares, stop, grace));
+            // Its tasks need no `LocalSet`, whose queue would be one more step on the way of every wake-up.
+            let built = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            let (runtime, result) = match built {
+                Ok(runtime) => (Some(runtime), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            // Who starts a worker waits for this.
+            let _ = began.send(result);
+            let Some(runtime) = runtime else { return };
+            let left = runtime.block_on(serve(id, generations, shares, stop, grace));
             // Nobody listens if the gateway was dropped rather than stopped.
             let _ = tell.send(left);
         })?;
+        beginning.recv().unwrap_or_else(|_| Err(io::Error::other("its thread has ended")))?;
         Ok(Self { cut })
     }
 
@@ -52,12 +75,12 @@ impl Worker {
 
 async fn serve(
     id: WorkerId,
-    reader: Reader,
+    Generations { live, mut changed }: Generations,
     mut shares: UnboundedReceiver<Share>,
     stop: CancellationToken,
     grace: Duration,
 ) -> usize {
-    let proxy = Rc::new(Proxy::new(id, reader));
+    let proxy = Rc::new(Proxy::new(id, Reader::new(live)));
     let tasks = TaskTracker::new();
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -65,6 +88,10 @@ async fn serve(
         tokio::select! {
             Some(share) = shares.recv() => {
                 tasks.spawn_local(listener::accept(share, Rc::clone(&proxy), tasks.clone()));
+            }
+            // An idle worker, too, lets go of the generation before.
+            Ok(()) = changed.changed() => {
+                proxy.snapshot();
             }
             _ = sweep.tick() => {
                 proxy.snapshot().sweep(id);

@@ -1,21 +1,27 @@
 //! Which header fields belong to one connection, and what a proxy adds on the way up (RFC 9110 §7.6, RFC 7239).
 
+use std::net::IpAddr;
+
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
     header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE, VIA},
+    uri::Scheme,
 };
 
 use super::{Client, RequestHead};
 
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+static HOP_BY_HOP: [HeaderName; 7] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE];
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Says whether a field is about the connection it came on and ends with it (RFC 9110 §7.6.1).
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE].contains(name)
+    HOP_BY_HOP.contains(name)
 }
 
 /// Says whether a field is the gateway's alone to write: framing, routing and the connection.
@@ -25,43 +31,73 @@ pub fn is_gateways_own(name: &HeaderName) -> bool {
 
 /// Removes what belongs to the connection, and whatever its `Connection` field names.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers.get_all(CONNECTION).iter().flat_map(options).collect();
-        for name in named {
-            // Framing is not the client's to disown: without it the body's end would be lost.
-            if name != CONTENT_LENGTH && name != HOST {
-                headers.remove(name);
-            }
-        }
-        headers.remove(CONNECTION);
+    // Most heads have none, and looking at each name costs less than looking for each of these.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE] {
+    let named: Vec<HeaderName> = headers.get_all(CONNECTION).iter().flat_map(options).collect();
+    for name in named {
+        // Framing is not the client's to disown: without it the body's end would be lost.
+        if name != CONTENT_LENGTH && name != HOST {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
 }
 
 /// Adds who asked for what and through whom; what an untrusted client claims of that is dropped.
 pub fn set_forwarded(head: &mut RequestHead, client: &Client) {
-    if !client.trusted {
-        for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, VIA] {
-            head.headers.remove(name);
+    let host = head.authority.as_ref().map_or("", |authority| authority.as_str());
+    let known = head.headers.get(HOST).filter(|field| *field == host).cloned();
+    let host = known.or_else(|| HeaderValue::from_str(host).ok()).unwrap_or(HeaderValue::from_static(""));
+    let Told { address, scheme, .. } = &client.told;
+    let forwarded = client.told.forwarded(&host);
+    let (headers, via) = (&mut head.headers, via(head.version));
+    if client.trusted {
+        append(headers, FORWARDED, &forwarded);
+        append(headers, X_FORWARDED_FOR, address);
+        append(headers, VIA, &via);
+        // The first proxy knows what the client asked for; a later one only what that proxy asked.
+        headers.entry(X_FORWARDED_HOST).or_insert(host);
+        headers.entry(X_FORWARDED_PROTO).or_insert_with(|| scheme.clone());
+    } else {
+        headers.insert(FORWARDED, forwarded);
+        headers.insert(X_FORWARDED_FOR, address.clone());
+        headers.insert(VIA, via);
+        headers.insert(X_FORWARDED_HOST, host);
+        headers.insert(X_FORWARDED_PROTO, scheme.clone());
+    }
+}
+
+/// What every request of one client is told with, made once for its connection.
+#[derive(Debug)]
+pub struct Told {
+    address: HeaderValue,
+    scheme: HeaderValue,
+    /// Of an element of `Forwarded`, what stands before the host and after it.
+    before: Box<[u8]>,
+    after: Box<[u8]>,
+}
+
+impl Told {
+    pub fn new(address: IpAddr, scheme: &Scheme) -> Self {
+        let address = address.to_canonical();
+        let value = |text: &str| HeaderValue::from_str(text).expect("an address or a scheme is a field value");
+        // RFC 7239 §6: an IPv6 address is bracketed, and so quoted; a host with a port is quoted too.
+        let node = if address.is_ipv6() { format!("\"[{address}]\"") } else { address.to_string() };
+        Self {
+            address: value(&address.to_string()),
+            scheme: value(scheme.as_str()),
+            before: format!("for={node};host=\"").into_bytes().into(),
+            after: format!("\";proto={scheme}").into_bytes().into(),
         }
     }
-    let address = client.address.ip().to_canonical();
-    let host = head.authority.as_ref().map_or("", |authority| authority.as_str());
-    // RFC 7239 §6: an IPv6 address is bracketed, and so quoted; a host with a port is quoted too.
-    let node = if address.is_ipv6() { format!("\"[{address}]\"") } else { address.to_string() };
-    let forwarded = format!("for={node};host=\"{host}\";proto={}", client.scheme);
-    let via = format!("{} stile", version(head.version));
-    append(&mut head.headers, FORWARDED, &forwarded);
-    append(&mut head.headers, X_FORWARDED_FOR, &address.to_string());
-    append(&mut head.headers, VIA, &via);
-    // The first proxy knows what the client asked for; a later one only what that proxy asked.
-    if !head.headers.contains_key(X_FORWARDED_HOST) {
-        append(&mut head.headers, X_FORWARDED_HOST, host);
-    }
-    if !head.headers.contains_key(X_FORWARDED_PROTO) {
-        append(&mut head.headers, X_FORWARDED_PROTO, client.scheme.as_str());
+
+    fn forwarded(&self, host: &HeaderValue) -> HeaderValue {
+        let element = [&self.before, host.as_bytes(), &self.after].concat();
+        HeaderValue::from_maybe_shared(Bytes::from(element)).unwrap_or(HeaderValue::from_static(""))
     }
 }
 
@@ -72,31 +108,29 @@ fn options(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
 }
 
 /// Appends to the one list-valued field rather than adding a second line of it.
-fn append(headers: &mut HeaderMap, name: HeaderName, element: &str) {
+fn append(headers: &mut HeaderMap, name: HeaderName, element: &HeaderValue) {
     let mut list = Vec::with_capacity(element.len());
     for value in headers.get_all(&name) {
         list.extend_from_slice(value.as_bytes());
         list.extend_from_slice(b", ");
     }
     list.extend_from_slice(element.as_bytes());
-    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(list)) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(list)) {
         headers.insert(name, value);
     }
 }
 
-fn version(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2.0",
-        _ => "1.1",
-    }
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_10 => "1.0 stile",
+        Version::HTTP_2 => "2.0 stile",
+        _ => "1.1 stile",
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use http::uri::Scheme;
 
     use super::*;
 
@@ -109,12 +143,7 @@ mod tests {
     }
 
     fn client(address: &str, trusted: bool) -> Client {
-        Client {
-            address: address.parse().expect("address"),
-            listener: Arc::from("test"),
-            scheme: Scheme::HTTP,
-            trusted,
-        }
+        Client::new(address.parse().expect("address"), Arc::from("test"), Scheme::HTTP, trusted)
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use gungraun::{Callgrind, prelude::*};
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use stile_decay::{REPEATS, client};
 use stile_gateway::{
     balance::{Balancer, Cursor, Policy},
@@ -60,7 +60,9 @@ fn look_ups((sort, count): (Sort, usize)) -> LookUps {
 #[bench::template_100000((Sort::Template, 100_000))]
 fn router((router, paths): LookUps) -> LookUps {
     for path in &paths {
-        let subject = Subject { host: HOST, path: black_box(path), method: &Method::GET };
+        let headers = HeaderMap::new();
+        let subject =
+            Subject { host: HOST, path: black_box(path), method: &Method::GET, headers: &headers, query: None };
         assert!(black_box(router.find(&subject)).is_some());
     }
     (router, paths)

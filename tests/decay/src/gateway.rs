@@ -23,7 +23,7 @@ use stile_gateway::{
     },
     worker::WorkerId,
 };
-use tokio::{runtime::Runtime, task::spawn_local};
+use tokio::{runtime::LocalRuntime, task::spawn_local};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The environment variable that names the file of the plugin `add-headers`.
@@ -75,7 +75,8 @@ async fn snapshot(workload: Workload, service: SocketAddr) -> Snapshot {
              filters: {filters}\n    \
              service: orders\n"
     );
-    let document = Document::parse(Path::new("decay.yaml"), &text, &|_| None).expect("a configuration");
+    let document = Document::parse(Path::new("decay.yaml"), &text, &|_| None);
+    assert!(document.is_sound(), "{}", document.errors(Vec::new()));
     let revisions = match workload {
         Workload::HeaderFilter => HashMap::from([(Arc::from("add-headers"), revision())]),
         Workload::Alone | Workload::Plain => HashMap::new(),
@@ -94,7 +95,7 @@ fn revision() -> Revision {
 /// A route with one filter, and an exchange to call it with.
 #[derive(Debug)]
 pub struct Filtered {
-    runtime: Runtime,
+    runtime: LocalRuntime,
     snapshot: Snapshot,
     exchange: Exchange,
 }
@@ -140,10 +141,5 @@ fn exchange() -> Exchange {
 
 /// A client whose claims are not believed.
 pub fn client() -> Client {
-    Client {
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)),
-        listener: Arc::from("public"),
-        scheme: Scheme::HTTP,
-        trusted: false,
-    }
+    Client::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)), Arc::from("public"), Scheme::HTTP, false)
 }

@@ -4,10 +4,7 @@
 mod gateway;
 mod wire;
 
-use tokio::{
-    runtime::{Builder, Runtime},
-    task::LocalSet,
-};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 pub use gateway::{Filtered, Workload, client};
 use wire::End;
@@ -20,16 +17,14 @@ const WARM_UP: usize = 20;
 /// A client's open connection, and all that is behind it.
 #[derive(Debug)]
 pub struct Circuit {
-    runtime: Runtime,
-    tasks: LocalSet,
+    runtime: LocalRuntime,
     client: End,
 }
 
 impl Circuit {
     pub fn open(workload: Workload) -> Self {
         let runtime = runtime();
-        let tasks = LocalSet::new();
-        let client = tasks.block_on(&runtime, async {
+        let client = runtime.block_on(async {
             let service = wire::serve().await;
             let address = match workload {
                 Workload::Alone => service,
@@ -37,15 +32,15 @@ impl Circuit {
             };
             End::connect(address).await
         });
-        let mut circuit = Self { runtime, tasks, client };
+        let mut circuit = Self { runtime, client };
         circuit.requests(WARM_UP);
         circuit
     }
 
     /// Asks one request after the other, each once the one before is answered.
     pub fn requests(&mut self, count: usize) {
-        let Self { runtime, tasks, client } = self;
-        tasks.block_on(runtime, async {
+        let Self { runtime, client } = self;
+        runtime.block_on(async {
             for _ in 0..count {
                 client.ask().await;
             }
@@ -54,6 +49,6 @@ impl Circuit {
 }
 
 /// A worker's runtime.
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().expect("a runtime")
+fn runtime() -> LocalRuntime {
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).expect("a runtime")
 }
