@@ -20,7 +20,7 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     balance::{Balancer, Cursor},
@@ -112,7 +112,7 @@ impl Service {
         let request = endpoint.request(head, body, host)?;
         let sending = self.send_to(&endpoint, worker, request, replayable.then_some((head, host)));
         let start = Instant::now();
-        let sent = timeout(limit, sending).await.unwrap_or(Err(Error::Timeout(endpoint.address, limit)));
+        let sent = timeout_at(start + limit, sending).await.unwrap_or(Err(Error::Timeout(endpoint.address, limit)));
         self.record.attempt(worker, sent.as_ref().map_or_else(Error::outcome, |_| Outcome::Answered), start.elapsed());
         sent
     }

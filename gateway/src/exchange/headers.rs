@@ -47,6 +47,9 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Fields that a request is given here and with its id.
+const ADDED: usize = 6;
+
 /// Adds who asked for what and through whom; what an untrusted client claims of that is dropped.
 pub fn set_forwarded(head: &mut RequestHead, client: &Client) {
     let host = head.authority.as_ref().map_or("", |authority| authority.as_str());
@@ -55,6 +58,7 @@ pub fn set_forwarded(head: &mut RequestHead, client: &Client) {
     let Told { address, scheme, .. } = &client.told;
     let forwarded = client.told.forwarded(&host);
     let (headers, via) = (&mut head.headers, via(head.version));
+    headers.reserve(ADDED);
     if client.trusted {
         append(headers, FORWARDED, &forwarded);
         append(headers, X_FORWARDED_FOR, address);

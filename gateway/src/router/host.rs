@@ -76,6 +76,9 @@ impl<V> Hosts<V> {
     /// Asks the patterns that `host` (of a request, with or without a port) matches, the most specific first, until one
     /// answers.
     pub(super) fn search<'a, R>(&'a self, host: &str, answer: impl FnMut(&'a V) -> Option<R>) -> Option<R> {
+        if self.exact.is_empty() && self.below.is_empty() {
+            return self.any.as_ref().and_then(answer);
+        }
         let name = Some(canonical(without_port(host))).filter(|name| name.len() <= MAX_NAME).unwrap_or_default();
         let parents = name.match_indices('.').map(|(dot, _)| &name[dot + 1..]);
         let below = parents.filter_map(|parent| self.below.get(parent));

@@ -72,6 +72,9 @@ impl Node {
         let Some(rest) = rest else {
             return improve(improve(best, &self.closed), &self.open);
         };
+        if self.literals.is_empty() && self.part.is_none() {
+            return improve(best, &self.open);
+        }
         let (segment, rest) = rest.split_once('/').map_or((rest, None), |(segment, rest)| (segment, Some(rest)));
         let literal = self.literals.get(segment);
         let part = self.part.as_deref().filter(|_| !segment.is_empty());
