@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Of the program alone: the library leaves the choice to who uses it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     stile_gateway::cli::main()
 }

@@ -7,7 +7,7 @@ use http::Request;
 use http_body_util::Full;
 use tokio::{
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -156,4 +156,17 @@ async fn one(
     }
     let client = client.as_mut().ok_or("not connected")?;
     client.try_send(request).await.map_err(|error| format!("{error:?}"))
+}
+
+/// How long each request of one connection took, one after the other for so long; the shortest first.
+pub async fn latencies(address: SocketAddr, path: &'static str, time: Duration) -> Vec<Duration> {
+    let (mut client, begin, mut latencies) = (Client::connect(address).await, Instant::now(), Vec::new());
+    while begin.elapsed() < time {
+        let start = Instant::now();
+        let status = client.get(path).await.status;
+        assert_eq!(status, 200, "{path}");
+        latencies.push(start.elapsed());
+    }
+    latencies.sort();
+    latencies
 }

@@ -17,4 +17,5 @@ mod drain;
 mod reload;
 mod contract;
 mod examples;
+mod extended;
 mod tidy;
