@@ -97,6 +97,13 @@ impl Position {
         Self { file, line: 1, column: 1 }
     }
 
+    /// Behind the last character of a text, whose lines end with LF, CR or both (YAML 1.2 §5.4).
+    pub(super) fn end_of(text: &str, file: usize) -> Self {
+        let last = text.rsplit(['\n', '\r']).next().unwrap_or_default();
+        let breaks = text.matches(['\n', '\r']).count() - text.matches("\r\n").count();
+        Self { file, line: breaks + 1, column: last.chars().count() + 1 }
+    }
+
     pub(super) fn file_of(self, files: &[PathBuf]) -> &Path {
         files.get(self.file).map(PathBuf::as_path).unwrap_or(Path::new(""))
     }

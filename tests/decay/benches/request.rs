@@ -10,6 +10,8 @@ use stile_decay::{Circuit, Filtered, REPEATS, Workload};
 #[library_benchmark]
 #[bench::alone(args = (Workload::Alone), setup = Circuit::open)]
 #[bench::plain(args = (Workload::Plain), setup = Circuit::open)]
+#[bench::uncounted(args = (Workload::Uncounted), setup = Circuit::open)]
+#[bench::access_log(args = (Workload::AccessLog), setup = Circuit::open)]
 #[bench::header_filter(args = (Workload::HeaderFilter), setup = Circuit::open)]
 fn request(mut circuit: Circuit) -> Circuit {
     circuit.requests(REPEATS);

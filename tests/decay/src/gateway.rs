@@ -39,7 +39,11 @@ pub enum Workload {
     Alone,
     /// A gateway that forwards.
     Plain,
-    /// One with a filter that sets one header of the request.
+    /// The same without metrics.
+    Uncounted,
+    /// The same with an access log, up to the thread that writes its file.
+    AccessLog,
+    /// The same as plain with a filter that sets one header of the request.
     HeaderFilter,
 }
 
@@ -61,9 +65,13 @@ pub(crate) async fn open(workload: Workload, service: SocketAddr) -> SocketAddr 
 }
 
 async fn snapshot(workload: Workload, service: SocketAddr) -> Snapshot {
-    let filters = match workload {
-        Workload::HeaderFilter => r#"[{ plugin: add-headers, config: { request: { set: { x-filtered: "1" } } } }]"#,
-        Workload::Alone | Workload::Plain => "[]",
+    let (filters, more) = match workload {
+        Workload::HeaderFilter => {
+            (r#"[{ plugin: add-headers, config: { request: { set: { x-filtered: "1" } } } }]"#, "")
+        }
+        Workload::Uncounted => ("[]", "metrics: { enabled: false }"),
+        Workload::AccessLog => ("[]", "access_log: { file: never-opened }"),
+        Workload::Alone | Workload::Plain => ("[]", ""),
     };
     let text = format!(
         "listeners: [{{ name: public, address: \"127.0.0.1:0\" }}]\n\
@@ -73,13 +81,14 @@ async fn snapshot(workload: Workload, service: SocketAddr) -> Snapshot {
            - name: orders\n    \
              match: {{ hosts: [api.example.com], path: \"/users/{{id}}/orders\" }}\n    \
              filters: {filters}\n    \
-             service: orders\n"
+             service: orders\n\
+         {more}\n"
     );
     let document = Document::parse(Path::new("decay.yaml"), &text, &|_| None);
     assert!(document.is_sound(), "{}", document.errors(Vec::new()));
     let revisions = match workload {
         Workload::HeaderFilter => HashMap::from([(Arc::from("add-headers"), revision())]),
-        Workload::Alone | Workload::Plain => HashMap::new(),
+        _ => HashMap::new(),
     };
     let input = Input { config: &document.config, revisions: &revisions, previous: None, workers: 1 };
     compile(input).await.expect("a configuration without mistakes")

@@ -25,7 +25,7 @@ pub(super) fn read(file: &Path, number: usize, most: usize) -> Result<String, Te
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let before = String::from_utf8_lossy(&error.as_bytes()[..valid]);
-        let finding = Finding::of_file(end_of(&before, number), "the file is not UTF-8 text from here on");
+        let finding = Finding::of_file(Position::end_of(&before, number), "the file is not UTF-8 text from here on");
         TextError::Content(finding)
     })
 }
@@ -33,9 +33,4 @@ pub(super) fn read(file: &Path, number: usize, most: usize) -> Result<String, Te
 pub(super) fn too_large(number: usize) -> Finding {
     let with_others = if number > 0 { ", with those before it," } else { "" };
     Finding::of_file(Position::start_of(number), format!("the file{with_others} is larger than 16MiB"))
-}
-
-fn end_of(text: &str, file: usize) -> Position {
-    let last = text.rsplit('\n').next().unwrap_or_default();
-    Position { file, line: text.matches('\n').count() + 1, column: last.chars().count() + 1 }
 }

@@ -20,7 +20,8 @@ const MAX_DEPTH: usize = 64;
 pub(super) fn read(text: &str, file: usize, env: &dyn Fn(&str) -> Option<String>) -> Tree {
     let events = Parser::new_from_str(text);
     let (path, findings) = (String::new(), Vec::new());
-    let mut reader = Reader { text, file, events, env, anchors: HashMap::new(), copied: 0, path, findings };
+    let end = Position::end_of(text, file);
+    let mut reader = Reader { text, file, end, events, env, anchors: HashMap::new(), copied: 0, path, findings };
     let root = reader.document();
     let mut findings = reader.findings;
     match root {
@@ -35,6 +36,7 @@ pub(super) fn read(text: &str, file: usize, env: &dyn Fn(&str) -> Option<String>
 struct Reader<'t> {
     text: &'t str,
     file: usize,
+    end: Position,
     events: Parser<'t, StrInput<'t>>,
     env: &'t dyn Fn(&str) -> Option<String>,
     anchors: HashMap<usize, Node>,
@@ -230,7 +232,9 @@ impl<'t> Reader<'t> {
     }
 
     fn position(&self, marker: &Marker) -> Position {
-        Position { file: self.file, line: marker.line(), column: marker.col() + 1 }
+        let position = Position { file: self.file, line: marker.line(), column: marker.col() + 1 };
+        // The parser ends the last line itself where the text does not.
+        position.min(self.end)
     }
 }
 
