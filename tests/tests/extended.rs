@@ -32,7 +32,6 @@ fn with_filters(upstream: &Upstream, routes: usize, generation: usize) -> Value 
 
 #[tokio::test]
 #[ignore = "takes minutes"]
-#[expect(clippy::print_stdout, reason = "a measurement, shown by --nocapture")]
 async fn a_thousand_reloads_leave_memory_flat() {
     const RELOADS: usize = 1000;
     let upstream = Upstream::echo().await;
@@ -60,7 +59,6 @@ async fn a_thousand_reloads_leave_memory_flat() {
 
 #[tokio::test]
 #[ignore = "a time, for a machine that has nothing else to do"]
-#[expect(clippy::print_stdout, reason = "a measurement, shown by --nocapture")]
 async fn ten_thousand_routes_are_compiled_beside_the_traffic() {
     const RELOADS: u32 = 10;
     let upstream = Upstream::echo().await;
