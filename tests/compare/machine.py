@@ -115,6 +115,16 @@ class Process:
         return total
 
 
+def core_seconds(core):
+    """The time that this core was not idle so far, whoever had it."""
+    for line in pathlib.Path("/proc/stat").read_text().splitlines():
+        name, *times = line.split()
+        if name == f"cpu{core}":
+            user, nice, system, _idle, _waiting, *others = map(int, times[:8])
+            return (user + nice + system + sum(others)) / TICK
+    raise Failed(f"core {core} is not in /proc/stat")
+
+
 def stat_of(folder):
     """The fields of /proc/PID/stat from the third, the state, on; none if the process is gone."""
     try:

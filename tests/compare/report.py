@@ -10,7 +10,9 @@ COLUMNS = (
     ("p99_us", "p99 ms", 1000, 2, min),
     ("rss", "RSS MiB", 1 << 20, 1, min),
 )
-HEAD = ["", *(cell for _, title, *_ in COLUMNS for cell in (title, "×")), "CPU spread", "user", "system", "busy"]
+HEAD = ["", *(cell for _, title, *_ in COLUMNS for cell in (title, "×")), "CPU spread", "user", "system", "busy", "others"]
+# The share of the proxy's core that others may have before the numbers are of the machine and not of the proxy.
+DISTURBED = 0.05
 
 
 def summarise(rounds):
@@ -44,11 +46,19 @@ def table(results):
         cpu = summary["cpu_us"]
         row.append(f"{cpu['min']:.1f}–{cpu['max']:.1f}")
         row += [f"{summary[part]['median']:.1f}" for part in ("user_us", "system_us")]
-        row.append(f"{summary['busy']['median']:.0%}")
+        row += [f"{summary[part]['median']:.0%}" for part in ("busy", "others")]
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows)]
     cells = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
     return "\n".join("  ".join(row).rstrip() for row in cells)
+
+
+def disturbed(rounds):
+    """A warning, if the proxies did not have their core for themselves."""
+    number = sum(each["others"] > DISTURBED for each in rounds)
+    if not number:
+        return ""
+    return f"disturbed: in {number} of {len(rounds)} turns other programs had more than {DISTURBED:.0%} of the core"
 
 
 def differences(results):
