@@ -48,8 +48,10 @@ pub struct Control {
     workers: usize,
     work: AsyncMutex<Work>,
     refused: Mutex<Option<Refused>>,
-    /// Changes that were applied, and those that were refused.
-    changes: [AtomicU64; 2],
+    /// Changes that were applied.
+    applied: AtomicU64,
+    /// Changes that were refused.
+    refusals: AtomicU64,
     /// Changes go on to their end although who asked for them has left.
     tasks: TaskTracker,
 }
@@ -155,7 +157,8 @@ impl Control {
             workers,
             work: AsyncMutex::new(Work { sources: document.sources.clone(), document, revisions }),
             refused: Mutex::default(),
-            changes: Default::default(),
+            applied: AtomicU64::new(0),
+            refusals: AtomicU64::new(0),
             tasks: TaskTracker::new(),
         })
     }
@@ -180,7 +183,7 @@ impl Control {
 
     /// What metrics tell beside the snapshot.
     pub fn standing(&self) -> Standing {
-        let [applied, refused] = [0, 1].map(|n| self.changes[n].load(Relaxed));
+        let (applied, refused) = (self.applied.load(Relaxed), self.refusals.load(Relaxed));
         Standing { applied, refused, listeners: self.listeners.connections() }
     }
 
@@ -197,7 +200,7 @@ impl Control {
             Err(error) => Some(error.to_string()),
         };
         if refusal.is_some() {
-            self.changes[1].fetch_add(1, Relaxed);
+            self.refusals.fetch_add(1, Relaxed);
         }
         self.note(refusal);
         result
@@ -231,47 +234,44 @@ impl Control {
     /// Makes a module the newest revision of a plugin and live; one with the digest of an older revision is that one.
     pub async fn push(self: &Arc<Self>, plugin: &str, bytes: Vec<u8>) -> Result<Pushed, PluginError> {
         let (this, plugin) = (Arc::clone(self), plugin.to_owned());
-        let pushed = self.tasks.spawn(async move { this.push_whole(&plugin, bytes).await });
-        let pushed = pushed.await.unwrap_or(Err(PluginError::Store(StoreError::Lost)));
-        pushed.inspect_err(|error| {
-            self.changes[1].fetch_add(1, Relaxed);
-            tracing::warn!("a push is refused: {error}");
+        self.to_its_end(async move {
+            let mut work = this.work.lock().await;
+            work.knows(&plugin)?;
+            let staged = work.revisions.stage(&plugin, bytes, Origin::Push).await?;
+            let new = staged.is_new();
+            let revision = this.activate(&mut work, staged).await?;
+            Ok(Pushed { revision, new })
         })
-    }
-
-    async fn push_whole(&self, plugin: &str, bytes: Vec<u8>) -> Result<Pushed, PluginError> {
-        let mut work = self.work.lock().await;
-        if !work.document.config.plugins.iter().any(|known| known.name == plugin) {
-            return Err(PluginError::UnknownPlugin(plugin.to_owned()));
-        }
-        let staged = work.revisions.stage(plugin, bytes, Origin::Push).await?;
-        let new = staged.is_new();
-        let revision = self.activate(&mut work, staged).await?;
-        Ok(Pushed { revision, new })
+        .await
     }
 
     /// Makes an older or newer revision of a plugin live.
     pub async fn roll_to(self: &Arc<Self>, plugin: &str, number: u32) -> Result<Revision, PluginError> {
         let (this, plugin) = (Arc::clone(self), plugin.to_owned());
-        let rolled = self.tasks.spawn(async move { this.roll_whole(&plugin, number).await });
-        rolled.await.unwrap_or(Err(PluginError::Store(StoreError::Lost)))
+        self.to_its_end(async move {
+            let mut work = this.work.lock().await;
+            work.knows(&plugin)?;
+            let staged = work.revisions.stored(&plugin, number).await?;
+            this.activate(&mut work, staged).await
+        })
+        .await
     }
 
-    async fn roll_whole(&self, plugin: &str, number: u32) -> Result<Revision, PluginError> {
-        let mut work = self.work.lock().await;
-        if !work.document.config.plugins.iter().any(|known| known.name == plugin) {
-            return Err(PluginError::UnknownPlugin(plugin.to_owned()));
-        }
-        let staged = work.revisions.stored(plugin, number).await?;
-        self.activate(&mut work, staged).await
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, PluginError>> + Send + 'static,
+    ) -> Result<T, PluginError> {
+        let result = self.tasks.spawn(change).await.unwrap_or(Err(PluginError::Store(StoreError::Lost)));
+        result.inspect_err(|error| {
+            self.refusals.fetch_add(1, Relaxed);
+            tracing::warn!("a change of a plugin is refused: {error}");
+        })
     }
 
     /// Every revision of a plugin, the oldest first, and the number of the active one.
     pub async fn revisions(&self, plugin: &str) -> Result<(Vec<Record>, Option<u32>), PluginError> {
         let work = self.work.lock().await;
-        if !work.document.config.plugins.iter().any(|known| known.name == plugin) {
-            return Err(PluginError::UnknownPlugin(plugin.to_owned()));
-        }
+        work.knows(plugin)?;
         let active = work.revisions.active(plugin).map(|revision| revision.number);
         Ok((work.revisions.records(plugin).await?, active))
     }
@@ -299,7 +299,7 @@ impl Control {
 
     fn publish(&self, snapshot: Arc<Snapshot>) {
         tracing::info!(generation = snapshot.generation, "generation is live");
-        self.changes[0].fetch_add(1, Relaxed);
+        self.applied.fetch_add(1, Relaxed);
         let previous = self.live.swap(snapshot);
         self.changed.send_replace(());
         // Whoever lets go of it last ends its instances and connections: better here than on a worker. Workers let go
@@ -315,6 +315,13 @@ impl Control {
     fn note(&self, message: Option<String>) {
         let refused = message.map(|message| Refused { at: SystemTime::now(), message });
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    }
+}
+
+impl Work {
+    fn knows(&self, plugin: &str) -> Result<(), PluginError> {
+        let known = self.document.config.plugins.iter().any(|known| known.name == plugin);
+        if known { Ok(()) } else { Err(PluginError::UnknownPlugin(plugin.to_owned())) }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod draft;
 pub mod headers;
 pub mod id;
 pub mod path;
+pub mod query;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

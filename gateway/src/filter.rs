@@ -137,10 +137,10 @@ impl Filter {
         let result = match &self.instances {
             Some(instances) if !instances.has(phase) => return Ok(Verdict::Proceed),
             Some(instances) => {
-                let start = Instant::now();
+                let timed = self.times.0.of(worker).map(|times| (&times[phase as usize], Instant::now()));
                 let result = instances.call(worker, phase, exchange, slot).await;
-                if let Some(times) = self.times.0.of(worker) {
-                    times[phase as usize].add(start.elapsed());
+                if let Some((times, start)) = timed {
+                    times.add(start.elapsed());
                 }
                 result
             }

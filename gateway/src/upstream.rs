@@ -227,7 +227,7 @@ impl Error {
             Self::Reset(..) => Outcome::Reset,
             Self::Malformed(..) => Outcome::Malformed,
             Self::Timeout(..) => Outcome::Timeout,
-            // Neither got as far as an endpoint; both are the client's or nobody's.
+            // The last two end before anything is sent, and so are no attempts.
             Self::RequestBody | Self::Unsendable(_) | Self::NoEndpoint(_) => Outcome::Client,
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use stile_tests::{
     admin::{Admin, SECRET, VIEWER},
-    client::Answer,
+    client::{Answer, Client, request},
     gateway::{Gateway, filtered, plain},
     guest,
     upstream::Upstream,
@@ -72,6 +72,11 @@ async fn unknown_paths_and_methods_are_problems() {
     let large = admin.push("stamp", vec![0; (64 << 20) + 1]).await;
     assert_problem(&large, 413);
     assert_eq!(large.json()["detail"], "a module may have 67108864 bytes, no more");
+    let bearer = format!("Bearer {SECRET}");
+    let untyped = request("POST", "/v1/plugins/stamp/rollout", &[("authorization", &bearer)], r#"{"revision":1}"#);
+    let untyped = Client::connect(admin.0).await.send(untyped).await;
+    assert_problem(&untyped, 415);
+    assert_eq!(untyped.json()["detail"], "the body must be JSON, and say so: content-type: application/json");
     for (share, detail) in [("50", "only percent=100"), ("x", "percent"), ("300", "percent")] {
         let path = format!("{REVISIONS}?percent={share}");
         let refused = admin.call("PUT", &path, Some(SECRET), guest::stamp(1)).await;

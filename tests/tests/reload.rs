@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use stile_tests::{
     client::fetch,
-    gateway::{self, Gateway, service},
+    gateway::{self, Gateway, plain, service},
     guest,
     process::Stile,
     upstream::Upstream,
@@ -88,7 +88,7 @@ async fn a_file_dropped_into_a_folder_adds_changes_and_takes_away_a_route() {
 #[tokio::test]
 async fn a_mistake_is_refused_also_where_a_default_would_do() {
     let upstream = Upstream::echo().await;
-    let mut config = gateway::plain(upstream.address());
+    let mut config = plain(upstream.address());
     let gateway = Gateway::start(config.clone()).await;
     config["grace"] = json!(30);
     let told = gateway.rewrite_refused(config.clone()).await;
@@ -122,7 +122,7 @@ async fn a_plugin_of_an_included_file_lies_beside_it() {
 #[tokio::test]
 async fn a_file_that_is_written_in_steps_is_read_when_it_is_whole() {
     let upstream = Upstream::echo().await;
-    let mut config = gateway::plain(upstream.address());
+    let mut config = plain(upstream.address());
     config["routes"][0]["match"] = json!({ "path": "/before" });
     let gateway = Gateway::start(config).await;
     let file = gateway.folder().join("stile.yaml");
@@ -199,4 +199,21 @@ async fn a_config_map_that_is_swapped_is_read_again() {
     fs::remove_file(inside("route-a.yaml")).expect("the folder is ours");
     answered("/two", 404).await;
     assert_eq!(fetch(gateway.address(), "/more").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_hang_up_has_the_files_read_again() {
+    let upstream = Upstream::echo().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let gateway = Stile::run(folder.path(), plain(upstream.address())).await;
+    gateway::write(folder.path(), json!({ "routes": [{ "name": "a", "service": "gone" }] }));
+    let refused = "stile_config_changes_total{outcome=\"refused\"}";
+    let times = async |wanted: u64| {
+        let told = async || (gateway.admin().metric(refused).await == wanted).then_some(());
+        until(&format!("it is refused {wanted} times"), told).await;
+    };
+    times(1).await;
+    // Nothing has changed since, so that a watch alone would not look.
+    gateway.signal("-HUP").await;
+    times(2).await;
 }

@@ -25,7 +25,7 @@ pub(super) enum Include {
 /// Files of one folder by their names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
-    pub(super) folder: PathBuf,
+    folder: PathBuf,
     name: glob::Pattern,
 }
 
@@ -65,6 +65,11 @@ impl Include {
 }
 
 impl Pattern {
+    /// That of `*.yaml` is the working directory.
+    pub(super) fn folder(&self) -> &Path {
+        if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder }
+    }
+
     /// The same names in another folder.
     pub(super) fn of_folder(&self, folder: PathBuf) -> Self {
         Self { folder, name: self.name.clone() }
@@ -79,10 +84,8 @@ impl Pattern {
     /// The files there are now, by name. A folder that is not there has none.
     pub(super) fn files(&self) -> Result<Vec<PathBuf>, IncludeError> {
         let listed = || -> io::Result<Vec<PathBuf>> {
-            // The folder of "*.yaml" is the empty path.
-            let folder = if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder };
             let mut files = Vec::new();
-            for entry in fs::read_dir(folder)? {
+            for entry in fs::read_dir(self.folder())? {
                 let file = self.folder.join(entry?.file_name());
                 if self.is_of(&file) {
                     files.push(file);

@@ -88,13 +88,11 @@ fn watcher(sources: &Sources, wake: Arc<Notify>) -> Result<RecommendedWatcher, W
         follow(&absolute(file)?, MAX_LINKS, &mut entries.exact);
     }
     for pattern in &sources.patterns {
-        // The folder of "*.yaml" is the empty path.
-        let folder = if pattern.folder.as_os_str().is_empty() { Path::new(".") } else { &pattern.folder };
-        let folder = follow(&absolute(folder)?, MAX_LINKS, &mut entries.exact);
+        let folder = follow(&absolute(pattern.folder())?, MAX_LINKS, &mut entries.exact);
         entries.patterns.push(pattern.of_folder(folder));
     }
     let folders = entries.exact.iter().filter_map(|entry| existing_folder(entry));
-    let of_patterns = entries.patterns.iter().map(|pattern| pattern.folder.as_path()).filter(|folder| folder.is_dir());
+    let of_patterns = entries.patterns.iter().map(Pattern::folder).filter(|folder| folder.is_dir());
     let folders: BTreeSet<PathBuf> = folders.chain(of_patterns).map(Path::to_owned).collect();
     let tell = move |event: notify::Result<Event>| {
         if event.map_or(true, |event| entries.concern(&event)) {

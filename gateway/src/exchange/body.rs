@@ -19,19 +19,14 @@ pub enum Body {
     #[default]
     Empty,
     Full(Bytes),
-    Stream(Incoming),
-    /// With the number of bytes that have passed.
-    Counted(Incoming, Arc<AtomicU64>),
+    /// Where its bytes are counted on their way, with their number so far.
+    Stream(Incoming, Option<Arc<AtomicU64>>),
 }
 
 impl Body {
     /// A client's, which passes out of sight and is counted on its way.
-    pub fn request(body: Incoming) -> Self {
-        if body.is_end_stream() { Self::Empty } else { Self::Counted(body, Arc::default()) }
-    }
-
-    pub fn response(body: Incoming) -> Self {
-        Self::Stream(body)
+    pub fn counted(body: Incoming) -> Self {
+        if body.is_end_stream() { Self::Empty } else { Self::Stream(body, Some(Arc::default())) }
     }
 
     /// Nothing is to be sent, and that is known now.
@@ -41,7 +36,7 @@ impl Body {
 
     /// How many bytes have passed, for who looks later.
     pub fn passed(&self) -> Option<Arc<AtomicU64>> {
-        if let Self::Counted(_, passed) = self { Some(Arc::clone(passed)) } else { None }
+        if let Self::Stream(_, passed) = self { passed.clone() } else { None }
     }
 }
 
@@ -57,10 +52,9 @@ impl HttpBody for Body {
                 *self = Self::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Self::Stream(incoming) => Pin::new(incoming).poll_frame(cx),
-            Self::Counted(incoming, passed) => {
+            Self::Stream(incoming, passed) => {
                 let polled = Pin::new(incoming).poll_frame(cx);
-                if let Poll::Ready(Some(Ok(frame))) = &polled {
+                if let (Poll::Ready(Some(Ok(frame))), Some(passed)) = (&polled, passed) {
                     passed.fetch_add(frame.data_ref().map_or(0, Bytes::len) as u64, Relaxed);
                 }
                 polled
@@ -72,7 +66,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Stream(incoming) | Self::Counted(incoming, _) => incoming.is_end_stream(),
+            Self::Stream(incoming, _) => incoming.is_end_stream(),
         }
     }
 
@@ -80,7 +74,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(incoming) | Self::Counted(incoming, _) => incoming.size_hint(),
+            Self::Stream(incoming, _) => incoming.size_hint(),
         }
     }
 }

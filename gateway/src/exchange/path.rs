@@ -108,7 +108,7 @@ fn push_segment(normal: &mut String, segment: &str, legal: impl Fn(u8) -> bool) 
 }
 
 /// The octet that two hexadecimal digits stand for.
-pub fn octet(high: Option<u8>, low: Option<u8>) -> Option<u8> {
+pub(super) fn octet(high: Option<u8>, low: Option<u8>) -> Option<u8> {
     let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
     u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }

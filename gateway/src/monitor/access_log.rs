@@ -10,13 +10,16 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     thread::{self, Thread},
     time::{Duration, SystemTime},
 };
 
-pub use self::line::{Field, LineError};
+pub use self::line::LineError;
 use self::{
     line::{Line, Stamp},
     output::Output,
@@ -114,8 +117,13 @@ impl AccessLog {
         self.shared.output.open()?;
         let shared = Arc::clone(&self.shared);
         let writer = thread::Builder::new().name("stile-access-log".to_owned()).spawn(move || {
-            while !shared.ended.load(Relaxed) {
-                thread::park_timeout(FLUSH);
+            let mut ended = false;
+            while !ended {
+                // Looked at before the lines are: once it is set, nobody writes another.
+                ended = shared.ended.load(Acquire);
+                if !ended {
+                    thread::park_timeout(FLUSH);
+                }
                 shared.drain();
             }
         })?;
@@ -147,11 +155,9 @@ impl AccessLog {
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        self.shared.ended.store(true, Relaxed);
-        if let Some(writer) = self.writer.get() {
-            writer.unpark();
-            self.shared.drain();
-        }
+        // The thread writes what is left: this may be a worker, with the last exchange of an old generation.
+        self.shared.ended.store(true, Release);
+        self.writer.get().inspect(|writer| writer.unpark());
     }
 }
 

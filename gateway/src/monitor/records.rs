@@ -1,5 +1,6 @@
 //! Which records there are: one per set of label values. They outlive the generation that asked for them, so that no
-//! count ever goes back, and their number is bounded: what comes beyond shares the record called `other`.
+//! reload takes a count back. Their number is bounded: those of what is gone give way to new ones, and what finds no room
+//! shares the record called `other`.
 
 use std::{
     collections::BTreeMap,

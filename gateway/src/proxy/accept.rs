@@ -46,7 +46,7 @@ pub(super) fn exchange(
     head.headers.insert(X_REQUEST_ID, id.to_value());
     let response = ResponseHead::default();
     let exchange = Exchange { id, client, request: head, head_only, encoded_slash, response, filters: Vec::new() };
-    (exchange, Body::request(body), refused)
+    (exchange, Body::counted(body), refused)
 }
 
 /// Reads what is left of a body that nobody wants, within bounds: a connection closed with unread data is reset, and

@@ -49,7 +49,7 @@ pub(super) fn upstream(ending: &mut Ending, response: Response<Incoming>, lease:
     }
     headers::remove_hop_by_hop(&mut parts.headers);
     exchange.response = ResponseHead { status: parts.status, headers: parts.headers };
-    Outgoing { body: Body::response(body), _lease: Some(lease), ending: None }
+    Outgoing { body: Body::Stream(body, None), _lease: Some(lease), ending: None }
 }
 
 /// Puts a filter's answer, or the failure of a filter, in the place of what there was.

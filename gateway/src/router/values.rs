@@ -1,17 +1,17 @@
 //! The values that a request has for a name: in its query, and in its cookies.
 //! Nothing is copied but a value with escapes, and that only under the name asked for.
 
-use std::{borrow::Cow, iter};
+use std::borrow::Cow;
 
 use http::{HeaderMap, header::COOKIE};
 
-use crate::exchange::path::octet;
+use crate::exchange::query::{octets, parameters};
 
-/// The values of every parameter of this name, names and values decoded as a form is: `%41` is `A` and `+` is a space
-/// (WHATWG URL §5.1). An escape that is none stands for itself; a parameter without `=` is empty.
+/// The values of every parameter of this name, names and values decoded; a parameter without `=` is empty.
 pub(super) fn in_query<'a>(query: Option<&'a str>, name: &'a str) -> impl Iterator<Item = Cow<'a, [u8]>> {
-    let pairs = query.unwrap_or_default().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.filter(move |(given, _)| octets(given).eq(name.bytes())).map(|(_, value)| decoded(value))
+    parameters(query.unwrap_or_default())
+        .filter(move |(given, _)| octets(given).eq(name.bytes()))
+        .map(|(_, value)| decoded(value))
 }
 
 /// The values of every cookie of this name, over all Cookie fields (RFC 6265 §4.2.1, any white space around names and
@@ -27,23 +27,6 @@ pub(super) fn in_cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iter
 
 fn decoded(text: &str) -> Cow<'_, [u8]> {
     if text.contains(['%', '+']) { Cow::Owned(octets(text).collect()) } else { Cow::Borrowed(text.as_bytes()) }
-}
-
-fn octets(text: &str) -> impl Iterator<Item = u8> {
-    let mut rest = text.as_bytes();
-    iter::from_fn(move || {
-        let escaped = match rest {
-            [b'%', high, low, ..] => octet(Some(*high), Some(*low)),
-            _ => None,
-        };
-        let (octet, length) = match (escaped, rest.first()?) {
-            (Some(octet), _) => (octet, 3),
-            (None, b'+') => (b' ', 1),
-            (None, byte) => (*byte, 1),
-        };
-        rest = &rest[length..];
-        Some(octet)
-    })
 }
 
 #[cfg(test)]

@@ -8,14 +8,14 @@ use std::{
 };
 
 use http::{HeaderName, Version};
-use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
 use super::Entry;
+use crate::exchange::query::{octets, parameters};
 
 /// What can be told of an exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Field {
+pub(super) enum Field {
     Time,
     RequestId,
     TraceId,
@@ -118,9 +118,7 @@ impl Stamp {
             self.text.pop();
         }
     }
-}
 
-impl Stamp {
     fn push(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.text.as_bytes());
         out.push(b'.');
@@ -211,7 +209,7 @@ impl Line {
             Field::DurationMs => push_millis(out, entry.after),
             Field::Blame => self.word(out, entry.fault.map(|fault| fault.blame)),
             Field::Cause => self.word(out, entry.fault.map(|fault| fault.cause)),
-            Field::Header(name) if self.hides(name.as_str()) => {
+            Field::Header(name) if self.hides(name.as_str().bytes()) => {
                 self.word(out, exchange.request.headers.get(name).map(|_| REDACTED));
             }
             Field::Header(name) => {
@@ -258,22 +256,18 @@ impl Line {
         }
     }
 
-    fn hides(&self, name: &str) -> bool {
-        self.redact.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
+    /// Names to hide are in lower case.
+    fn hides(&self, name: impl Iterator<Item = u8> + Clone) -> bool {
+        self.redact.iter().any(|hidden| name.clone().map(|octet| octet.to_ascii_lowercase()).eq(hidden.bytes()))
     }
 
-    /// As it is, unless there is something to hide in it.
+    /// As it is, unless there is something to hide in it. Names are decoded, so that `%74oken` hides like `token`.
     fn redacted<'q>(&self, query: &'q str) -> Cow<'q, str> {
-        // Decoded, so that `%74oken` hides like `token`.
-        let is_hidden = |pair: &str| {
-            let name = pair.split_once('=').map(|(name, _)| name);
-            name.is_some_and(|name| self.hides(&percent_decode_str(name).decode_utf8_lossy()))
-        };
-        if !query.split('&').any(is_hidden) {
+        if !parameters(query).any(|(name, _)| self.hides(octets(name))) {
             return Cow::Borrowed(query);
         }
         let shown = query.split('&').map(|pair| match pair.split_once('=') {
-            Some((name, _)) if is_hidden(pair) => format!("{name}={REDACTED}"),
+            Some((name, _)) if self.hides(octets(name)) => format!("{name}={REDACTED}"),
             _ => pair.to_owned(),
         });
         Cow::Owned(shown.collect::<Vec<_>>().join("&"))
