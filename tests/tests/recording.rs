@@ -5,9 +5,10 @@ use std::fs;
 use serde_json::{Value, json};
 use stile_tests::{
     admin::{SECRET, VIEWER},
-    client::{Client, request},
+    client::{Client, fetch, request},
     gateway::{Gateway, filtered, plain, service},
     guest,
+    process::Stile,
     raw::Raw,
     upstream::{Answer, Upstream},
     wait::until,
@@ -108,12 +109,13 @@ async fn what_waits_at_the_end_is_written() {
     let upstream = Upstream::echo().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut config = plain(upstream.address());
-    config["access_log"] = json!({ "format": "{path}", "file": folder.path().join("log") });
-    let gateway = Gateway::start(config).await;
+    config["access_log"] = json!({ "format": "{path}", "file": "log" });
+    let gateway = Stile::run(folder.path(), config).await;
     for n in 0..20 {
-        gateway.get(&format!("/{n}")).await;
+        fetch(gateway.address(), &format!("/{n}")).await;
     }
-    gateway.stop().await;
+    gateway.terminate().await;
+    assert_eq!(gateway.ended().await, Some(0));
     let text = fs::read_to_string(folder.path().join("log")).expect("it is there");
     assert_eq!(text.lines().count(), 20, "{text}");
 }
