@@ -154,7 +154,7 @@ async fn a_file_that_is_written_in_steps_is_read_when_it_is_whole() {
 #[tokio::test]
 async fn a_file_that_is_gone_is_told_of_and_read_when_it_is_back() {
     let upstream = Upstream::echo().await;
-    let config = gateway::plain(upstream.address());
+    let config = plain(upstream.address());
     let gateway = Gateway::start(config.clone()).await;
     let file = gateway.folder().join("stile.yaml");
     let text = fs::read_to_string(&file).expect("a file");
