@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
 use stile_tests::{
+    admin::Admin,
     client::{Answer, Client, get, with},
     gateway::{Gateway, filtered, service},
     guest::{plugin, plugin_with},
@@ -73,13 +74,25 @@ async fn harm_costs_its_own_exchange_only_and_no_more_than_the_deadline() {
             let tally = neighbours.finished().await;
             assert_eq!((tally.right, tally.wrong, tally.failed), (1000, 0, 0), "{:?}", tally.examples);
             *counts.entry(cause).or_default() += times.len() as u64;
-            assert_eq!(admin.metric(&counted(cause)).await, counts[cause], "{harm} in the {phase} is counted");
+            let told = failures(&admin).await;
+            assert_eq!(told.values().sum::<u64>(), counts.values().sum::<u64>(), "{harm} in the {phase}: {told:?}");
+            for (cause, count) in &counts {
+                let told = told.get(*cause).copied().unwrap_or(0);
+                assert!(told >= count - count / 10, "{cause} is counted {told} times, not {count}");
+                assert_eq!(admin.metric(&counted(cause)).await, told, "{cause}");
+            }
             times.sort();
             let median = times[times.len() / 2];
             println!("{harm} in the {phase}: {best:?}, with neighbours mostly {median:?}, of it {before:?} before");
         }
     }
-    assert_eq!(admin.status().await["routes"][0]["filters"][0]["failures"], json!(counts));
+}
+
+/// How often the guest failed, by cause. Time that a hypervisor takes from a thread is CPU time to the thread's clock, so
+/// now and then a guest that would have failed by itself is over its deadline first.
+async fn failures(admin: &Admin) -> BTreeMap<String, u64> {
+    let told = admin.status().await["routes"][0]["filters"][0]["failures"].clone();
+    serde_json::from_value(told).expect("numbers by cause")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
