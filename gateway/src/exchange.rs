@@ -13,7 +13,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, Method, StatusCode, Version,
+    HeaderMap, HeaderName, Method, StatusCode, Version,
     uri::{Authority, PathAndQuery, Scheme},
 };
 
@@ -21,6 +21,8 @@ pub use body::Body;
 pub use canonical::Refusal;
 pub use draft::Draft;
 pub use id::RequestId;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// One request and its response. Bodies are not part of it: they stream past.
 #[derive(Debug)]
@@ -96,7 +98,7 @@ impl Client {
 impl Exchange {
     /// The trace that it is part of, if its `traceparent` is one (W3C Trace Context §3.2).
     pub fn trace_id(&self) -> Option<&str> {
-        let mut parts = self.request.headers.get("traceparent")?.to_str().ok()?.split('-');
+        let mut parts = self.request.headers.get(TRACEPARENT)?.to_str().ok()?.split('-');
         let (version, id) = (parts.next()?, parts.next()?);
         let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
         let holds = version.len() == 2 && version != "ff" && id.len() == 32 && is_hex(version) && is_hex(id);

@@ -56,9 +56,9 @@ def build():
 
 
 def cargo(*arguments):
-    """Builds a release and gives the path of the program."""
+    """Builds what would be shipped and gives the path of the program."""
     say(f"building {pathlib.Path(str(arguments[1])).parent.name or arguments[1]}")
-    command = ["cargo", "build", "--release", "--locked", "--message-format=json-render-diagnostics", *arguments]
+    command = ["cargo", "build", "--profile=dist", "--locked", "--message-format=json-render-diagnostics", *arguments]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=sys.stderr, text=True)
     made = [json.loads(line) for line in done.stdout.splitlines()]
     programs = [each["executable"] for each in made if each.get("executable")]

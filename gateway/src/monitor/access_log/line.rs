@@ -91,7 +91,15 @@ impl LineError {
     }
 }
 
-/// A line, taken apart.
+impl Field {
+    /// Says whether every exchange has it and it is text: in JSON, the text around it holds its quotes.
+    fn is_quoted(&self) -> bool {
+        use Field::{Client, Listener, Method, Path, Protocol, RequestId, Time};
+        matches!(self, Time | RequestId | Client | Listener | Protocol | Method | Path)
+    }
+}
+
+/// A line, taken apart: each field with the text before it, and the text after the last.
 #[derive(Debug)]
 pub(super) struct Line {
     parts: Vec<(String, Field)>,
@@ -155,16 +163,19 @@ impl Line {
         let all: Vec<String> = LineError::known().map(str::to_owned).collect();
         let fields = if fields.is_empty() { &all } else { fields };
         let (mut parts, mut errors) = (Vec::with_capacity(fields.len()), Vec::new());
+        let mut end = "";
         for (place, name) in fields.iter().enumerate() {
             match field(name) {
                 Some(field) => {
-                    let before = if parts.is_empty() { '{' } else { ',' };
-                    parts.push((format!("{before}{}:", serde_json::Value::from(name.as_str())), field));
+                    let (separator, quote) =
+                        (if parts.is_empty() { "{" } else { "," }, if field.is_quoted() { "\"" } else { "" });
+                    parts.push((format!("{end}{separator}{}:{quote}", serde_json::Value::from(name.as_str())), field));
+                    end = quote;
                 }
                 None => errors.push(LineError::Unknown { name: name.clone(), place: Some(place) }),
             }
         }
-        let line = Self { parts, end: "}\n".to_owned(), json: true, redact };
+        let line = Self { parts, end: format!("{end}}}\n"), json: true, redact };
         if errors.is_empty() { Ok(line) } else { Err(errors) }
     }
 
@@ -180,80 +191,90 @@ impl Line {
     fn value(&self, out: &mut Vec<u8>, field: &Field, stamp: &Stamp, entry: &Entry<'_>) {
         let Entry { asked, exchange, .. } = entry;
         match field {
-            Field::Time => self.quoted(out, |out| stamp.push(out)),
-            Field::RequestId => self.text(out, Some(exchange.id.as_str())),
-            Field::TraceId => self.word(out, exchange.trace_id()),
-            Field::Client => self.quoted(out, |out| push_address(out, exchange.client.address)),
-            Field::Listener => self.word(out, Some(&exchange.client.listener)),
-            Field::Protocol => self.word(out, Some(protocol(exchange.request.version))),
-            Field::Method => self.word(out, Some(asked.method.as_str())),
-            Field::Host => self.text(out, exchange.request.authority.as_ref().map(|host| host.as_str())),
-            Field::Path => self.text(out, Some(asked.target.path())),
-            Field::Query => match asked.target.query() {
-                Some(query) => self.text(out, Some(&self.redacted(query))),
-                None => self.word(out, None),
-            },
+            Field::Time => stamp.push(out),
+            Field::RequestId => self.text(out, exchange.id.as_str()),
+            Field::TraceId => self.optional(out, exchange.trace_id()),
+            Field::Client => push_address(out, exchange.client.address),
+            Field::Listener => push(out, &exchange.client.listener),
+            Field::Protocol => push(out, protocol(exchange.request.version)),
+            Field::Method => push(out, asked.method.as_str()),
+            Field::Host => self.optional(out, exchange.request.authority.as_ref().map(|host| host.as_str())),
+            Field::Path => self.text(out, asked.target.path()),
+            Field::Query => self.optional_text(out, asked.target.query().map(|query| self.redacted(query)).as_deref()),
             Field::Status => push_number(out, entry.status.into()),
-            Field::Route => self.word(out, entry.route),
-            Field::Service => self.word(out, entry.service),
+            Field::Route => self.optional(out, entry.route),
+            Field::Service => self.optional(out, entry.service),
             Field::Endpoint => match entry.endpoint {
-                Some(endpoint) => self.quoted(out, |out| push_address(out, endpoint)),
-                None => self.word(out, None),
+                Some(endpoint) => {
+                    push(out, self.quote());
+                    push_address(out, endpoint);
+                    push(out, self.quote());
+                }
+                None => self.optional(out, None),
             },
             Field::ReceivedBytes => push_number(out, entry.received),
             Field::SentBytes => push_number(out, entry.sent),
             Field::AnsweredMs => match entry.answered_after {
                 Some(after) => push_millis(out, after),
-                None => self.word(out, None),
+                None => self.optional(out, None),
             },
             Field::DurationMs => push_millis(out, entry.after),
-            Field::Blame => self.word(out, entry.fault.map(|fault| fault.blame)),
-            Field::Cause => self.word(out, entry.fault.map(|fault| fault.cause)),
+            Field::Blame => self.optional(out, entry.fault.map(|fault| fault.blame)),
+            Field::Cause => self.optional(out, entry.fault.map(|fault| fault.cause)),
             Field::Header(name) if self.hides(name.as_str().bytes()) => {
-                self.word(out, exchange.request.headers.get(name).map(|_| REDACTED));
+                self.optional(out, exchange.request.headers.get(name).map(|_| REDACTED));
             }
             Field::Header(name) => {
                 let value = exchange.request.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
-                self.text(out, value.as_deref());
+                self.optional_text(out, value.as_deref());
             }
         }
     }
 
-    /// Text that came from outside.
-    fn text(&self, out: &mut Vec<u8>, text: Option<&str>) {
-        // Looked at to its end whatever is found, so that it is done many bytes at a time.
-        let special = |text: &str| text.bytes().fold(false, |seen, byte| seen | is_special(byte));
-        match text {
-            Some(text) if special(text) && self.json => drop(serde_json::to_writer(out, text)),
-            Some(text) if special(text) => {
-                for c in text.chars() {
-                    match c {
-                        '"' | '\\' => drop(write!(out, "\\{c}")),
-                        c if c.is_control() => drop(write!(out, "{}", c.escape_default())),
-                        c => drop(write!(out, "{c}")),
-                    }
-                }
+    /// Text that came from outside, without its quotes.
+    fn text(&self, out: &mut Vec<u8>, text: &str) {
+        if !is_special(text) {
+            return push(out, text);
+        }
+        if self.json {
+            let quoted = serde_json::Value::from(text).to_string();
+            return push(out, &quoted[1..quoted.len() - 1]);
+        }
+        for c in text.chars() {
+            match c {
+                '"' | '\\' => drop(write!(out, "\\{c}")),
+                c if c.is_control() => drop(write!(out, "{}", c.escape_default())),
+                c => drop(write!(out, "{c}")),
             }
-            text => self.word(out, text),
+        }
+    }
+
+    fn optional_text(&self, out: &mut Vec<u8>, text: Option<&str>) {
+        match text {
+            Some(text) if is_special(text) => {
+                push(out, self.quote());
+                self.text(out, text);
+                push(out, self.quote());
+            }
+            text => self.optional(out, text),
         }
     }
 
     /// Text that needs no escape.
-    fn word(&self, out: &mut Vec<u8>, word: Option<&str>) {
+    fn optional(&self, out: &mut Vec<u8>, word: Option<&str>) {
         match word {
-            Some(word) => self.quoted(out, |out| out.extend_from_slice(word.as_bytes())),
-            None => out.extend_from_slice(if self.json { b"null" } else { b"-" }),
+            Some(word) if self.json => {
+                out.push(b'"');
+                push(out, word);
+                out.push(b'"');
+            }
+            Some(word) => push(out, word),
+            None => push(out, if self.json { "null" } else { "-" }),
         }
     }
 
-    fn quoted(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.json {
-            out.push(b'"');
-        }
-        write(out);
-        if self.json {
-            out.push(b'"');
-        }
+    fn quote(&self) -> &'static str {
+        if self.json { "\"" } else { "" }
     }
 
     /// Names to hide are in lower case.
@@ -289,9 +310,14 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-/// A quote would end a quoted field, a line break the line.
-fn is_special(byte: u8) -> bool {
-    byte < b' ' || byte == b'"' || byte == b'\\' || byte >= 0x7f
+/// A quote would end a quoted field, a line break the line. Looked at to its end whatever is found, so that it is done
+/// many bytes at a time.
+fn is_special(text: &str) -> bool {
+    text.bytes().fold(false, |seen, byte| seen | (byte < b' ' || byte == b'"' || byte == b'\\' || byte >= 0x7f))
+}
+
+fn push(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
 }
 
 /// As `Display` writes it.
@@ -299,13 +325,25 @@ fn push_address(out: &mut Vec<u8>, address: SocketAddr) {
     let SocketAddr::V4(address) = address else {
         return drop(write!(out, "{address}"));
     };
+    let (mut text, mut end) = (*b"255.255.255.255:65535", 0);
+    let mut put = |byte: u8| {
+        text[end] = byte;
+        end += 1;
+    };
     for (n, octet) in address.ip().octets().into_iter().enumerate() {
         if n > 0 {
-            out.push(b'.');
+            put(b'.');
         }
-        push_number(out, octet.into());
+        if octet >= 100 {
+            put(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            put(b'0' + octet / 10 % 10);
+        }
+        put(b'0' + octet % 10);
     }
-    out.push(b':');
+    put(b':');
+    out.extend_from_slice(&text[..end]);
     push_number(out, address.port().into());
 }
 
@@ -315,10 +353,9 @@ fn push_number(out: &mut Vec<u8>, n: u64) {
 
 /// Milliseconds with three decimals.
 fn push_millis(out: &mut Vec<u8>, time: Duration) {
-    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    push_number(out, micros / 1000);
+    push_number(out, time.as_secs() * 1000 + u64::from(time.subsec_millis()));
     out.push(b'.');
-    push_padded(out, (micros % 1000) as u32);
+    push_padded(out, time.subsec_micros() % 1000);
 }
 
 /// Three digits.
