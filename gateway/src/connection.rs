@@ -22,6 +22,7 @@ use crate::{
     exchange::Client,
     proxy::{self, Proxy},
     snapshot::ListenerLimits,
+    socket::Socket,
 };
 
 /// Streams that an HTTP/2 client may have open on one connection.
@@ -50,7 +51,7 @@ pub async fn serve(
         }
     });
     let builder = builder(&limits);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(Socket::new(stream)), service));
     let mut silence = pin!(sleep(limits.header_timeout));
     let mut phase = Phase::Open;
     loop {

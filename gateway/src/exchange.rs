@@ -80,7 +80,7 @@ pub struct Asked {
 /// What one filter leaves behind on one exchange.
 #[derive(Debug, Clone, Default)]
 pub struct FilterSlot {
-    /// Its request phase ended well, so its response phase is due.
+    /// Its request phase ended well and asked for more, so its response phase is due.
     pub passed: bool,
     /// Bytes from its request phase for its response phase.
     pub kept: Bytes,

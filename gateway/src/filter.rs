@@ -87,6 +87,7 @@ impl Chain {
         exchange.filters.resize_with(self.filters.len(), FilterSlot::default);
         for (slot, filter) in self.filters.iter().enumerate() {
             match filter.call(worker, Phase::Request, exchange, slot).await {
+                Ok(Verdict::Done) => {}
                 Ok(verdict) => {
                     exchange.filters[slot].passed = true;
                     if let Verdict::Respond(answer) = verdict {
@@ -113,7 +114,7 @@ impl Chain {
                 continue;
             }
             match filter.call(worker, Phase::Response, exchange, slot).await {
-                Ok(Verdict::Proceed) => {}
+                Ok(Verdict::Proceed | Verdict::Done) => {}
                 Ok(Verdict::Respond(answer)) => return Some(Instead::Answer(answer)),
                 Err(failure) => {
                     if let Some(instead) = filter.on_failure(failure, exchange) {
@@ -171,7 +172,7 @@ impl Filter {
 impl PhaseCounts {
     fn count(&self, result: &Result<Verdict, Failure>) {
         let count = match result {
-            Ok(Verdict::Proceed) => &self.proceeded,
+            Ok(Verdict::Proceed | Verdict::Done) => &self.proceeded,
             Ok(Verdict::Respond(_)) => &self.responded,
             Err(failure) => &self.failed[failure.cause as usize],
         };

@@ -4,6 +4,7 @@
 pub mod app;
 pub mod listener;
 pub mod connection;
+pub mod socket;
 pub mod proxy;
 pub mod snapshot;
 pub mod router;

@@ -11,6 +11,7 @@ mod host;
 mod instance;
 mod phase;
 mod pool;
+mod ticker;
 
 use std::sync::Arc;
 

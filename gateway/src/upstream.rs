@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     balance::{Balancer, Cursor},
-    exchange::{Body, RequestHead},
+    exchange::{Body, RequestHead, headers::set_length},
     monitor::record::{Outcome, ServiceRecord},
     worker::{PerWorker, WorkerId},
 };
@@ -212,7 +212,7 @@ impl Endpoint {
                 headers.remove(CONTENT_LENGTH);
                 headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
-            Some(length) if length > 0 => drop(headers.insert(CONTENT_LENGTH, length.into())),
+            Some(length) if length > 0 => set_length(headers, length),
             _ => {}
         }
         Ok(request)

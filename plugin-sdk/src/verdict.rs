@@ -18,6 +18,9 @@ use crate::Result;
 pub enum Verdict {
     /// Go on with the next filter, and after the last one with the service.
     Proceed,
+    /// Go on likewise, and let no later phase of this exchange call this filter: it is done with it. Saves the call
+    /// where a request phase knows that its response phase would do nothing.
+    Done,
     /// Answer with this: in a request phase instead of contacting the service, in a response phase
     /// instead of its response.
     Respond(Reply),
@@ -27,7 +30,7 @@ impl Verdict {
     /// The answer, if this is one.
     pub fn reply(&self) -> Option<&Reply> {
         match self {
-            Self::Proceed => None,
+            Self::Proceed | Self::Done => None,
             Self::Respond(reply) => Some(reply),
         }
     }

@@ -35,6 +35,20 @@ async fn requests_meet_filters_in_order_and_responses_in_reverse() {
 }
 
 #[tokio::test]
+async fn a_filter_that_is_done_is_called_no_more() {
+    let upstream = Upstream::echo().await;
+    let edits =
+        |done: bool| editor(json!({ "headers": { "x-up": "1" }, "response_headers": { "x-down": "1" }, "done": done }));
+    for (done, down) in [(false, vec!["1"]), (true, vec![])] {
+        let gateway = gateway(&upstream, json!([stamp("a"), edits(done), stamp("b")])).await;
+        let answer = gateway.get("/").await;
+        assert_eq!(answer.json()["headers"]["x-up"], "1");
+        assert_eq!(answer.all("x-down"), down);
+        assert_eq!(answer.all("x-stamp"), ["0/b", "0/a"], "its neighbours are");
+    }
+}
+
+#[tokio::test]
 async fn one_module_has_a_configuration_per_route() {
     let upstream = Upstream::echo().await;
     let route = |name: &str| json!({ "name": name, "match": { "path": format!("/{name}") }, "service": "echo", "filters": [stamp(name)] });

@@ -9,13 +9,13 @@ const MAX_FUNCTION: usize = 70;
 
 /// Which modules of the gateway each may use: the arrows of the design, from left to right. A row stands for all that
 /// is below its name and has no row of its own; a module may always use what is below the same top-level name.
-const MAY_USE: [(&str, &[&str]); 23] = [
+const MAY_USE: [(&str, &[&str]); 24] = [
     // The command line.
     ("cli", &["app", "control", "config", "plugin"]),
     // Data plane, in the order a request meets it.
     ("app", &["admin", "control", "config", "listener", "proxy", "snapshot", "plugin", "worker"]),
     ("listener", &["connection", "proxy", "snapshot", "exchange", "monitor::record"]),
-    ("connection", &["proxy", "snapshot", "exchange"]),
+    ("connection", &["proxy", "snapshot", "exchange", "socket"]),
     (
         "proxy",
         &[
@@ -45,7 +45,7 @@ const MAY_USE: [(&str, &[&str]); 23] = [
         ],
     ),
     ("filter", &["plugin", "exchange", "monitor::record", "monitor::count", "worker"]),
-    ("upstream", &["balance", "exchange", "monitor::record", "worker"]),
+    ("upstream", &["balance", "exchange", "monitor::record", "socket", "worker"]),
     ("plugin", &["exchange", "worker"]),
     ("router", &["exchange"]),
     ("balance", &[]),
@@ -77,6 +77,7 @@ const MAY_USE: [(&str, &[&str]); 23] = [
     ("store", &[]),
     // Leaves for everybody.
     ("exchange", &[]),
+    ("socket", &[]),
     ("monitor::access_log", &["exchange", "worker"]),
     ("monitor::record", &["worker"]),
     ("monitor::count", &["worker"]),

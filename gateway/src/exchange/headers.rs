@@ -5,23 +5,28 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
-    header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE, VIA},
+    header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, VIA},
     uri::Scheme,
 };
 
 use super::{Client, RequestHead};
 
-pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-static HOP_BY_HOP: [HeaderName; 7] =
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE];
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Says whether a field is about the connection it came on and ends with it (RFC 9110 §7.6.1).
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(name)
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// Says whether a field is the gateway's alone to write: framing, routing and the connection.
@@ -35,15 +40,21 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if !headers.keys().any(is_hop_by_hop) {
         return;
     }
-    let named: Vec<HeaderName> = headers.get_all(CONNECTION).iter().flat_map(options).collect();
-    for name in named {
-        // Framing is not the client's to disown: without it the body's end would be lost.
-        if name != CONTENT_LENGTH && name != HOST {
-            headers.remove(name);
-        }
-    }
-    for name in &HOP_BY_HOP {
+    // Framing is not the client's to disown: without it the body's end would be lost.
+    let disowned = |name: &HeaderName| *name != CONTENT_LENGTH && *name != HOST;
+    let named = headers.get_all(CONNECTION).iter().flat_map(options).filter(disowned);
+    let gone: Vec<HeaderName> = named.chain(headers.keys().filter(|name| is_hop_by_hop(name)).cloned()).collect();
+    for name in gone {
         headers.remove(name);
+    }
+}
+
+/// Says the length once and in its plainest form: it may have come as several equal ones (RFC 9112 §6.3).
+pub fn set_length(headers: &mut HeaderMap, length: u64) {
+    let mut said = headers.get_all(CONTENT_LENGTH).iter();
+    let as_it_should_be = said.next().is_some_and(|value| value == itoa::Buffer::new().format(length));
+    if !as_it_should_be || said.next().is_some() {
+        headers.insert(CONTENT_LENGTH, length.into());
     }
 }
 
@@ -165,8 +176,9 @@ mod tests {
             ("proxy-connection", "keep-alive"),
         ]);
         remove_hop_by_hop(&mut headers);
-        let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        assert_eq!(left, ["x-kept", "content-length"]);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["content-length", "x-kept"]);
     }
 
     #[test]

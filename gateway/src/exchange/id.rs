@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -34,24 +35,26 @@ impl RequestId {
 /// Makes ids that are unique over workers and restarts: 64 random bits, drawn once, and a count.
 #[derive(Debug)]
 pub struct RequestIds {
-    prefix: u64,
+    prefix: [u8; 16],
     count: u64,
 }
 
 impl RequestIds {
     pub fn new() -> Self {
         // The standard library's hasher keys are its one source of randomness.
-        Self { prefix: RandomState::new().hash_one(std::process::id()), count: 0 }
+        Self { prefix: digits(RandomState::new().hash_one(std::process::id())), count: 0 }
     }
 
     /// 32 hexadecimal digits.
     pub fn draw(&mut self) -> RequestId {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
         self.count = self.count.wrapping_add(1);
-        let bits = (u128::from(self.prefix) << 64) | u128::from(self.count);
-        let digits: [u8; 32] = std::array::from_fn(|n| HEX[(bits >> (124 - 4 * n)) as usize & 0xf]);
-        RequestId(HeaderValue::from_bytes(&digits).expect("hexadecimal digits are a field value"))
+        let id = [self.prefix, digits(self.count)].concat();
+        RequestId(HeaderValue::from_maybe_shared(Bytes::from(id)).expect("hexadecimal digits are a field value"))
     }
+}
+
+fn digits(bits: u64) -> [u8; 16] {
+    std::array::from_fn(|n| b"0123456789abcdef"[(bits >> (60 - 4 * n)) as usize & 0xf])
 }
 
 impl Default for RequestIds {

@@ -1,18 +1,11 @@
-//! The one wasmtime engine of a process and the ticker of its epochs.
+//! The one wasmtime engine of a process.
 //! It is made by `main` or a test harness and handed in, since every pooled slot takes address space.
 
-use std::{
-    fmt,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{fmt, sync::Arc};
 
 use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, component::Linker};
 
-use super::{abi, host::Host};
-
-/// How often a guest that computes gives way to its neighbours.
-pub const TICK: Duration = Duration::from_millis(1);
+use super::{abi, host::Host, ticker::Ticker};
 
 /// What all plugins of a process share at most. Each slot reserves over 4 GiB of address space.
 #[derive(Debug, Clone, Copy)]
@@ -31,12 +24,12 @@ impl Default for Bounds {
     }
 }
 
-/// Compiles modules and runs their instances. Cheap to clone; the ticker ends with the last clone.
+/// Compiles modules and runs their instances. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
     pub(super) wasm: wasmtime::Engine,
     pub(super) linker: Arc<Linker<Host>>,
-    _alive: Arc<()>,
+    pub(super) ticker: Arc<Ticker>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +45,8 @@ impl Engine {
         let wasm = wasmtime::Engine::new(&config(bounds)).map_err(EngineError::Start)?;
         let mut linker = Linker::new(&wasm);
         abi::add_to_linker(&mut linker).map_err(EngineError::Start)?;
-        let alive = Arc::new(());
-        tick(wasm.weak(), Arc::downgrade(&alive))?;
-        Ok(Self { wasm, linker: Arc::new(linker), _alive: alive })
+        let ticker = Ticker::start(wasm.weak())?;
+        Ok(Self { wasm, linker: Arc::new(linker), ticker })
     }
 }
 
@@ -86,20 +78,4 @@ fn config(bounds: Bounds) -> Config {
         .max_wasm_stack(256 << 10)
         .async_stack_size(512 << 10);
     config
-}
-
-/// Raises the epoch every tick for as long as the engine is used.
-#[expect(clippy::disallowed_methods, reason = "a thread of its own: a worker that is busy must not hold up the ticks")]
-fn tick(engine: wasmtime::EngineWeak, alive: Weak<()>) -> std::io::Result<()> {
-    std::thread::Builder::new()
-        .name("stile-epochs".into())
-        .spawn(move || {
-            while alive.strong_count() > 0 {
-                std::thread::sleep(TICK);
-                if let Some(engine) = engine.upgrade() {
-                    engine.increment_epoch();
-                }
-            }
-        })
-        .map(drop)
 }

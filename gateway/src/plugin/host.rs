@@ -12,7 +12,10 @@ use bytes::Bytes;
 pub(super) use edit::{EditError, Head, Write, field, final_status};
 pub(super) use log::Level;
 
-use super::limits::{Limits, Meter};
+use super::{
+    limits::{Limits, Meter},
+    ticker::Ticker,
+};
 use crate::exchange::{Draft, RequestHead, RequestId, ResponseHead};
 
 /// Whose instance this is, as log lines name it.
@@ -46,8 +49,8 @@ pub(super) struct Lent {
 pub(super) struct NoExchange;
 
 impl Host {
-    pub(super) fn new(identity: Arc<Identity>, limits: Limits) -> Self {
-        Self { identity, meter: Meter::new(limits), lent: None, wasi: None }
+    pub(super) fn new(identity: Arc<Identity>, limits: Limits, ticker: Arc<Ticker>) -> Self {
+        Self { identity, meter: Meter::new(limits, ticker), lent: None, wasi: None }
     }
 
     pub(super) fn lent(&mut self) -> Result<&mut Lent, NoExchange> {

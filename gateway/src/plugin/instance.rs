@@ -35,7 +35,7 @@ impl Instance {
         config: &str,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, Failure> {
-        let mut store = Store::new(module.pre().engine(), Host::new(identity, limits));
+        let mut store = Store::new(module.pre().engine(), Host::new(identity, limits, Arc::clone(module.ticker())));
         store.limiter(|host| &mut host.meter);
         store.set_hostcall_fuel(COPIED_PER_CALL);
         store.set_max_component_handles(HANDLES);

@@ -11,6 +11,8 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
+use super::ticker::Ticker;
+
 /// Bounds of one plugin's instances; see the configuration reference for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Limits {
@@ -95,8 +97,9 @@ pub(super) struct Meter {
 ///
 /// A call that ends before its first tick is never timed: it costs no system call, and counts as nothing. So a
 /// deadline is missed by two ticks at most.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct CallClock {
+    ticker: Arc<Ticker>,
     deadline: AtomicU64,
     spent: AtomicU64,
     resumed: AtomicU64,
@@ -104,6 +107,11 @@ pub(super) struct CallClock {
 }
 
 impl CallClock {
+    fn new(ticker: Arc<Ticker>) -> Self {
+        let (deadline, spent, resumed) = Default::default();
+        Self { ticker, deadline, spent, resumed, ticking: AtomicBool::new(false) }
+    }
+
     /// Starts a call that has used `spent` of its `deadline` before.
     pub(super) fn start(&self, deadline: Duration, spent: Duration) {
         self.deadline.store(nanos(deadline), Relaxed);
@@ -113,6 +121,7 @@ impl CallClock {
 
     /// The guest goes on, on this thread.
     pub(super) fn resume(&self) {
+        self.ticker.needed();
         if self.ticking.load(Relaxed) {
             self.resumed.store(cpu_now(), Relaxed);
         }
@@ -146,12 +155,13 @@ impl CallClock {
 }
 
 impl Meter {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, memory: 0, overrun: None, clock: Arc::default() }
+    pub(super) fn new(limits: Limits, ticker: Arc<Ticker>) -> Self {
+        Self { limits, memory: 0, overrun: None, clock: Arc::new(CallClock::new(ticker)) }
     }
 
     /// At each tick: over its deadline the guest ends, else its neighbours get their turn.
     pub(super) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        self.clock.ticker.needed();
         if self.clock.is_over() {
             self.overrun = Some(Cause::Deadline);
             return Ok(UpdateDeadline::Interrupt);

@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, InstancePre};
 
-use super::{abi::native::Phases, engine::Engine, host::Host};
+use super::{abi::native::Phases, engine::Engine, host::Host, ticker::Ticker};
 
 /// Largest module taken, in bytes.
 pub const MAX_MODULE: usize = 64 << 20;
@@ -20,6 +20,7 @@ struct Inner {
     pre: InstancePre<Host>,
     phases: Phases,
     imports: Vec<String>,
+    ticker: Arc<Ticker>,
 }
 
 /// A SHA-256 digest, shown in hexadecimal.
@@ -71,7 +72,7 @@ impl Module {
         if phases.names().is_empty() {
             return Err(LoadError::NoPhase);
         }
-        Ok(Self(Arc::new(Inner { sha256, pre, phases, imports })))
+        Ok(Self(Arc::new(Inner { sha256, pre, phases, imports, ticker: Arc::clone(&engine.ticker) })))
     }
 
     pub fn sha256(&self) -> Digest256 {
@@ -90,6 +91,10 @@ impl Module {
 
     pub(super) fn found(&self) -> &Phases {
         &self.0.phases
+    }
+
+    pub(super) fn ticker(&self) -> &Arc<Ticker> {
+        &self.0.ticker
     }
 
     pub(super) fn pre(&self) -> &InstancePre<Host> {

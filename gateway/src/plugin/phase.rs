@@ -26,6 +26,8 @@ impl Phase {
 #[derive(Debug)]
 pub enum Verdict {
     Proceed,
+    /// Proceed, and call this filter for no later phase of the exchange.
+    Done,
     Respond(Answer),
 }
 

@@ -45,7 +45,7 @@ pub(super) fn upstream(ending: &mut Ending, response: Response<Incoming>, lease:
     if parts.headers.contains_key(TRANSFER_ENCODING) {
         parts.headers.remove(CONTENT_LENGTH);
     } else if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
-        parts.headers.insert(CONTENT_LENGTH, length.into());
+        headers::set_length(&mut parts.headers, length);
     }
     headers::remove_hop_by_hop(&mut parts.headers);
     exchange.response = ResponseHead { status: parts.status, headers: parts.headers };

@@ -1,8 +1,9 @@
 //! Which host a request is for: host patterns, and a map that answers with the most specific one first.
 //! Knows nothing of what lies behind a host.
 
-use std::{borrow::Cow, collections::HashMap, fmt, net::Ipv6Addr};
+use std::{borrow::Cow, fmt, net::Ipv6Addr};
 
+use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 /// A host pattern, in the one form of its name.
@@ -26,8 +27,8 @@ pub enum HostError {
 /// One value per host pattern.
 #[derive(Debug)]
 pub(super) struct Hosts<V> {
-    exact: HashMap<String, V>,
-    below: HashMap<String, V>,
+    exact: FxHashMap<String, V>,
+    below: FxHashMap<String, V>,
     any: Option<V>,
 }
 
@@ -88,7 +89,7 @@ impl<V> Hosts<V> {
 
 impl<V> Default for Hosts<V> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), below: HashMap::new(), any: None }
+        Self { exact: FxHashMap::default(), below: FxHashMap::default(), any: None }
     }
 }
 

@@ -1,15 +1,14 @@
 //! The paths of one host. A rank is a rule's place in the order of all rules, so that of two patterns of one sort that
 //! match the smaller goes first. Knows nothing of the rules themselves.
 
-use std::collections::HashMap;
-
 use regex::bytes::Regex;
+use rustc_hash::FxHashMap;
 
 use super::path::{Kind, OPEN_END, PART, Pattern};
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    exact: HashMap<String, Vec<usize>>,
+    exact: FxHashMap<String, Vec<usize>>,
     tree: Node,
     regexes: Vec<(usize, Regex)>,
     every: Vec<usize>,
@@ -18,7 +17,7 @@ pub(super) struct Table {
 /// What follows one segment. All ranks ascend.
 #[derive(Debug, Default)]
 struct Node {
-    literals: HashMap<String, Self>,
+    literals: FxHashMap<String, Self>,
     part: Option<Box<Self>>,
     /// Patterns that end here.
     closed: Vec<usize>,

@@ -7,7 +7,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::spawn_local, time::timeout};
 
 use super::Error;
-use crate::exchange::Body;
+use crate::{exchange::Body, socket::Socket};
 
 /// Must run on a worker: the task that drives the connection stays on this thread, and ends when nobody can send
 /// on it any more.
@@ -19,7 +19,7 @@ pub(super) async fn open(address: SocketAddr, limit: Duration) -> Result<SendReq
     };
     stream.set_nodelay(true).map_err(|error| Error::Connect(address, error))?;
     let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| Error::Reset(address, error))?;
+        http1::handshake(TokioIo::new(Socket::new(stream))).await.map_err(|error| Error::Reset(address, error))?;
     spawn_local(async move {
         // Whoever waits for an answer on it is told; nobody else needs to know.
         if let Err(error) = connection.await {

@@ -26,7 +26,8 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct Idle {
     connection: SendRequest<Body>,
-    since: Instant,
+    /// The first sweep that found it here: a clock that no request has to look at.
+    since: Option<Instant>,
 }
 
 impl Pool {
@@ -55,12 +56,15 @@ impl Pool {
     pub(super) fn put(&self, worker: WorkerId, connection: SendRequest<Body>) {
         let mut idle = self.idle.of(worker);
         if !connection.is_closed() && idle.len() < self.limits.idle_connections {
-            idle.push(Idle { connection, since: Instant::now() });
+            idle.push(Idle { connection, since: None });
         }
     }
 
     pub(super) fn sweep(&self, worker: WorkerId) {
-        let timeout = self.limits.idle_timeout;
-        self.idle.of(worker).retain(|idle| !idle.connection.is_closed() && idle.since.elapsed() < timeout);
+        let now = Instant::now();
+        self.idle.of(worker).retain_mut(|idle| {
+            let since = *idle.since.get_or_insert(now);
+            !idle.connection.is_closed() && now - since < self.limits.idle_timeout
+        });
     }
 }

@@ -12,7 +12,7 @@ struct AddHeaders {
 }
 
 /// What is done to one head, in this order.
-#[derive(Default, Deserialize)]
+#[derive(Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Edits {
     remove: Vec<HeaderName>,
@@ -22,18 +22,21 @@ struct Edits {
 
 impl RequestFilter for AddHeaders {
     fn on_request(&self, request: &mut Request) -> Result<Verdict> {
-        self.request.apply(request)
+        self.request.apply(request)?;
+        // Most configurations are about one head.
+        Ok(if self.response == Edits::default() { Verdict::Done } else { Verdict::Proceed })
     }
 }
 
 impl ResponseFilter for AddHeaders {
     fn on_response(&self, response: &mut Response) -> Result<Verdict> {
-        self.response.apply(response)
+        self.response.apply(response)?;
+        Ok(Verdict::Proceed)
     }
 }
 
 impl Edits {
-    fn apply(&self, head: &mut impl Headers) -> Result<Verdict> {
+    fn apply(&self, head: &mut impl Headers) -> Result<()> {
         for name in &self.remove {
             head.remove_header(name)?;
         }
@@ -43,7 +46,7 @@ impl Edits {
         for (name, value) in &self.add {
             head.add_header(name, value)?;
         }
-        Ok(Verdict::Proceed)
+        Ok(())
     }
 }
 
@@ -80,8 +83,8 @@ mod tests {
     #[test]
     fn does_nothing_without_a_configuration() {
         let filter = testing::filter::<AddHeaders>(json!(null)).unwrap();
-        let (_, request) = filter.request(testing::request("GET", "/").header("accept", "*/*")).unwrap();
-        assert_eq!(request.headers().len(), 1);
+        let (verdict, request) = filter.request(testing::request("GET", "/").header("accept", "*/*")).unwrap();
+        assert_eq!((verdict, request.headers().len()), (Verdict::Done, 1));
     }
 
     #[test]

@@ -24,6 +24,8 @@ struct Editor {
     respond_headers: BTreeMap<String, String>,
     /// Fails after the edits.
     fail: bool,
+    /// Wants no response phase.
+    done: bool,
     /// Writes this many header fields.
     many: usize,
 }
@@ -51,6 +53,9 @@ impl RequestFilter for Editor {
         }
         if !refused.is_empty() {
             request.set_header("x-refused", texts(&refused))?;
+        }
+        if self.done {
+            return Ok(Verdict::Done);
         }
         self.verdict(self.respond)
     }

@@ -126,6 +126,7 @@ impl Calls {
         };
         Ok(verdict.and_then(|verdict| match verdict {
             wit::Verdict::Proceed => Ok(Verdict::Proceed),
+            wit::Verdict::Done => Ok(Verdict::Done),
             wit::Verdict::Respond(reply) => answer(reply).map(Verdict::Respond).map_err(refusal),
         }))
     }
