@@ -6,6 +6,7 @@ mod pool;
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -108,9 +109,7 @@ impl Service {
         limit: Duration,
     ) -> Result<(Response<Incoming>, Lease), Error> {
         let endpoint = self.choose(worker)?;
-        let replayable = body.is_empty() && is_idempotent(&head.method);
-        let request = endpoint.request(head, body, host)?;
-        let sending = self.send_to(&endpoint, worker, request, replayable.then_some((head, host)));
+        let sending = pin!(self.send_to(&endpoint, worker, head, body, host));
         let start = Instant::now();
         let sent = timeout_at(start + limit, sending).await.unwrap_or(Err(Error::Timeout(endpoint.address, limit)));
         self.record.attempt(worker, sent.as_ref().map_or_else(Error::outcome, |_| Outcome::Answered), start.elapsed());
@@ -134,14 +133,18 @@ impl Service {
         &self,
         endpoint: &Arc<Endpoint>,
         worker: WorkerId,
-        mut request: Request<Body>,
-        replay: Option<(&RequestHead, HostHeader)>,
+        head: &RequestHead,
+        body: Body,
+        host: HostHeader,
     ) -> Result<(Response<Incoming>, Lease), Error> {
+        let replayable = body.is_empty() && is_idempotent(&head.method);
+        let mut request = endpoint.request(head, body, host)?;
         let mut idle = true;
         loop {
             let (mut connection, reused) = match idle.then(|| endpoint.pool.take(worker)).flatten() {
                 Some(connection) => (connection, true),
-                None => (self.connect(endpoint, worker).await?, false),
+                // Boxed, or every request would be as large as what few of them do.
+                None => (Box::pin(self.connect(endpoint, worker)).await?, false),
             };
             let flight = Lease::new(endpoint, worker);
             let mut refused = match connection.try_send_request(request).await {
@@ -150,15 +153,15 @@ impl Service {
                 Ok(response) => return Ok((response, flight.with(connection))),
                 Err(refused) => refused,
             };
-            let again = match (refused.take_message(), replay) {
+            let again = match refused.take_message() {
                 // Never written: any number of times.
-                (Some(request), _) => Some(request),
+                Some(request) => Some(request),
                 // Perhaps carried out: once more, and on a connection that cannot be stale.
-                (None, Some((head, host))) if broke_off(refused.error()) => {
+                None if replayable && broke_off(refused.error()) => {
                     idle = false;
                     Some(endpoint.request(head, Body::Empty, host)?)
                 }
-                _ => None,
+                None => None,
             };
             match again {
                 // Ends: every turn uses up an idle connection, and a fresh one gets no second turn.

@@ -42,7 +42,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
     // Framing is not the client's to disown: without it the body's end would be lost.
     let disowned = |name: &HeaderName| *name != CONTENT_LENGTH && *name != HOST;
-    let named = headers.get_all(CONNECTION).iter().flat_map(options).filter(disowned);
+    let named = headers.get_all(CONNECTION).iter().flat_map(named).filter(disowned);
     let gone: Vec<HeaderName> = named.chain(headers.keys().filter(|name| is_hop_by_hop(name)).cloned()).collect();
     for name in gone {
         headers.remove(name);
@@ -116,10 +116,11 @@ impl Told {
     }
 }
 
-fn options(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
-    let text = value.to_str().unwrap_or_default().to_owned();
-    let names: Vec<_> = text.split(',').filter_map(|name| name.trim().parse().ok()).collect();
-    names.into_iter()
+/// The fields that a `Connection` field names, but for the two options that everybody knows and that name no other.
+fn named(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
+    let options = value.to_str().unwrap_or_default().split(',').map(str::trim);
+    let is_known = |option: &&str| option.eq_ignore_ascii_case("keep-alive") || option.eq_ignore_ascii_case("close");
+    options.filter(move |option| !is_known(option)).filter_map(|option| option.parse().ok())
 }
 
 /// Appends to the one list-valued field rather than adding a second line of it.

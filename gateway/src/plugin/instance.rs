@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
@@ -41,13 +41,13 @@ impl Instance {
         store.set_max_component_handles(HANDLES);
         store.epoch_deadline_callback(|mut store| store.data_mut().meter.tick());
         let clock = begin(&mut store, limits.timeout, Duration::ZERO);
-        let made = bounded(&clock, limits.timeout, async {
+        let making = async {
             let instance = module.pre().instantiate_async(&mut store).await?;
             let calls = module.found().load(&mut store, &instance)?;
             let configured = calls.configure(&mut store, config).await?;
             Ok((calls, configured))
-        })
-        .await;
+        };
+        let made = bounded(&clock, limits.timeout, pin!(making)).await;
         match made {
             Some(Ok((calls, Ok(())))) => Ok(Self { store, calls, _permit: permit }),
             Some(Ok((_, Err(refusal)))) => Err(Failure::new(Cause::Configure, refusal)),
@@ -58,7 +58,8 @@ impl Instance {
 
     async fn run(&mut self, phase: Phase, limits: &Limits, spent: Duration) -> Result<Ran, Failure> {
         let clock = begin(&mut self.store, limits.deadline, spent);
-        match bounded(&clock, limits.timeout, self.calls.run(&mut self.store, phase)).await {
+        let ended = bounded(&clock, limits.timeout, pin!(self.calls.run(&mut self.store, phase))).await;
+        match ended {
             Some(Ok(Ok(verdict))) => Ok(Ran::Verdict(verdict)),
             Some(Ok(Err(message))) => Ok(Ran::OwnError(message)),
             Some(Err(error)) => Err(failure(&mut self.store, &error)),
@@ -142,8 +143,7 @@ fn begin(store: &mut Store<Host>, deadline: Duration, spent: Duration) -> Arc<Ca
 }
 
 /// Runs guest code on its clock and within the time-out; `None` when that has passed.
-async fn bounded<F: Future>(clock: &CallClock, limit: Duration, call: F) -> Option<F::Output> {
-    let mut call = pin!(call);
+async fn bounded<F: Future>(clock: &CallClock, limit: Duration, mut call: Pin<&mut F>) -> Option<F::Output> {
     let metered = poll_fn(|cx| {
         clock.resume();
         let polled = call.as_mut().poll(cx);

@@ -131,9 +131,10 @@ impl Instances {
         if let Some(instance) = self.idle.of(worker).pop() {
             return Ok(instance);
         }
+        // Boxed, or every request would be as large as what few of them do.
         match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => self.make(permit).await,
-            Err(_) => self.wait().await,
+            Ok(permit) => Box::pin(self.make(permit)).await,
+            Err(_) => Box::pin(self.wait()).await,
         }
     }
 
