@@ -50,6 +50,7 @@ pub struct Client {
     /// Its `Forwarded`, `X-Forwarded-*` and `Via` are believed and added to.
     pub trusted: bool,
     told: headers::Told,
+    text: Box<str>,
 }
 
 #[derive(Debug, Clone)]
@@ -91,7 +92,12 @@ pub struct FilterSlot {
 impl Client {
     pub fn new(address: SocketAddr, listener: Arc<str>, scheme: Scheme, trusted: bool) -> Self {
         let told = headers::Told::new(address.ip(), &scheme);
-        Self { address, listener, scheme, trusted, told }
+        Self { address, listener, scheme, trusted, told, text: address.to_string().into() }
+    }
+
+    /// Its address, which is asked for with every request.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 }
 

@@ -122,7 +122,7 @@ pub struct AccessLog {
     pub format: String,
     /// Fields of JSON lines, `header:NAME` is one of the request's; empty is all but those: time, request_id, trace_id,
     /// client, listener, protocol, method, host, path, query, status, route, service, endpoint, received_bytes,
-    /// sent_bytes, answered_ms, duration_ms, blame, cause.
+    /// sent_bytes, answered_ms, duration_ms, blame, cause. What an exchange does not have is left out, and `-` in a text.
     pub fields: Vec<String>,
     /// Query parameters and header fields whose values are not written.
     pub redact: Vec<String>,

@@ -10,16 +10,17 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id taken over from a client.
 const MAX_LENGTH: usize = 128;
 
-/// Visible ASCII, at most 128 characters.
+/// Visible ASCII without quotes and backslashes, at most 128 characters: it can be logged as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The client's own id where it sent one that can be logged as it is.
+    /// The client's own id where it sent one of this form.
     pub fn from_client(headers: &HeaderMap) -> Option<Self> {
         let value = headers.get(X_REQUEST_ID)?;
         let bytes = value.as_bytes();
-        let fits = !bytes.is_empty() && bytes.len() <= MAX_LENGTH && bytes.iter().all(u8::is_ascii_graphic);
+        let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+        let fits = !bytes.is_empty() && bytes.len() <= MAX_LENGTH && bytes.iter().all(is_plain);
         fits.then(|| Self(value.clone()))
     }
 
@@ -87,6 +88,7 @@ mod tests {
         assert_eq!(given(b"abc-1").expect("taken").as_str(), "abc-1");
         assert!(given(b"").is_none());
         assert!(given(b"two words").is_none());
+        assert!(given(b"a\"b").is_none() && given(b"a\\b").is_none());
         assert!(given("ä".as_bytes()).is_none());
         assert!(given(&[b'x'; 129]).is_none());
     }

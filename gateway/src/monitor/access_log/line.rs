@@ -67,7 +67,8 @@ const JSON: &str = "json";
 const HEADER: &str = "header:";
 const REDACTED: &str = "[redacted]";
 /// Bytes that a line has room for before it grows.
-const ROOM: usize = 640;
+const ROOM: usize = 768;
+const BLOCK: usize = 32;
 
 /// Why there is no such line.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -92,20 +93,60 @@ impl LineError {
 }
 
 impl Field {
-    /// Says whether every exchange has it and it is text: in JSON, the text around it holds its quotes.
-    fn is_quoted(&self) -> bool {
-        use Field::{Client, Listener, Method, Path, Protocol, RequestId, Time};
-        matches!(self, Time | RequestId | Client | Listener | Protocol | Method | Path)
+    fn is_number(&self) -> bool {
+        matches!(self, Self::Status | Self::ReceivedBytes | Self::SentBytes | Self::AnsweredMs | Self::DurationMs)
     }
 }
 
 /// A line, taken apart: each field with the text before it, and the text after the last.
 #[derive(Debug)]
 pub(super) struct Line {
-    parts: Vec<(String, Field)>,
+    parts: Vec<Part>,
     end: String,
     json: bool,
     redact: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Part {
+    before: Fixed,
+    field: Field,
+    is_number: bool,
+}
+
+impl Part {
+    fn new(before: String, field: Field) -> Self {
+        Self { before: before.into(), is_number: field.is_number(), field }
+    }
+}
+
+/// A text that is often short: its last bytes lie in a block of a fixed size, which is copied without a call.
+#[derive(Debug)]
+struct Fixed {
+    before: Box<[u8]>,
+    block: [u8; BLOCK],
+    /// Bytes of the block that are of the text.
+    length: usize,
+}
+
+impl Fixed {
+    fn push(&self, out: &mut Vec<u8>) {
+        if !self.before.is_empty() {
+            out.extend_from_slice(&self.before);
+        }
+        let end = out.len() + self.length;
+        out.extend_from_slice(&self.block);
+        out.truncate(end);
+    }
+}
+
+impl From<String> for Fixed {
+    fn from(text: String) -> Self {
+        let (before, last) = text.as_bytes().split_at(text.len().saturating_sub(BLOCK));
+        let mut block = [0; BLOCK];
+        block[..last.len()].copy_from_slice(last);
+        Self { before: before.into(), block, length: last.len() }
+    }
 }
 
 /// The time of a line; the text of its second is made once a second.
@@ -137,11 +178,11 @@ impl Stamp {
 
 impl Line {
     pub(super) fn parse(format: &str, fields: &[String], redact: &[String]) -> Result<Self, Vec<LineError>> {
-        let redact: Vec<String> = redact.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let redact = redact.to_vec();
         if format == JSON {
             return Self::json(fields, redact);
         }
-        let mut line = Self { parts: Vec::new(), end: String::new(), json: false, redact };
+        let mut parts = Vec::new();
         let mut errors: Vec<_> = (!fields.is_empty()).then_some(LineError::FieldsOfTemplate).into_iter().collect();
         let mut rest = format;
         while let Some((before, after)) = rest.split_once('{') {
@@ -150,12 +191,12 @@ impl Line {
                 break;
             };
             match field(name) {
-                Some(field) => line.parts.push((before.to_owned(), field)),
+                Some(field) => parts.push(Part::new(before.to_owned(), field)),
                 None => errors.push(LineError::Unknown { name: name.to_owned(), place: None }),
             }
             rest = after;
         }
-        line.end = format!("{rest}\n");
+        let line = Self { parts, end: format!("{rest}\n"), json: false, redact };
         if errors.is_empty() { Ok(line) } else { Err(errors) }
     }
 
@@ -163,72 +204,72 @@ impl Line {
         let all: Vec<String> = LineError::known().map(str::to_owned).collect();
         let fields = if fields.is_empty() { &all } else { fields };
         let (mut parts, mut errors) = (Vec::with_capacity(fields.len()), Vec::new());
-        let mut end = "";
         for (place, name) in fields.iter().enumerate() {
             match field(name) {
                 Some(field) => {
-                    let (separator, quote) =
-                        (if parts.is_empty() { "{" } else { "," }, if field.is_quoted() { "\"" } else { "" });
-                    parts.push((format!("{end}{separator}{}:{quote}", serde_json::Value::from(name.as_str())), field));
-                    end = quote;
+                    let quote = if field.is_number() { "" } else { "\"" };
+                    parts.push(Part::new(format!("{}:{quote}", serde_json::Value::from(name.as_str())), field));
                 }
                 None => errors.push(LineError::Unknown { name: name.clone(), place: Some(place) }),
             }
         }
-        let line = Self { parts, end: format!("{end}}}\n"), json: true, redact };
+        let line = Self { parts, end: "}\n".to_owned(), json: true, redact };
         if errors.is_empty() { Ok(line) } else { Err(errors) }
     }
 
+    /// What an exchange does not have is left out of JSON, and `-` in a template.
     pub(super) fn write(&self, out: &mut Vec<u8>, stamp: &Stamp, entry: &Entry<'_>) {
         out.reserve(ROOM);
-        for (before, field) in &self.parts {
-            out.extend_from_slice(before.as_bytes());
-            self.value(out, field, stamp, entry);
+        if self.json {
+            out.push(b'{');
         }
-        out.extend_from_slice(self.end.as_bytes());
+        for part in &self.parts {
+            let start = out.len();
+            part.before.push(out);
+            match (self.json, self.value(out, &part.field, stamp, entry)) {
+                (true, Some(())) if part.is_number => out.push(b','),
+                (true, Some(())) => out.extend_from_slice(b"\","),
+                (true, None) => out.truncate(start),
+                (false, Some(())) => {}
+                (false, None) => out.push(b'-'),
+            }
+        }
+        if self.json && out.last() == Some(&b',') {
+            out.pop();
+        }
+        push(out, &self.end);
     }
 
-    fn value(&self, out: &mut Vec<u8>, field: &Field, stamp: &Stamp, entry: &Entry<'_>) {
+    /// Writes a value without its quotes; none where there is none.
+    fn value(&self, out: &mut Vec<u8>, field: &Field, stamp: &Stamp, entry: &Entry<'_>) -> Option<()> {
         let Entry { asked, exchange, .. } = entry;
         match field {
             Field::Time => stamp.push(out),
-            Field::RequestId => self.text(out, exchange.id.as_str()),
-            Field::TraceId => self.optional(out, exchange.trace_id()),
-            Field::Client => push_address(out, exchange.client.address),
+            Field::RequestId => push(out, exchange.id.as_str()),
+            Field::TraceId => push(out, exchange.trace_id()?),
+            Field::Client => push(out, exchange.client.text()),
             Field::Listener => push(out, &exchange.client.listener),
             Field::Protocol => push(out, protocol(exchange.request.version)),
             Field::Method => push(out, asked.method.as_str()),
-            Field::Host => self.optional(out, exchange.request.authority.as_ref().map(|host| host.as_str())),
+            Field::Host => push(out, exchange.request.authority.as_ref()?.as_str()),
             Field::Path => self.text(out, asked.target.path()),
-            Field::Query => self.optional_text(out, asked.target.query().map(|query| self.redacted(query)).as_deref()),
-            Field::Status => push_number(out, entry.status.into()),
-            Field::Route => self.optional(out, entry.route),
-            Field::Service => self.optional(out, entry.service),
-            Field::Endpoint => match entry.endpoint {
-                Some(endpoint) => {
-                    push(out, self.quote());
-                    push_address(out, endpoint);
-                    push(out, self.quote());
-                }
-                None => self.optional(out, None),
-            },
+            Field::Query => self.text(out, &self.redacted(asked.target.query()?)),
+            Field::Status => push_padded(out, entry.status.into()),
+            Field::Route => push(out, entry.route?),
+            Field::Service => push(out, entry.service?),
+            Field::Endpoint => push_address(out, entry.endpoint?),
             Field::ReceivedBytes => push_number(out, entry.received),
             Field::SentBytes => push_number(out, entry.sent),
-            Field::AnsweredMs => match entry.answered_after {
-                Some(after) => push_millis(out, after),
-                None => self.optional(out, None),
-            },
+            Field::AnsweredMs => push_millis(out, entry.answered_after?),
             Field::DurationMs => push_millis(out, entry.after),
-            Field::Blame => self.optional(out, entry.fault.map(|fault| fault.blame)),
-            Field::Cause => self.optional(out, entry.fault.map(|fault| fault.cause)),
-            Field::Header(name) if self.hides(name.as_str().bytes()) => {
-                self.optional(out, exchange.request.headers.get(name).map(|_| REDACTED));
-            }
-            Field::Header(name) => {
-                let value = exchange.request.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
-                self.optional_text(out, value.as_deref());
-            }
+            Field::Blame => push(out, entry.fault?.blame),
+            Field::Cause => push(out, entry.fault?.cause),
+            Field::Header(name) => match exchange.request.headers.get(name)? {
+                _ if self.hides(name.as_str().as_bytes()) => push(out, REDACTED),
+                value => self.text(out, &String::from_utf8_lossy(value.as_bytes())),
+            },
         }
+        Some(())
     }
 
     /// Text that came from outside, without its quotes.
@@ -249,46 +290,26 @@ impl Line {
         }
     }
 
-    fn optional_text(&self, out: &mut Vec<u8>, text: Option<&str>) {
-        match text {
-            Some(text) if is_special(text) => {
-                push(out, self.quote());
-                self.text(out, text);
-                push(out, self.quote());
-            }
-            text => self.optional(out, text),
+    fn hides(&self, name: &[u8]) -> bool {
+        self.redact.iter().any(|hidden| name.eq_ignore_ascii_case(hidden.as_bytes()))
+    }
+
+    /// Names are decoded, so that `%74oken` hides like `token`.
+    fn hides_parameter(&self, name: &str) -> bool {
+        if name.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+            self.hides(&octets(name).collect::<Vec<_>>())
+        } else {
+            self.hides(name.as_bytes())
         }
     }
 
-    /// Text that needs no escape.
-    fn optional(&self, out: &mut Vec<u8>, word: Option<&str>) {
-        match word {
-            Some(word) if self.json => {
-                out.push(b'"');
-                push(out, word);
-                out.push(b'"');
-            }
-            Some(word) => push(out, word),
-            None => push(out, if self.json { "null" } else { "-" }),
-        }
-    }
-
-    fn quote(&self) -> &'static str {
-        if self.json { "\"" } else { "" }
-    }
-
-    /// Names to hide are in lower case.
-    fn hides(&self, name: impl Iterator<Item = u8> + Clone) -> bool {
-        self.redact.iter().any(|hidden| name.clone().map(|octet| octet.to_ascii_lowercase()).eq(hidden.bytes()))
-    }
-
-    /// As it is, unless there is something to hide in it. Names are decoded, so that `%74oken` hides like `token`.
+    /// As it is, unless there is something to hide in it.
     fn redacted<'q>(&self, query: &'q str) -> Cow<'q, str> {
-        if !parameters(query).any(|(name, _)| self.hides(octets(name))) {
+        if !parameters(query).any(|(name, _)| self.hides_parameter(name)) {
             return Cow::Borrowed(query);
         }
         let shown = query.split('&').map(|pair| match pair.split_once('=') {
-            Some((name, _)) if self.hides(octets(name)) => format!("{name}={REDACTED}"),
+            Some((name, _)) if self.hides_parameter(name) => format!("{name}={REDACTED}"),
             _ => pair.to_owned(),
         });
         Cow::Owned(shown.collect::<Vec<_>>().join("&"))
@@ -348,17 +369,21 @@ fn push_address(out: &mut Vec<u8>, address: SocketAddr) {
 }
 
 fn push_number(out: &mut Vec<u8>, n: u64) {
+    if n < 10 {
+        return out.push(b'0' + n as u8);
+    }
     out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
 }
 
 /// Milliseconds with three decimals.
 fn push_millis(out: &mut Vec<u8>, time: Duration) {
-    push_number(out, time.as_secs() * 1000 + u64::from(time.subsec_millis()));
+    let micros = time.subsec_micros();
+    push_number(out, time.as_secs() * 1000 + u64::from(micros / 1000));
     out.push(b'.');
-    push_padded(out, time.subsec_micros() % 1000);
+    push_padded(out, micros % 1000);
 }
 
 /// Three digits.
 fn push_padded(out: &mut Vec<u8>, n: u32) {
-    out.extend([100, 10, 1].map(|place| b'0' + (n / place % 10) as u8));
+    out.extend_from_slice(&[100, 10, 1].map(|place| b'0' + (n / place % 10) as u8));
 }
