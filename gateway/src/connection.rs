@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     exchange::Client,
-    proxy::{self, Proxy},
+    proxy::{self, Proxy, Tunnel},
     snapshot::ListenerLimits,
     socket::Socket,
 };
@@ -41,17 +41,20 @@ pub async fn serve(
     drain: CancellationToken,
 ) {
     let spoke = Rc::new(Cell::new(false));
+    let tunnel = Rc::new(Cell::new(None));
     let service = service_fn(|request: Request<Incoming>| {
         spoke.set(true);
-        let (proxy, client) = (Rc::clone(&proxy), Arc::clone(&client));
+        let (proxy, client, tunnel) = (Rc::clone(&proxy), Arc::clone(&client), Rc::clone(&tunnel));
         async move {
             // A panic is that exchange's end, not the worker's.
             let answer = AssertUnwindSafe(proxy.handle(client, request)).catch_unwind().await;
-            Ok::<_, Infallible>(answer.unwrap_or_else(|_| proxy::panicked()))
+            let mut answer = answer.unwrap_or_else(|_| proxy::panicked());
+            tunnel.set(answer.body_mut().tunnel());
+            Ok::<_, Infallible>(answer)
         }
     });
     let builder = builder(&limits);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(Socket::new(stream)), service));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(Socket::new(stream)), service));
     let mut silence = pin!(sleep(limits.header_timeout));
     let mut phase = Phase::Open;
     loop {
@@ -63,7 +66,7 @@ pub async fn serve(
                 if let Err(error) = ended {
                     tracing::debug!(client = %client.address, listener = &*client.listener, "connection ended: {error}");
                 }
-                return;
+                break;
             }
             () = heard, if phase == Phase::LastChance => {
                 phase = Phase::Closing;
@@ -86,6 +89,10 @@ pub async fn serve(
                 }
             }
         }
+    }
+    // What was a connection of requests may have become a tunnel.
+    if let Some(tunnel) = tunnel.take() {
+        Tunnel::run(tunnel).await;
     }
 }
 

@@ -61,6 +61,8 @@ pub struct RequestHead {
     /// The host asked for; absent only in HTTP/1.0.
     pub authority: Option<Authority>,
     pub version: Version,
+    /// It asks for a WebSocket. The fields that say so belong to each connection and are made anew.
+    pub websocket: bool,
     pub headers: HeaderMap,
 }
 
@@ -126,6 +128,7 @@ impl Default for RequestHead {
             target: PathAndQuery::from_static("/"),
             authority: None,
             version: Version::HTTP_11,
+            websocket: false,
             headers: HeaderMap::new(),
         }
     }

@@ -5,6 +5,7 @@ mod accept;
 mod ending;
 mod error;
 mod respond;
+mod upgrade;
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -19,7 +20,7 @@ use crate::{
 
 use self::ending::Ending;
 pub(crate) use self::respond::panicked;
-pub use self::{error::Error, respond::Outgoing};
+pub use self::{error::Error, respond::Outgoing, upgrade::Tunnel};
 
 /// What one worker needs to serve requests.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Proxy {
     pub async fn handle(&self, client: Arc<Client>, request: Request<Incoming>) -> Response<Outgoing> {
         // One generation from here to the end, whatever is loaded meanwhile.
         let snapshot = self.snapshot.latest();
-        let (exchange, body, refused) = accept::exchange(request, client, &self.ids);
+        let (exchange, body, upgrade, refused) = accept::exchange(request, client, &self.ids);
         // Told of the end, also if that is the client's leaving in the middle of this.
         let mut ending = Ending::of(exchange, body.passed(), self.worker, &snapshot);
         let found = match refused {
@@ -70,7 +71,7 @@ impl Proxy {
                 let request = &mut ending.exchange.request;
                 accept::rewrite(request, route.strip_prefix.as_deref());
                 match route.service.send(self.worker, request, body, route.host, route.timeout).await {
-                    Ok((response, lease)) => respond::upstream(&mut ending, response, lease),
+                    Ok((response, lease)) => respond::upstream(&mut ending, response, lease, upgrade),
                     Err(error) => respond::problem(&mut ending, &error.into()),
                 }
             }

@@ -16,7 +16,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{
-    HeaderValue, Method, Request, Response, Uri, Version,
+    HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
 };
 use http_body::Body as _;
@@ -25,7 +25,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     balance::{Balancer, Cursor},
-    exchange::{Body, RequestHead, headers::set_length},
+    exchange::{
+        Body, RequestHead,
+        headers::{set_length, set_websocket},
+    },
     monitor::record::{Outcome, ServiceRecord},
     worker::{PerWorker, WorkerId},
 };
@@ -150,6 +153,7 @@ impl Service {
             let mut refused = match connection.try_send_request(request).await {
                 // hyper speaks the version of the last answer from then on, and HTTP/1.0 has no chunks to send.
                 Ok(response) if response.version() == Version::HTTP_10 => return Ok((response, flight)),
+                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => return Ok((response, flight)),
                 Ok(response) => return Ok((response, flight.with(connection))),
                 Err(refused) => refused,
             };
@@ -208,6 +212,9 @@ impl Endpoint {
                 }
             }
             _ => drop(headers.insert(HOST, self.host.clone())),
+        }
+        if head.websocket && head.method == Method::GET {
+            set_websocket(headers);
         }
         // One framing, said out loud: left to itself hyper sends no body with a GET whose length it does not know.
         match length {

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     wait::soon,
-    wire::{Head, Wire},
+    wire::{Framing, Head, Wire},
 };
 
 /// One connection.
@@ -32,6 +32,19 @@ impl Raw {
 
     pub async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.0.write(bytes.as_ref()).await
+    }
+
+    /// The head of the next response.
+    pub async fn head(&mut self) -> Head {
+        soon("a head", self.0.head()).await.expect("a head").expect("no end before the head")
+    }
+
+    /// The next so many bytes, as text.
+    pub async fn text(&mut self, length: u64) -> String {
+        let mut bytes = Vec::new();
+        let read = self.0.body(Framing::Length(length), |piece| bytes.extend_from_slice(piece));
+        soon("bytes", read).await.expect("so many bytes");
+        String::from_utf8(bytes).expect("text")
     }
 
     /// The next response, to a GET.

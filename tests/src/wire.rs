@@ -87,6 +87,17 @@ impl Wire {
         }
     }
 
+    /// Sends back whatever comes, until the peer has sent its last.
+    pub async fn mirror(&mut self) -> io::Result<()> {
+        loop {
+            let came = self.buffer.split();
+            self.stream.write_all(&came).await?;
+            if !self.fill().await? {
+                return self.stream.shutdown().await;
+            }
+        }
+    }
+
     /// Waits until the peer has closed or reset; whatever still comes is dropped.
     pub async fn closed(&mut self) {
         while self.fill().await.unwrap_or(false) {

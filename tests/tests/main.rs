@@ -6,6 +6,7 @@ mod wire;
 mod http2;
 mod services;
 mod streaming;
+mod websocket;
 mod recording;
 
 mod filters;

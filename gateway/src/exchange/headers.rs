@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
-    header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, VIA},
+    header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, UPGRADE, VIA},
     uri::Scheme,
 };
 
@@ -47,6 +47,22 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in gone {
         headers.remove(name);
     }
+}
+
+/// Says whether a head asks its connection, or agrees, to become a WebSocket (RFC 6455 §4.1, §4.2.2). Other upgrades are
+/// not passed on: what is spoken after them would go past every rule of the gateway.
+pub fn names_websocket(headers: &HeaderMap) -> bool {
+    let lists = |name: HeaderName, option: &str| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(option))
+    };
+    headers.contains_key(UPGRADE) && lists(UPGRADE, "websocket") && lists(CONNECTION, "upgrade")
+}
+
+/// Says it on the next connection.
+pub fn set_websocket(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
 /// Says the length once and in its plainest form: it may have come as several equal ones (RFC 9112 §6.3).

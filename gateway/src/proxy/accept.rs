@@ -5,9 +5,10 @@ use std::{cell::RefCell, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Method, Request, uri::PathAndQuery};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::{task::spawn_local, time::timeout};
 
+use super::upgrade;
 use crate::exchange::{
     Body, Client, Exchange, Refusal, RequestHead, RequestId, ResponseHead,
     canonical::{canonical, servable},
@@ -22,10 +23,12 @@ const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// Always an exchange, since a refusal needs one to be answered on; with why it is refused, if it is.
 pub(super) fn exchange(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     client: Arc<Client>,
     ids: &RefCell<RequestIds>,
-) -> (Exchange, Body, Option<Refusal>) {
+) -> (Exchange, Body, Option<OnUpgrade>, Option<Refusal>) {
+    let websocket = upgrade::asked(&request);
+    let upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let id = RequestId::from_client(&parts.headers).unwrap_or_else(|| ids.borrow_mut().draw());
     let names_a_path = parts.uri.path_and_query().is_some();
@@ -35,6 +38,7 @@ pub(super) fn exchange(
         target: parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
         authority: parts.uri.authority().cloned(),
         version: parts.version,
+        websocket,
         headers: parts.headers,
     };
     let (encoded_slash, refused) = match servable(&head, names_a_path).and_then(|()| canonical(&mut head)) {
@@ -46,7 +50,7 @@ pub(super) fn exchange(
     head.headers.insert(X_REQUEST_ID, id.to_value());
     let response = ResponseHead::default();
     let exchange = Exchange { id, client, request: head, head_only, encoded_slash, response, filters: Vec::new() };
-    (exchange, Body::counted(body), refused)
+    (exchange, Body::counted(body), upgrade, refused)
 }
 
 /// Reads what is left of a body that nobody wants, within bounds: a connection closed with unread data is reset, and

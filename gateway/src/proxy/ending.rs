@@ -103,6 +103,11 @@ impl Ending {
         self.sent += bytes as u64;
     }
 
+    /// Counts bytes of what the client sends.
+    pub(super) fn received(&mut self) -> Arc<AtomicU64> {
+        Arc::clone(self.received.get_or_insert_default())
+    }
+
     pub(super) fn whole(&mut self) {
         self.whole = true;
     }

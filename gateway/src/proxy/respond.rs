@@ -12,10 +12,14 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING},
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use serde_json::json;
 
-use super::{Error, ending::Ending};
+use super::{
+    Error,
+    ending::Ending,
+    upgrade::{self, Tunnel},
+};
 use crate::{
     exchange::{Body, Exchange, ResponseHead, headers, id::X_REQUEST_ID},
     filter::Instead,
@@ -27,17 +31,45 @@ use crate::{
 #[derive(Debug)]
 pub struct Outgoing {
     body: Body,
-    _lease: Option<Lease>,
+    /// Given back with the body.
+    lease: Option<Lease>,
     ending: Option<Box<Ending>>,
+    tunnel: Option<Box<Tunnel>>,
+}
+
+impl Outgoing {
+    fn new(body: Body) -> Self {
+        Self { body, lease: None, ending: None, tunnel: None }
+    }
+
+    /// What its connection becomes once the head is sent, if that is asked for and agreed to.
+    pub(crate) fn tunnel(&mut self) -> Option<Box<Tunnel>> {
+        self.tunnel.take()
+    }
 }
 
 /// Passes the service's answer on.
-pub(super) fn upstream(ending: &mut Ending, response: Response<Incoming>, lease: Lease) -> Outgoing {
+pub(super) fn upstream(
+    ending: &mut Ending,
+    mut response: Response<Incoming>,
+    lease: Lease,
+    upgrade: Option<OnUpgrade>,
+) -> Outgoing {
     ending.sent_to(lease.address());
     let exchange = &mut ending.exchange;
+    let agreed =
+        upgrade.filter(|_| upgrade::agreed(&response)).map(|client| (client, hyper::upgrade::on(&mut response)));
     let (mut parts, body) = response.into_parts();
+    if let Some((client, service)) = agreed {
+        headers::remove_hop_by_hop(&mut parts.headers);
+        exchange.response = ResponseHead { status: parts.status, headers: parts.headers };
+        let tunnel = Tunnel::new(client, service, lease);
+        let mut outgoing = Outgoing::new(Body::Empty);
+        outgoing.tunnel = Some(Box::new(tunnel));
+        return outgoing;
+    }
     if parts.status.is_informational() {
-        // 101 to a request that asked for no upgrade, since `Upgrade` is never passed on.
+        // 101 to a request that did not ask for it, or to something else than it asked for.
         tracing::warn!(request = exchange.id.as_str(), endpoint = %lease.address(), "unasked for {}", parts.status);
         parts.status = StatusCode::BAD_GATEWAY;
     }
@@ -49,7 +81,9 @@ pub(super) fn upstream(ending: &mut Ending, response: Response<Incoming>, lease:
     }
     headers::remove_hop_by_hop(&mut parts.headers);
     exchange.response = ResponseHead { status: parts.status, headers: parts.headers };
-    Outgoing { body: Body::Stream(body, None), _lease: Some(lease), ending: None }
+    let mut outgoing = Outgoing::new(Body::Stream(body, None));
+    outgoing.lease = Some(lease);
+    outgoing
 }
 
 /// Puts a filter's answer, or the failure of a filter, in the place of what there was.
@@ -77,7 +111,9 @@ pub(super) fn finish(mut ending: Box<Ending>, mut body: Outgoing) -> Response<Ou
     let (status, mut headers) = (exchange.response.status, mem::take(&mut exchange.response.headers));
     headers.insert(X_REQUEST_ID, exchange.id.to_value());
     // RFC 9110 §6.4.1: these have no body, and only HTTP/1.1 would have it left out for us.
-    if status == StatusCode::NO_CONTENT {
+    if body.tunnel.is_some() {
+        headers::set_websocket(&mut headers);
+    } else if status == StatusCode::NO_CONTENT {
         headers.remove(CONTENT_LENGTH);
         body.body = Body::Empty;
     } else if exchange.head_only || status == StatusCode::NOT_MODIFIED {
@@ -89,7 +125,10 @@ pub(super) fn finish(mut ending: Box<Ending>, mut body: Outgoing) -> Response<Ou
         headers.remove(CONTENT_LENGTH);
     }
     ending.answered();
-    body.ending = Some(ending);
+    match &mut body.tunnel {
+        Some(tunnel) => tunnel.told_by(ending),
+        None => body.ending = Some(ending),
+    }
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -99,7 +138,7 @@ pub(super) fn finish(mut ending: Box<Ending>, mut body: Outgoing) -> Response<Ou
 /// The answer of a worker whose code panicked: all that is left of the exchange is this.
 pub(crate) fn panicked() -> Response<Outgoing> {
     let answer = problem_answer("", &Error::Panic);
-    let mut response = Response::new(Outgoing { body: answer.body.into(), _lease: None, ending: None });
+    let mut response = Response::new(Outgoing::new(answer.body.into()));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     response
@@ -107,7 +146,7 @@ pub(crate) fn panicked() -> Response<Outgoing> {
 
 fn own(exchange: &mut Exchange, answer: Answer) -> Outgoing {
     exchange.response = ResponseHead { status: answer.status, headers: answer.headers };
-    Outgoing { body: answer.body.into(), _lease: None, ending: None }
+    Outgoing::new(answer.body.into())
 }
 
 fn problem_answer(request: &str, error: &Error) -> Answer {

@@ -22,7 +22,7 @@ pub(super) async fn open(address: SocketAddr, limit: Duration) -> Result<SendReq
         http1::handshake(TokioIo::new(Socket::new(stream))).await.map_err(|error| Error::Reset(address, error))?;
     spawn_local(async move {
         // Whoever waits for an answer on it is told; nobody else needs to know.
-        if let Err(error) = connection.await {
+        if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%address, %error, "upstream connection ended");
         }
     });

@@ -25,6 +25,8 @@ pub enum Answer {
     BytesThenClose(Vec<u8>),
     /// The same, and then a reset.
     BytesThenReset(Vec<u8>),
+    /// The same, and whatever comes from then on is sent back.
+    BytesThenMirror(Vec<u8>),
     /// 200 with a `pattern` of this length.
     Pattern(u64),
     /// 200 in chunks, each after its pause.
@@ -58,6 +60,11 @@ impl Answer {
             Self::BytesThenReset(bytes) => {
                 wire.write(&bytes).await?;
                 wire.reset()?;
+                return Ok(None);
+            }
+            Self::BytesThenMirror(bytes) => {
+                wire.write(&bytes).await?;
+                wire.mirror().await?;
                 return Ok(None);
             }
             Self::Pattern(length) => {

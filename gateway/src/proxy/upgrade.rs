@@ -1,0 +1,64 @@
+//! WebSockets (RFC 6455): a request that asks for one meets route and filters as any other; once the service agrees, bytes
+//! pass both ways, unread, until either side ends it. It holds no snapshot and no plugin, so that neither reload waits for
+//! it.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::copy_bidirectional;
+use tokio_util::io::{InspectReader, InspectWriter};
+
+use super::ending::Ending;
+use crate::{exchange::headers::names_websocket, upstream::Lease};
+
+/// Both connections of a WebSocket, before they are that.
+#[derive(Debug)]
+pub struct Tunnel {
+    client: OnUpgrade,
+    service: OnUpgrade,
+    /// It counts as under way at its endpoint.
+    _lease: Lease,
+    ending: Option<Box<Ending>>,
+}
+
+pub(super) fn asked(request: &Request<impl Body>) -> bool {
+    let may = request.version() == Version::HTTP_11 && request.method() == Method::GET;
+    may && names_websocket(request.headers()) && request.body().is_end_stream()
+}
+
+pub(super) fn agreed<B>(response: &Response<B>) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS && names_websocket(response.headers())
+}
+
+impl Tunnel {
+    pub(super) fn new(client: OnUpgrade, service: OnUpgrade, lease: Lease) -> Self {
+        Self { client, service, _lease: lease, ending: None }
+    }
+
+    /// Its end is the end of the exchange.
+    pub(super) fn told_by(&mut self, ending: Box<Ending>) {
+        self.ending = Some(ending);
+    }
+
+    /// Runs until both directions have ended, or one has failed.
+    pub(crate) async fn run(self: Box<Self>) {
+        let Self { client, service, _lease, ending: Some(mut ending) } = *self else { return };
+        let (client, mut service) = match tokio::try_join!(client, service) {
+            Ok((client, service)) => (TokioIo::new(client), TokioIo::new(service)),
+            Err(error) => return ending.broke_off(&error),
+        };
+        // Either side may end it at any time, and by just leaving: that is nobody's fault.
+        ending.whole();
+        let received = ending.received();
+        let counted = InspectReader::new(client, |bytes: &[u8]| {
+            received.fetch_add(bytes.len() as u64, Relaxed);
+        });
+        let mut client = InspectWriter::new(counted, |bytes: &[u8]| ending.sent(bytes.len()));
+        if let Err(error) = copy_bidirectional(&mut client, &mut service).await {
+            tracing::debug!("a WebSocket ended: {error}");
+        }
+    }
+}
