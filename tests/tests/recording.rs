@@ -86,8 +86,14 @@ async fn a_template_says_what_a_line_is_and_a_client_cannot_break_it() {
     let mut client = Client::connect(gateway.address()).await;
     client.send(request("GET", "/a", &[("user-agent", "a\"b\tc"), ("cookie", "s=1")], "")).await;
     client.get("/b").await;
-    let lines = logged(&gateway, 2).await;
-    assert_eq!(lines, ["GET /a 200 \"a\\\"b\\tc\" [redacted] all", "GET /b 200 \"-\" - all"]);
+    // Longer than a line has room for at first, with and without what must be escaped.
+    for agent in ["x".repeat(5000), "\"".repeat(9000)] {
+        client.send(request("GET", "/c", &[("user-agent", &agent)], "")).await;
+    }
+    let lines = logged(&gateway, 4).await;
+    assert_eq!(lines[..2], ["GET /a 200 \"a\\\"b\\tc\" [redacted] all", "GET /b 200 \"-\" - all"]);
+    assert_eq!(lines[2], format!("GET /c 200 \"{}\" - all", "x".repeat(5000)));
+    assert_eq!(lines[3], format!("GET /c 200 \"{}\" - all", "\\\"".repeat(9000)));
 }
 
 #[tokio::test]

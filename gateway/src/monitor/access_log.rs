@@ -21,7 +21,7 @@ use std::{
 
 pub use self::line::LineError;
 use self::{
-    line::{Line, Stamp},
+    line::{Line, Pen, Stamp},
     output::Output,
 };
 use crate::{
@@ -32,6 +32,9 @@ use crate::{
 
 /// How often what workers have written goes to the file.
 const FLUSH: Duration = Duration::from_millis(100);
+/// Bytes that a line has room for at first, and those of all lines that wait.
+const ROOM: usize = 1024;
+const LINES: usize = 64 << 10;
 
 /// What is written, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +89,8 @@ struct Shared {
 struct Buffer {
     lines: Vec<u8>,
     stamp: Stamp,
+    /// Where a line is written before it is added to the others.
+    room: Vec<u8>,
 }
 
 impl AccessLog {
@@ -97,7 +102,11 @@ impl AccessLog {
     pub fn new(spec: Spec, workers: usize) -> Result<Self, Vec<LineError>> {
         let line = Line::parse(&spec.format, &spec.fields, &spec.redact)?;
         let shared = Shared {
-            buffers: PerWorker::new(workers, |_| Buffer::default()),
+            buffers: PerWorker::new(workers, |_| Buffer {
+                lines: Vec::with_capacity(spec.buffer.min(LINES)),
+                room: vec![0; ROOM],
+                ..Buffer::default()
+            }),
             output: Output::new(spec.file.clone()),
             dropped: AtomicU64::new(0),
             ended: AtomicBool::new(false),
@@ -133,13 +142,21 @@ impl AccessLog {
 
     pub fn write(&self, worker: WorkerId, entry: &Entry<'_>) {
         let mut buffer = self.shared.buffers.of(worker);
-        let Buffer { lines, stamp } = &mut *buffer;
+        let Buffer { lines, stamp, room } = &mut *buffer;
         if lines.len() >= self.spec.buffer {
             self.shared.dropped.fetch_add(1, Relaxed);
             return;
         }
         stamp.set(SystemTime::now());
-        self.line.write(lines, stamp, entry);
+        loop {
+            let mut pen = Pen::new(room);
+            self.line.write(&mut pen, stamp, entry);
+            match pen.written() {
+                Some(line) => return lines.extend_from_slice(line),
+                // A line longer than any before.
+                None => room.resize(2 * room.len(), 0),
+            }
+        }
     }
 
     /// Lines that found no room, or that could not be written.

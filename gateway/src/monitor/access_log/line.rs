@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    io::Write,
+    fmt::{self, Write},
     net::SocketAddr,
     time::{Duration, SystemTime},
 };
@@ -66,8 +66,6 @@ const FIELDS: [(&str, Field); 20] = [
 const JSON: &str = "json";
 const HEADER: &str = "header:";
 const REDACTED: &str = "[redacted]";
-/// Bytes that a line has room for before it grows.
-const ROOM: usize = 768;
 const BLOCK: usize = 32;
 
 /// Why there is no such line.
@@ -129,23 +127,65 @@ struct Fixed {
     length: usize,
 }
 
-impl Fixed {
-    fn push(&self, out: &mut Vec<u8>) {
-        if !self.before.is_empty() {
-            out.extend_from_slice(&self.before);
-        }
-        let end = out.len() + self.length;
-        out.extend_from_slice(&self.block);
-        out.truncate(end);
-    }
-}
-
 impl From<String> for Fixed {
     fn from(text: String) -> Self {
         let (before, last) = text.as_bytes().split_at(text.len().saturating_sub(BLOCK));
         let mut block = [0; BLOCK];
         block[..last.len()].copy_from_slice(last);
         Self { before: before.into(), block, length: last.len() }
+    }
+}
+
+/// Writes into room that is there. What finds none is not written, and told of by `full`.
+#[derive(Debug)]
+pub(super) struct Pen<'a> {
+    room: &'a mut [u8],
+    at: usize,
+    full: bool,
+}
+
+impl<'a> Pen<'a> {
+    pub(super) fn new(room: &'a mut [u8]) -> Self {
+        Self { room, at: 0, full: false }
+    }
+
+    /// What was written, if there was room for all of it.
+    pub(super) fn written(self) -> Option<&'a [u8]> {
+        if self.full { None } else { self.room.get(..self.at) }
+    }
+
+    fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        match self.room.get_mut(self.at..self.at + bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.at += bytes.len();
+            }
+            None => self.full = true,
+        }
+    }
+
+    fn fixed(&mut self, fixed: &Fixed) {
+        if !fixed.before.is_empty() {
+            self.bytes(&fixed.before);
+        }
+        match self.room.get_mut(self.at..self.at + BLOCK) {
+            Some(room) => {
+                room.copy_from_slice(&fixed.block);
+                self.at += fixed.length;
+            }
+            None => self.full = true,
+        }
+    }
+}
+
+impl Write for Pen<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.text(text);
+        Ok(())
     }
 }
 
@@ -168,11 +208,11 @@ impl Stamp {
         }
     }
 
-    fn push(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.text.as_bytes());
-        out.push(b'.');
-        push_padded(out, self.millis);
-        out.push(b'Z');
+    fn write(&self, pen: &mut Pen<'_>) {
+        pen.text(&self.text);
+        pen.bytes(b".");
+        padded(pen, self.millis);
+        pen.bytes(b"Z");
     }
 }
 
@@ -218,75 +258,76 @@ impl Line {
     }
 
     /// What an exchange does not have is left out of JSON, and `-` in a template.
-    pub(super) fn write(&self, out: &mut Vec<u8>, stamp: &Stamp, entry: &Entry<'_>) {
-        out.reserve(ROOM);
+    pub(super) fn write(&self, pen: &mut Pen<'_>, stamp: &Stamp, entry: &Entry<'_>) {
         if self.json {
-            out.push(b'{');
+            pen.bytes(b"{");
         }
         for part in &self.parts {
-            let start = out.len();
-            part.before.push(out);
-            match (self.json, self.value(out, &part.field, stamp, entry)) {
-                (true, Some(())) if part.is_number => out.push(b','),
-                (true, Some(())) => out.extend_from_slice(b"\","),
-                (true, None) => out.truncate(start),
+            let start = pen.at;
+            pen.fixed(&part.before);
+            match (self.json, self.value(pen, &part.field, stamp, entry)) {
+                (true, Some(())) if part.is_number => pen.bytes(b","),
+                (true, Some(())) => pen.bytes(b"\","),
+                (true, None) => pen.at = start,
                 (false, Some(())) => {}
-                (false, None) => out.push(b'-'),
+                (false, None) => pen.bytes(b"-"),
             }
         }
-        if self.json && out.last() == Some(&b',') {
-            out.pop();
+        // The comma after the last.
+        if self.json && pen.at > 1 {
+            pen.at -= 1;
         }
-        push(out, &self.end);
+        pen.text(&self.end);
     }
 
     /// Writes a value without its quotes; none where there is none.
-    fn value(&self, out: &mut Vec<u8>, field: &Field, stamp: &Stamp, entry: &Entry<'_>) -> Option<()> {
+    fn value(&self, pen: &mut Pen<'_>, field: &Field, stamp: &Stamp, entry: &Entry<'_>) -> Option<()> {
         let Entry { asked, exchange, .. } = entry;
         match field {
-            Field::Time => stamp.push(out),
-            Field::RequestId => push(out, exchange.id.as_str()),
-            Field::TraceId => push(out, exchange.trace_id()?),
-            Field::Client => push(out, exchange.client.text()),
-            Field::Listener => push(out, &exchange.client.listener),
-            Field::Protocol => push(out, protocol(exchange.request.version)),
-            Field::Method => push(out, asked.method.as_str()),
-            Field::Host => push(out, exchange.request.authority.as_ref()?.as_str()),
-            Field::Path => self.text(out, asked.target.path()),
-            Field::Query => self.text(out, &self.redacted(asked.target.query()?)),
-            Field::Status => push_padded(out, entry.status.into()),
-            Field::Route => push(out, entry.route?),
-            Field::Service => push(out, entry.service?),
-            Field::Endpoint => push_address(out, entry.endpoint?),
-            Field::ReceivedBytes => push_number(out, entry.received),
-            Field::SentBytes => push_number(out, entry.sent),
-            Field::AnsweredMs => push_millis(out, entry.answered_after?),
-            Field::DurationMs => push_millis(out, entry.after),
-            Field::Blame => push(out, entry.fault?.blame),
-            Field::Cause => push(out, entry.fault?.cause),
+            Field::Time => stamp.write(pen),
+            Field::RequestId => pen.text(exchange.id.as_str()),
+            Field::TraceId => pen.text(exchange.trace_id()?),
+            Field::Client => pen.text(exchange.client.text()),
+            Field::Listener => pen.text(&exchange.client.listener),
+            Field::Protocol => pen.text(protocol(exchange.request.version)),
+            Field::Method => pen.text(asked.method.as_str()),
+            Field::Host => pen.text(exchange.request.authority.as_ref()?.as_str()),
+            Field::Path => self.escaped(pen, asked.target.path()),
+            Field::Query => self.escaped(pen, &self.redacted(asked.target.query()?)),
+            Field::Status => padded(pen, entry.status.into()),
+            Field::Route => pen.text(entry.route?),
+            Field::Service => pen.text(entry.service?),
+            Field::Endpoint => address(pen, entry.endpoint?),
+            Field::ReceivedBytes => number(pen, entry.received),
+            Field::SentBytes => number(pen, entry.sent),
+            Field::AnsweredMs => millis(pen, entry.answered_after?),
+            Field::DurationMs => millis(pen, entry.after),
+            Field::Blame => pen.text(entry.fault?.blame),
+            Field::Cause => pen.text(entry.fault?.cause),
             Field::Header(name) => match exchange.request.headers.get(name)? {
-                _ if self.hides(name.as_str().as_bytes()) => push(out, REDACTED),
-                value => self.text(out, &String::from_utf8_lossy(value.as_bytes())),
+                _ if self.hides(name.as_str().as_bytes()) => pen.text(REDACTED),
+                value => self.escaped(pen, &String::from_utf8_lossy(value.as_bytes())),
             },
         }
         Some(())
     }
 
     /// Text that came from outside, without its quotes.
-    fn text(&self, out: &mut Vec<u8>, text: &str) {
+    fn escaped(&self, pen: &mut Pen<'_>, text: &str) {
         if !is_special(text) {
-            return push(out, text);
+            return pen.text(text);
         }
         if self.json {
             let quoted = serde_json::Value::from(text).to_string();
-            return push(out, &quoted[1..quoted.len() - 1]);
+            return pen.text(&quoted[1..quoted.len() - 1]);
         }
         for c in text.chars() {
-            match c {
-                '"' | '\\' => drop(write!(out, "\\{c}")),
-                c if c.is_control() => drop(write!(out, "{}", c.escape_default())),
-                c => drop(write!(out, "{c}")),
-            }
+            // A pen tells itself what found no room.
+            let _ = match c {
+                '"' | '\\' => write!(pen, "\\{c}"),
+                c if c.is_control() => write!(pen, "{}", c.escape_default()),
+                c => pen.write_char(c),
+            };
         }
     }
 
@@ -337,14 +378,10 @@ fn is_special(text: &str) -> bool {
     text.bytes().fold(false, |seen, byte| seen | (byte < b' ' || byte == b'"' || byte == b'\\' || byte >= 0x7f))
 }
 
-fn push(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
-}
-
 /// As `Display` writes it.
-fn push_address(out: &mut Vec<u8>, address: SocketAddr) {
+fn address(pen: &mut Pen<'_>, address: SocketAddr) {
     let SocketAddr::V4(address) = address else {
-        return drop(write!(out, "{address}"));
+        return pen.text(&address.to_string());
     };
     let (mut text, mut end) = (*b"255.255.255.255:65535", 0);
     let mut put = |byte: u8| {
@@ -364,26 +401,26 @@ fn push_address(out: &mut Vec<u8>, address: SocketAddr) {
         put(b'0' + octet % 10);
     }
     put(b':');
-    out.extend_from_slice(&text[..end]);
-    push_number(out, address.port().into());
+    pen.bytes(&text[..end]);
+    number(pen, address.port().into());
 }
 
-fn push_number(out: &mut Vec<u8>, n: u64) {
+fn number(pen: &mut Pen<'_>, n: u64) {
     if n < 10 {
-        return out.push(b'0' + n as u8);
+        return pen.bytes(&[b'0' + n as u8]);
     }
-    out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+    pen.bytes(itoa::Buffer::new().format(n).as_bytes());
 }
 
 /// Milliseconds with three decimals.
-fn push_millis(out: &mut Vec<u8>, time: Duration) {
+fn millis(pen: &mut Pen<'_>, time: Duration) {
     let micros = time.subsec_micros();
-    push_number(out, time.as_secs() * 1000 + u64::from(micros / 1000));
-    out.push(b'.');
-    push_padded(out, micros % 1000);
+    number(pen, time.as_secs() * 1000 + u64::from(micros / 1000));
+    pen.bytes(b".");
+    padded(pen, micros % 1000);
 }
 
 /// Three digits.
-fn push_padded(out: &mut Vec<u8>, n: u32) {
-    out.extend_from_slice(&[100, 10, 1].map(|place| b'0' + (n / place % 10) as u8));
+fn padded(pen: &mut Pen<'_>, n: u32) {
+    pen.bytes(&[100, 10, 1].map(|place| b'0' + (n / place % 10) as u8));
 }
