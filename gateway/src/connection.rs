@@ -40,6 +40,20 @@ pub async fn serve(
     proxy: Rc<Proxy>,
     drain: CancellationToken,
 ) {
+    // Whatever hyper held of the connection is dropped before: of an upgrade that failed it would tell nobody.
+    if let Some(tunnel) = requests(stream, client, limits, proxy, drain).await {
+        tunnel.run().await;
+    }
+}
+
+/// Serves its requests; gives the tunnel that it became with the last, if it did.
+async fn requests(
+    stream: TcpStream,
+    client: Arc<Client>,
+    limits: ListenerLimits,
+    proxy: Rc<Proxy>,
+    drain: CancellationToken,
+) -> Option<Box<Tunnel>> {
     let spoke = Rc::new(Cell::new(false));
     let tunnel = Rc::new(Cell::new(None));
     let service = service_fn(|request: Request<Incoming>| {
@@ -66,7 +80,7 @@ pub async fn serve(
                 if let Err(error) = ended {
                     tracing::debug!(client = %client.address, listener = &*client.listener, "connection ended: {error}");
                 }
-                break;
+                return tunnel.take();
             }
             () = heard, if phase == Phase::LastChance => {
                 phase = Phase::Closing;
@@ -75,7 +89,7 @@ pub async fn serve(
             // hyper's own time-out starts once it knows which protocol is spoken.
             () = silence.as_mut(), if !silence.is_elapsed() => {
                 if !spoke.get() {
-                    return;
+                    return None;
                 }
             }
             () = drain.cancelled(), if phase == Phase::Open => {
@@ -89,10 +103,6 @@ pub async fn serve(
                 }
             }
         }
-    }
-    // What was a connection of requests may have become a tunnel.
-    if let Some(tunnel) = tunnel.take() {
-        Tunnel::run(tunnel).await;
     }
 }
 

@@ -237,7 +237,7 @@ impl Error {
             Self::Reset(..) => Outcome::Reset,
             Self::Malformed(..) => Outcome::Malformed,
             Self::Timeout(..) => Outcome::Timeout,
-            // The last two end before anything is sent, and so are no attempts.
+            // The last ends before there is an attempt.
             Self::RequestBody | Self::Unsendable(_) | Self::NoEndpoint(_) => Outcome::Client,
         }
     }

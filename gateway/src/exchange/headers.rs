@@ -56,7 +56,7 @@ pub fn names_websocket(headers: &HeaderMap) -> bool {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(option))
     };
-    headers.contains_key(UPGRADE) && lists(UPGRADE, "websocket") && lists(CONNECTION, "upgrade")
+    lists(UPGRADE, "websocket") && lists(CONNECTION, "upgrade")
 }
 
 /// Says it on the next connection.

@@ -46,8 +46,10 @@ impl Tunnel {
     /// Runs until both directions have ended, or one has failed.
     pub(crate) async fn run(self: Box<Self>) {
         let Self { client, service, _lease, ending: Some(mut ending) } = *self else { return };
-        let (client, mut service) = match tokio::try_join!(client, service) {
-            Ok((client, service)) => (TokioIo::new(client), TokioIo::new(service)),
+        // A client that has left before is told of by the end of its exchange.
+        let Ok(client) = client.await.map(TokioIo::new) else { return };
+        let mut service = match service.await {
+            Ok(service) => TokioIo::new(service),
             Err(error) => return ending.broke_off(&error),
         };
         // Either side may end it at any time, and by just leaving: that is nobody's fault.
