@@ -1,35 +1,52 @@
 //! A value under edit that can go back: the edits of a failed call are undone.
 
-/// A value and, from its first edit on, what it was before.
-#[derive(Debug, Default)]
+use std::{fmt, mem};
+
+type Undo<T> = Box<dyn FnOnce(&mut T) + Send>;
+
+/// A value and how each of its edits is taken back: nothing is copied but what an edit replaces.
 pub struct Draft<T> {
     now: T,
-    before: Option<T>,
+    /// In the order of the edits. Whoever lets others edit bounds their number.
+    undo: Vec<Undo<T>>,
 }
 
-impl<T: Clone> Draft<T> {
+impl<T: 'static> Draft<T> {
     pub fn new(value: T) -> Self {
-        Self { now: value, before: None }
+        Self { now: value, undo: Vec::new() }
     }
 
     pub fn read(&self) -> &T {
         &self.now
     }
 
-    /// Copies the value at the first edit only: a reader pays nothing.
-    pub fn edit(&mut self) -> &mut T {
-        if self.before.is_none() {
-            self.before = Some(self.now.clone());
-        }
+    /// Gives the value to edit; `undo` takes that edit back, from the value as the edit leaves it.
+    pub fn edit(&mut self, undo: impl FnOnce(&mut T) + Send + 'static) -> &mut T {
+        self.undo.push(Box::new(undo));
         &mut self.now
+    }
+
+    /// Replaces a part of the value.
+    pub fn set<P: Send + 'static>(&mut self, part: fn(&mut T) -> &mut P, new: P) {
+        let old = mem::replace(part(&mut self.now), new);
+        self.edit(move |value| *part(value) = old);
     }
 
     pub fn accept(self) -> T {
         self.now
     }
 
-    pub fn undo(self) -> T {
-        self.before.unwrap_or(self.now)
+    pub fn undo(mut self) -> T {
+        while let Some(undo) = self.undo.pop() {
+            undo(&mut self.now);
+        }
+        self.now
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Draft<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draft").field("now", &self.now).field("edits", &self.undo.len()).finish()
     }
 }
 
@@ -37,20 +54,22 @@ impl<T: Clone> Draft<T> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn undo_gives_back_what_was_before_the_first_edit() {
-        let mut draft = Draft::new(vec![1]);
-        draft.edit().push(2);
-        draft.edit().push(3);
-        assert_eq!(draft.read(), &[1, 2, 3]);
-        assert_eq!(draft.undo(), [1]);
+    fn edited() -> Draft<Vec<i32>> {
+        let mut draft = Draft::new(vec![1, 2]);
+        draft.edit(|list| drop(list.pop())).push(3);
+        draft.set(|list| &mut list[0], 7);
+        draft.edit(|list| list.insert(1, 2)).remove(1);
+        draft
     }
 
     #[test]
-    fn accept_keeps_every_edit_and_an_unedited_draft_is_itself() {
-        let mut draft = Draft::new(vec![1]);
-        draft.edit().push(2);
-        assert_eq!(draft.accept(), [1, 2]);
-        assert_eq!(Draft::new(7).undo(), 7);
+    fn undo_takes_back_the_last_edit_first() {
+        assert_eq!(edited().undo(), [1, 2]);
+    }
+
+    #[test]
+    fn accept_keeps_every_edit() {
+        assert_eq!(edited().read(), &[7, 3]);
+        assert_eq!(edited().accept(), [7, 3]);
     }
 }

@@ -6,10 +6,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, uri::PathAndQ
 use super::Lent;
 use crate::exchange::{headers::is_gateways_own, path::normalize};
 
-/// Fields that one call may set or add.
-const MAX_FIELDS: usize = 256;
-/// Bytes of names and values that one call may write.
-const MAX_FIELD_BYTES: usize = 64 << 10;
+/// Edits that one call may make.
+const MAX_EDITS: usize = 256;
+/// Bytes that one call may write into heads.
+const MAX_BYTES: usize = 64 << 10;
 /// Bytes kept from a request phase for its response phase.
 const MAX_KEPT: usize = 4096;
 /// Bytes of a path with its query.
@@ -26,20 +26,20 @@ pub(in crate::plugin) enum EditError {
 /// How much the current call has written.
 #[derive(Debug, Default)]
 pub(in crate::plugin) struct Written {
-    fields: usize,
+    edits: usize,
     bytes: usize,
 }
 
 impl Written {
-    fn add(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), EditError> {
-        let bytes = self.bytes + name.as_str().len() + value.len();
-        if self.fields >= MAX_FIELDS {
-            return Err(EditError::Limit("header fields written by one call"));
+    fn add(&mut self, bytes: usize) -> Result<(), EditError> {
+        let bytes = self.bytes + bytes;
+        if self.edits >= MAX_EDITS {
+            return Err(EditError::Limit("256 edits by one call"));
         }
-        if bytes > MAX_FIELD_BYTES {
-            return Err(EditError::Limit("header bytes written by one call"));
+        if bytes > MAX_BYTES {
+            return Err(EditError::Limit("64 KiB written by one call"));
         }
-        self.fields += 1;
+        self.edits += 1;
         self.bytes = bytes;
         Ok(())
     }
@@ -66,7 +66,8 @@ impl Lent {
         if method == Method::CONNECT {
             return Err(EditError::Forbidden("CONNECT".to_owned()));
         }
-        self.request.edit().method = method;
+        self.written.add(method.as_str().len())?;
+        self.request.set(|head| &mut head.method, method);
         Ok(())
     }
 
@@ -95,12 +96,15 @@ impl Lent {
         }
         let parsed = PathAndQuery::from_maybe_shared(Bytes::from(target))
             .map_err(|_| EditError::Invalid(format!("\"{shown}\" is not a path and query")))?;
-        self.request.edit().target = parsed;
+        self.written.add(parsed.as_str().len())?;
+        self.request.set(|head| &mut head.target, parsed);
         Ok(())
     }
 
     pub(in crate::plugin) fn set_status(&mut self, status: u16) -> Result<(), EditError> {
-        self.response.edit().status = final_status(status)?;
+        let status = final_status(status)?;
+        self.written.add(0)?;
+        self.response.set(|head| &mut head.status, status);
         Ok(())
     }
 
@@ -127,8 +131,8 @@ impl Lent {
         value: Vec<u8>,
     ) -> Result<(), EditError> {
         let (name, value) = field(name, value)?;
-        self.written.add(&name, &value)?;
-        let headers = self.edit_headers(head);
+        self.written.add(name.as_str().len() + value.len())?;
+        let headers = self.edit_field(head, &name);
         let full = match how {
             Write::Set => headers.try_insert(name, value).err(),
             Write::Add => headers.try_append(name, value).err(),
@@ -139,16 +143,28 @@ impl Lent {
     pub(in crate::plugin) fn remove_header(&mut self, head: Head, name: &str) -> Result<(), EditError> {
         let name = field_name(name)?;
         if self.headers(head).contains_key(&name) {
-            self.edit_headers(head).remove(name);
+            self.written.add(0)?;
+            self.edit_field(head, &name).remove(name);
         }
         Ok(())
     }
 
-    fn edit_headers(&mut self, head: Head) -> &mut HeaderMap {
+    /// Gives a head's fields, of which this one may be edited.
+    fn edit_field(&mut self, head: Head, name: &HeaderName) -> &mut HeaderMap {
+        let before: Vec<HeaderValue> = self.headers(head).get_all(name).iter().cloned().collect();
+        let name = name.clone();
         match head {
-            Head::Request => &mut self.request.edit().headers,
-            Head::Response => &mut self.response.edit().headers,
+            Head::Request => &mut self.request.edit(move |head| restore(&mut head.headers, name, before)).headers,
+            Head::Response => &mut self.response.edit(move |head| restore(&mut head.headers, name, before)).headers,
         }
+    }
+}
+
+fn restore(headers: &mut HeaderMap, name: HeaderName, before: Vec<HeaderValue>) {
+    headers.remove(&name);
+    for value in before {
+        // There was room for them before.
+        let _ = headers.try_append(name.clone(), value);
     }
 }
 
