@@ -58,6 +58,8 @@ pub struct Table {
 #[derive(Debug)]
 pub struct Endpoint {
     pub address: SocketAddr,
+    /// The address, which is told of with every request.
+    text: Arc<str>,
     host: HeaderValue,
     pool: pool::Pool,
     in_flight: AtomicUsize,
@@ -178,8 +180,15 @@ impl Service {
 
 impl Endpoint {
     pub fn new(address: SocketAddr, limits: PoolLimits, workers: usize) -> Self {
-        let host = HeaderValue::from_str(&address.to_string()).expect("a socket address is a field value");
-        Self { address, host, pool: pool::Pool::new(limits, workers), in_flight: AtomicUsize::new(0) }
+        let text = address.to_string();
+        let host = HeaderValue::from_str(&text).expect("a socket address is a field value");
+        Self {
+            address,
+            text: text.into(),
+            host,
+            pool: pool::Pool::new(limits, workers),
+            in_flight: AtomicUsize::new(0),
+        }
     }
 
     pub fn limits(&self) -> PoolLimits {
@@ -266,8 +275,8 @@ impl Lease {
         self
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.endpoint.address
+    pub fn endpoint(&self) -> &Arc<str> {
+        &self.endpoint.text
     }
 }
 

@@ -53,7 +53,7 @@ fn item(route: &str, service: &str, mishap: &Mishap) -> Value {
         "status": mishap.status,
         "blame": mishap.fault.blame,
         "cause": mishap.fault.cause,
-        "endpoint": mishap.endpoint.map(|endpoint| endpoint.to_string()),
+        "endpoint": mishap.endpoint.as_deref(),
         "message": &*mishap.message,
         "duration_ms": mishap.after.as_secs_f64() * 1000.0,
     })

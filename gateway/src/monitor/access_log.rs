@@ -6,7 +6,6 @@ mod output;
 
 use std::{
     fmt, io,
-    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -16,8 +15,10 @@ use std::{
         },
     },
     thread::{self, Thread},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 pub use self::line::LineError;
 use self::{
@@ -68,11 +69,13 @@ pub struct Entry<'a> {
     pub status: u16,
     pub route: Option<&'a str>,
     pub service: Option<&'a str>,
-    pub endpoint: Option<SocketAddr>,
+    pub endpoint: Option<&'a str>,
     /// Bytes of the bodies.
     pub received: u64,
     pub sent: u64,
     pub answered_after: Option<Duration>,
+    /// When it ended, and how long it took.
+    pub now: Instant,
     pub after: Duration,
     pub fault: Option<Fault>,
 }
@@ -147,7 +150,7 @@ impl AccessLog {
             self.shared.dropped.fetch_add(1, Relaxed);
             return;
         }
-        stamp.set(SystemTime::now());
+        stamp.set(entry.now);
         loop {
             let mut pen = Pen::new(room);
             self.line.write(&mut pen, stamp, entry);

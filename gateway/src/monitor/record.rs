@@ -75,7 +75,7 @@ pub struct Mishap {
     pub path: String,
     pub status: u16,
     pub fault: Fault,
-    pub endpoint: Option<SocketAddr>,
+    pub endpoint: Option<Arc<str>>,
     pub message: Arc<str>,
     pub after: Duration,
 }

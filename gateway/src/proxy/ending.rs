@@ -1,7 +1,6 @@
 //! The end of an exchange, however it comes: it is counted, timed and logged once, when the last of it is let go.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -41,7 +40,7 @@ pub(super) struct Ending {
     log: Option<Arc<AccessLog>>,
     /// Names of route and service, for the log.
     names: Option<(Arc<str>, Arc<str>)>,
-    endpoint: Option<SocketAddr>,
+    endpoint: Option<Arc<str>>,
     /// How far it has come.
     answered_after: Option<Duration>,
     whole: bool,
@@ -83,13 +82,14 @@ impl Ending {
         }
     }
 
-    pub(super) fn sent_to(&mut self, endpoint: SocketAddr) {
-        self.endpoint = Some(endpoint);
+    pub(super) fn sent_to(&mut self, endpoint: &Arc<str>) {
+        self.endpoint = Some(Arc::clone(endpoint));
     }
 
     pub(super) fn failed(&mut self, error: &Error) {
-        let endpoint = if let Error::Upstream(error) = error { error.endpoint() } else { None };
-        self.endpoint = endpoint.or(self.endpoint);
+        if let Error::Upstream(error) = error {
+            self.endpoint = error.endpoint().map(|address| address.to_string().into());
+        }
         self.fault = Some((error.meaning().fault(), error.to_string().into()));
     }
 
@@ -152,7 +152,7 @@ impl Ending {
             path: path.chars().take(MAX_PATH).collect(),
             status,
             fault,
-            endpoint: self.endpoint,
+            endpoint: self.endpoint.clone(),
             message: Arc::clone(message),
             after,
         };
@@ -165,7 +165,8 @@ const MAX_PATH: usize = 200;
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let (after, status) = (self.started.elapsed(), self.status());
+        let now = Instant::now();
+        let (after, status) = (now - self.started, self.status());
         let received = self.received.as_ref().map_or(0, |received| received.load(Relaxed));
         if let Some(counts) = self.record.counts.of(self.worker) {
             counts.statuses.add(status);
@@ -186,10 +187,11 @@ impl Drop for Ending {
                     status,
                     route: self.names.as_ref().map(|(route, _)| &**route),
                     service: self.names.as_ref().map(|(_, service)| &**service),
-                    endpoint: self.endpoint,
+                    endpoint: self.endpoint.as_deref(),
                     received,
                     sent: self.sent,
                     answered_after: self.answered_after,
+                    now,
                     after,
                     fault: fault.as_ref().map(|(fault, _)| *fault),
                 },

@@ -55,7 +55,7 @@ pub(super) fn upstream(
     lease: Lease,
     upgrade: Option<OnUpgrade>,
 ) -> Outgoing {
-    ending.sent_to(lease.address());
+    ending.sent_to(lease.endpoint());
     let exchange = &mut ending.exchange;
     let agreed =
         upgrade.filter(|_| upgrade::agreed(&response)).map(|client| (client, hyper::upgrade::on(&mut response)));
@@ -70,7 +70,7 @@ pub(super) fn upstream(
     }
     if parts.status.is_informational() {
         // 101 to a request that did not ask for it, or to something else than it asked for.
-        tracing::warn!(request = exchange.id.as_str(), endpoint = %lease.address(), "unasked for {}", parts.status);
+        tracing::warn!(request = exchange.id.as_str(), endpoint = &**lease.endpoint(), "unasked for {}", parts.status);
         parts.status = StatusCode::BAD_GATEWAY;
     }
     // RFC 9112 §6.3: with both, the coding counts, and it ends here.

@@ -3,12 +3,12 @@
 use std::{
     borrow::Cow,
     fmt::{self, Write},
-    net::SocketAddr,
     time::{Duration, SystemTime},
 };
 
 use http::{HeaderName, Version};
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::Entry;
 use crate::exchange::query::{octets, parameters};
@@ -67,6 +67,7 @@ const JSON: &str = "json";
 const HEADER: &str = "header:";
 const REDACTED: &str = "[redacted]";
 const BLOCK: usize = 32;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Why there is no such line.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -189,23 +190,33 @@ impl Write for Pen<'_> {
     }
 }
 
-/// The time of a line; the text of its second is made once a second.
+/// The time of a line. The wall clock is read once in each second, and its text made then; what has passed since is added.
 #[derive(Debug, Default)]
 pub(super) struct Stamp {
-    second: u64,
+    read_at: Option<Instant>,
+    /// How far into its second the wall clock was then.
+    into: Duration,
     text: String,
     millis: u32,
 }
 
 impl Stamp {
-    pub(super) fn set(&mut self, now: SystemTime) {
-        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.millis = since.subsec_millis();
-        if self.second != since.as_secs() {
-            self.second = since.as_secs();
-            self.text = humantime::format_rfc3339_seconds(now).to_string();
-            self.text.pop();
-        }
+    pub(super) fn set(&mut self, now: Instant) {
+        let passed = |read_at| self.into + now.saturating_duration_since(read_at);
+        let into = match self.read_at.map(passed) {
+            Some(into) if into < SECOND => into,
+            _ => {
+                let wall = SystemTime::now();
+                self.read_at = Some(now);
+                self.into = Duration::from_nanos(
+                    wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos().into(),
+                );
+                self.text = humantime::format_rfc3339_seconds(wall).to_string();
+                self.text.pop();
+                self.into
+            }
+        };
+        self.millis = into.subsec_millis();
     }
 
     fn write(&self, pen: &mut Pen<'_>) {
@@ -297,7 +308,7 @@ impl Line {
             Field::Status => padded(pen, entry.status.into()),
             Field::Route => pen.text(entry.route?),
             Field::Service => pen.text(entry.service?),
-            Field::Endpoint => address(pen, entry.endpoint?),
+            Field::Endpoint => pen.text(entry.endpoint?),
             Field::ReceivedBytes => number(pen, entry.received),
             Field::SentBytes => number(pen, entry.sent),
             Field::AnsweredMs => millis(pen, entry.answered_after?),
@@ -376,33 +387,6 @@ fn protocol(version: Version) -> &'static str {
 /// many bytes at a time.
 fn is_special(text: &str) -> bool {
     text.bytes().fold(false, |seen, byte| seen | (byte < b' ' || byte == b'"' || byte == b'\\' || byte >= 0x7f))
-}
-
-/// As `Display` writes it.
-fn address(pen: &mut Pen<'_>, address: SocketAddr) {
-    let SocketAddr::V4(address) = address else {
-        return pen.text(&address.to_string());
-    };
-    let (mut text, mut end) = (*b"255.255.255.255:65535", 0);
-    let mut put = |byte: u8| {
-        text[end] = byte;
-        end += 1;
-    };
-    for (n, octet) in address.ip().octets().into_iter().enumerate() {
-        if n > 0 {
-            put(b'.');
-        }
-        if octet >= 100 {
-            put(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            put(b'0' + octet / 10 % 10);
-        }
-        put(b'0' + octet % 10);
-    }
-    put(b':');
-    pen.bytes(&text[..end]);
-    number(pen, address.port().into());
 }
 
 fn number(pen: &mut Pen<'_>, n: u64) {
