@@ -13,7 +13,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, Method, StatusCode, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
     uri::{Authority, PathAndQuery, Scheme},
 };
 
@@ -22,13 +22,15 @@ pub use canonical::Refusal;
 pub use draft::Draft;
 pub use id::RequestId;
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// One request and its response. Bodies are not part of it: they stream past.
 #[derive(Debug)]
 pub struct Exchange {
     pub id: RequestId,
     pub client: Arc<Client>,
+    /// The client's `traceparent`, which goes on to the service.
+    pub trace: Option<HeaderValue>,
     pub request: RequestHead,
     /// The client asked for the head of the answer alone, whatever a filter has made of the method since.
     pub head_only: bool,
@@ -106,7 +108,7 @@ impl Client {
 impl Exchange {
     /// The trace that it is part of, if its `traceparent` is one (W3C Trace Context §3.2).
     pub fn trace_id(&self) -> Option<&str> {
-        let mut parts = self.request.headers.get(TRACEPARENT)?.to_str().ok()?.split('-');
+        let mut parts = self.trace.as_ref()?.to_str().ok()?.split('-');
         let (version, id) = (parts.next()?, parts.next()?);
         let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
         let holds = version.len() == 2 && version != "ff" && id.len() == 32 && is_hex(version) && is_hex(id);

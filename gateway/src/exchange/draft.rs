@@ -56,7 +56,7 @@ mod tests {
 
     fn edited() -> Draft<Vec<i32>> {
         let mut draft = Draft::new(vec![1, 2]);
-        draft.edit(|list| drop(list.pop())).push(3);
+        draft.edit(|list| list.truncate(2)).push(3);
         draft.set(|list| &mut list[0], 7);
         draft.edit(|list| list.insert(1, 2)).remove(1);
         draft

@@ -34,6 +34,28 @@ pub fn is_gateways_own(name: &HeaderName) -> bool {
     is_hop_by_hop(name) || *name == CONTENT_LENGTH || *name == HOST
 }
 
+/// What of a request's head is looked for, found in one look at each name: each look-up costs as much as all of that.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    pub hop_by_hop: bool,
+    pub request_id: bool,
+    pub trace: bool,
+}
+
+impl Seen {
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "x-request-id" => seen.request_id = true,
+                "traceparent" => seen.trace = true,
+                _ => seen.hop_by_hop |= is_hop_by_hop(name),
+            }
+        }
+        seen
+    }
+}
+
 /// Removes what belongs to the connection, and whatever its `Connection` field names.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     // Most heads have none, and looking at each name costs less than looking for each of these.
@@ -176,6 +198,18 @@ mod tests {
 
     fn client(address: &str, trusted: bool) -> Client {
         Client::new(address.parse().expect("address"), Arc::from("test"), Scheme::HTTP, trusted)
+    }
+
+    #[test]
+    fn sees_what_there_is() {
+        assert_eq!(Seen::of(&map(&[("accept", "*/*"), ("x-request", "1")])), Seen::default());
+        for (name, seen) in [
+            ("te", Seen { hop_by_hop: true, ..Seen::default() }),
+            ("x-request-id", Seen { request_id: true, ..Seen::default() }),
+            ("traceparent", Seen { trace: true, ..Seen::default() }),
+        ] {
+            assert_eq!(Seen::of(&map(&[("accept", "*/*"), (name, "1"), ("host", "a")])), seen);
+        }
     }
 
     #[test]

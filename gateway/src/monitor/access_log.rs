@@ -3,9 +3,11 @@
 
 mod line;
 mod output;
+mod pen;
+mod redact;
 
 use std::{
-    fmt, io,
+    fmt, io, mem,
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -22,8 +24,9 @@ use tokio::time::Instant;
 
 pub use self::line::LineError;
 use self::{
-    line::{Line, Pen, Stamp},
+    line::{Line, Stamp},
     output::Output,
+    pen::Pen,
 };
 use crate::{
     exchange::{Asked, Exchange},
@@ -33,9 +36,8 @@ use crate::{
 
 /// How often what workers have written goes to the file.
 const FLUSH: Duration = Duration::from_millis(100);
-/// Bytes that a line has room for at first, and those of all lines that wait.
-const ROOM: usize = 1024;
-const LINES: usize = 64 << 10;
+/// Bytes that the waiting lines of one worker have room for at first.
+const ROOM: usize = 64 << 10;
 
 /// What is written, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,10 +92,10 @@ struct Shared {
 /// What one worker has waiting.
 #[derive(Default)]
 struct Buffer {
-    lines: Vec<u8>,
-    stamp: Stamp,
-    /// Where a line is written before it is added to the others.
+    /// All of it may be written to; the lines are at its beginning.
     room: Vec<u8>,
+    filled: usize,
+    stamp: Stamp,
 }
 
 impl AccessLog {
@@ -105,11 +107,7 @@ impl AccessLog {
     pub fn new(spec: Spec, workers: usize) -> Result<Self, Vec<LineError>> {
         let line = Line::parse(&spec.format, &spec.fields, &spec.redact)?;
         let shared = Shared {
-            buffers: PerWorker::new(workers, |_| Buffer {
-                lines: Vec::with_capacity(spec.buffer.min(LINES)),
-                room: vec![0; ROOM],
-                ..Buffer::default()
-            }),
+            buffers: PerWorker::new(workers, |_| Buffer { room: vec![0; ROOM], ..Buffer::default() }),
             output: Output::new(spec.file.clone()),
             dropped: AtomicU64::new(0),
             ended: AtomicBool::new(false),
@@ -145,18 +143,18 @@ impl AccessLog {
 
     pub fn write(&self, worker: WorkerId, entry: &Entry<'_>) {
         let mut buffer = self.shared.buffers.of(worker);
-        let Buffer { lines, stamp, room } = &mut *buffer;
-        if lines.len() >= self.spec.buffer {
+        let Buffer { room, filled, stamp } = &mut *buffer;
+        if *filled >= self.spec.buffer {
             self.shared.dropped.fetch_add(1, Relaxed);
             return;
         }
         stamp.set(entry.now);
         loop {
-            let mut pen = Pen::new(room);
+            let mut pen = Pen::new(&mut room[*filled..]);
             self.line.write(&mut pen, stamp, entry);
             match pen.written() {
-                Some(line) => return lines.extend_from_slice(line),
-                // A line longer than any before.
+                Some(length) => return *filled += length,
+                // More lines than ever waited, or a longer one.
                 None => room.resize(2 * room.len(), 0),
             }
         }
@@ -185,8 +183,14 @@ impl Shared {
     /// Each worker's lines by themselves: the file is in order but for lines of the same moment.
     fn drain(&self) {
         let lost = self.output.append(self.buffers.all().map(|mut buffer| {
-            let room = Vec::with_capacity(buffer.lines.len());
-            std::mem::replace(&mut buffer.lines, room)
+            if buffer.filled == 0 {
+                return Vec::new();
+            }
+            // As large as the one before, which comes zeroed from the kernel.
+            let room = vec![0; buffer.room.len()];
+            let mut lines = mem::replace(&mut buffer.room, room);
+            lines.truncate(mem::take(&mut buffer.filled));
+            lines
         }));
         self.dropped.fetch_add(lost, Relaxed);
     }

@@ -10,9 +10,9 @@ use tokio::{task::spawn_local, time::timeout};
 
 use super::upgrade;
 use crate::exchange::{
-    Body, Client, Exchange, Refusal, RequestHead, RequestId, ResponseHead,
+    Body, Client, Exchange, Refusal, RequestHead, RequestId, ResponseHead, TRACEPARENT,
     canonical::{canonical, servable},
-    headers,
+    headers::{self, Seen},
     id::{RequestIds, X_REQUEST_ID},
     path::strip_prefix,
 };
@@ -30,7 +30,10 @@ pub(super) fn exchange(
     let websocket = upgrade::asked(&request);
     let upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
-    let id = RequestId::from_client(&parts.headers).unwrap_or_else(|| ids.borrow_mut().draw());
+    let seen = Seen::of(&parts.headers);
+    let own_id = seen.request_id.then(|| RequestId::from_client(&parts.headers)).flatten();
+    let id = own_id.unwrap_or_else(|| ids.borrow_mut().draw());
+    let trace = seen.trace.then(|| parts.headers.get(TRACEPARENT).cloned()).flatten();
     let names_a_path = parts.uri.path_and_query().is_some();
     let head_only = parts.method == Method::HEAD;
     let mut head = RequestHead {
@@ -45,11 +48,14 @@ pub(super) fn exchange(
         Ok(encoded_slash) => (encoded_slash, None),
         Err(error) => (false, Some(error)),
     };
-    headers::remove_hop_by_hop(&mut head.headers);
+    if seen.hop_by_hop {
+        headers::remove_hop_by_hop(&mut head.headers);
+    }
     headers::set_forwarded(&mut head, &client);
     head.headers.insert(X_REQUEST_ID, id.to_value());
     let response = ResponseHead::default();
-    let exchange = Exchange { id, client, request: head, head_only, encoded_slash, response, filters: Vec::new() };
+    let exchange =
+        Exchange { id, client, trace, request: head, head_only, encoded_slash, response, filters: Vec::new() };
     (exchange, Body::counted(body), upgrade, refused)
 }
 

@@ -140,6 +140,7 @@ fn exchange() -> Exchange {
     Exchange {
         id: RequestIds::new().draw(),
         client: Arc::new(client()),
+        trace: None,
         request: RequestHead { headers, ..RequestHead::default() },
         head_only: false,
         encoded_slash: false,

@@ -1,8 +1,7 @@
 //! One line of the access log: JSON, or a template. Whatever a client sends, a line stays one line.
 
 use std::{
-    borrow::Cow,
-    fmt::{self, Write},
+    fmt::Write,
     time::{Duration, SystemTime},
 };
 
@@ -10,8 +9,11 @@ use http::{HeaderName, Version};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::Entry;
-use crate::exchange::query::{octets, parameters};
+use super::{
+    Entry,
+    pen::{Fixed, Pen},
+    redact::{REDACTED, Redact},
+};
 
 /// What can be told of an exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +67,6 @@ const FIELDS: [(&str, Field); 20] = [
 ];
 const JSON: &str = "json";
 const HEADER: &str = "header:";
-const REDACTED: &str = "[redacted]";
-const BLOCK: usize = 32;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Why there is no such line.
@@ -95,6 +95,16 @@ impl Field {
     fn is_number(&self) -> bool {
         matches!(self, Self::Status | Self::ReceivedBytes | Self::SentBytes | Self::AnsweredMs | Self::DurationMs)
     }
+
+    /// Whether every exchange has it.
+    fn is_always(&self) -> bool {
+        match self {
+            Self::Time | Self::RequestId | Self::Client | Self::Listener | Self::Protocol | Self::Method => true,
+            Self::Path | Self::Status | Self::ReceivedBytes | Self::SentBytes | Self::DurationMs => true,
+            Self::TraceId | Self::Host | Self::Query | Self::Route | Self::Service | Self::Endpoint => false,
+            Self::AnsweredMs | Self::Blame | Self::Cause | Self::Header(_) => false,
+        }
+    }
 }
 
 /// A line, taken apart: each field with the text before it, and the text after the last.
@@ -103,91 +113,18 @@ pub(super) struct Line {
     parts: Vec<Part>,
     end: String,
     json: bool,
-    redact: Vec<String>,
+    redact: Redact,
 }
 
 #[derive(Debug)]
 struct Part {
+    /// With the end of the field before, if every exchange has that.
     before: Fixed,
+    /// Bytes of that end, which stays where there is no value.
+    keeps: usize,
     field: Field,
-    is_number: bool,
-}
-
-impl Part {
-    fn new(before: String, field: Field) -> Self {
-        Self { before: before.into(), is_number: field.is_number(), field }
-    }
-}
-
-/// A text that is often short: its last bytes lie in a block of a fixed size, which is copied without a call.
-#[derive(Debug)]
-struct Fixed {
-    before: Box<[u8]>,
-    block: [u8; BLOCK],
-    /// Bytes of the block that are of the text.
-    length: usize,
-}
-
-impl From<String> for Fixed {
-    fn from(text: String) -> Self {
-        let (before, last) = text.as_bytes().split_at(text.len().saturating_sub(BLOCK));
-        let mut block = [0; BLOCK];
-        block[..last.len()].copy_from_slice(last);
-        Self { before: before.into(), block, length: last.len() }
-    }
-}
-
-/// Writes into room that is there. What finds none is not written, and told of by `full`.
-#[derive(Debug)]
-pub(super) struct Pen<'a> {
-    room: &'a mut [u8],
-    at: usize,
-    full: bool,
-}
-
-impl<'a> Pen<'a> {
-    pub(super) fn new(room: &'a mut [u8]) -> Self {
-        Self { room, at: 0, full: false }
-    }
-
-    /// What was written, if there was room for all of it.
-    pub(super) fn written(self) -> Option<&'a [u8]> {
-        if self.full { None } else { self.room.get(..self.at) }
-    }
-
-    fn text(&mut self, text: &str) {
-        self.bytes(text.as_bytes());
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        match self.room.get_mut(self.at..self.at + bytes.len()) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.at += bytes.len();
-            }
-            None => self.full = true,
-        }
-    }
-
-    fn fixed(&mut self, fixed: &Fixed) {
-        if !fixed.before.is_empty() {
-            self.bytes(&fixed.before);
-        }
-        match self.room.get_mut(self.at..self.at + BLOCK) {
-            Some(room) => {
-                room.copy_from_slice(&fixed.block);
-                self.at += fixed.length;
-            }
-            None => self.full = true,
-        }
-    }
-}
-
-impl Write for Pen<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.text(text);
-        Ok(())
-    }
+    /// The end of this field, if not every exchange has it.
+    after: &'static str,
 }
 
 /// The time of a line. The wall clock is read once in each second, and its text made then; what has passed since is added.
@@ -222,14 +159,14 @@ impl Stamp {
     fn write(&self, pen: &mut Pen<'_>) {
         pen.text(&self.text);
         pen.bytes(b".");
-        padded(pen, self.millis);
+        pen.three_digits(self.millis);
         pen.bytes(b"Z");
     }
 }
 
 impl Line {
     pub(super) fn parse(format: &str, fields: &[String], redact: &[String]) -> Result<Self, Vec<LineError>> {
-        let redact = redact.to_vec();
+        let redact = Redact::new(redact);
         if format == JSON {
             return Self::json(fields, redact);
         }
@@ -242,7 +179,7 @@ impl Line {
                 break;
             };
             match field(name) {
-                Some(field) => parts.push(Part::new(before.to_owned(), field)),
+                Some(field) => parts.push(Part { before: before.to_owned().into(), keeps: 0, field, after: "" }),
                 None => errors.push(LineError::Unknown { name: name.to_owned(), place: None }),
             }
             rest = after;
@@ -251,74 +188,87 @@ impl Line {
         if errors.is_empty() { Ok(line) } else { Err(errors) }
     }
 
-    fn json(fields: &[String], redact: Vec<String>) -> Result<Self, Vec<LineError>> {
+    fn json(fields: &[String], redact: Redact) -> Result<Self, Vec<LineError>> {
         let all: Vec<String> = LineError::known().map(str::to_owned).collect();
         let fields = if fields.is_empty() { &all } else { fields };
         let (mut parts, mut errors) = (Vec::with_capacity(fields.len()), Vec::new());
+        let mut open = "{";
         for (place, name) in fields.iter().enumerate() {
-            match field(name) {
-                Some(field) => {
-                    let quote = if field.is_number() { "" } else { "\"" };
-                    parts.push(Part::new(format!("{}:{quote}", serde_json::Value::from(name.as_str())), field));
-                }
-                None => errors.push(LineError::Unknown { name: name.clone(), place: Some(place) }),
-            }
+            let Some(field) = field(name) else {
+                errors.push(LineError::Unknown { name: name.clone(), place: Some(place) });
+                continue;
+            };
+            let (quote, end) = if field.is_number() { ("", ",") } else { ("\"", "\",") };
+            let before = format!("{open}{}:{quote}", serde_json::Value::from(name.as_str())).into();
+            let (after, then) = if field.is_always() { ("", end) } else { (end, "") };
+            parts.push(Part { before, keeps: open.len(), field, after });
+            open = then;
         }
-        let line = Self { parts, end: "}\n".to_owned(), json: true, redact };
+        let line = Self { parts, end: format!("{}}}\n", open.trim_end_matches(',')), json: true, redact };
         if errors.is_empty() { Ok(line) } else { Err(errors) }
     }
 
     /// What an exchange does not have is left out of JSON, and `-` in a template.
     pub(super) fn write(&self, pen: &mut Pen<'_>, stamp: &Stamp, entry: &Entry<'_>) {
-        if self.json {
-            pen.bytes(b"{");
-        }
         for part in &self.parts {
-            let start = pen.at;
+            let start = pen.at();
             pen.fixed(&part.before);
-            match (self.json, self.value(pen, &part.field, stamp, entry)) {
-                (true, Some(())) if part.is_number => pen.bytes(b","),
-                (true, Some(())) => pen.bytes(b"\","),
-                (true, None) => pen.at = start,
-                (false, Some(())) => {}
-                (false, None) => pen.bytes(b"-"),
+            match self.value(pen, &part.field, stamp, entry) {
+                Some(()) if part.after.is_empty() => {}
+                Some(()) => pen.bytes(part.after.as_bytes()),
+                None if self.json => pen.back_to(start + part.keeps),
+                None => pen.bytes(b"-"),
             }
         }
-        // The comma after the last.
-        if self.json && pen.at > 1 {
-            pen.at -= 1;
+        // The comma after the last field, unless that is one that every exchange has.
+        if self.json && self.parts.last().is_some_and(|part| !part.field.is_always()) {
+            pen.back_over(b',');
         }
-        pen.text(&self.end);
+        pen.bytes(self.end.as_bytes());
     }
 
     /// Writes a value without its quotes; none where there is none.
     fn value(&self, pen: &mut Pen<'_>, field: &Field, stamp: &Stamp, entry: &Entry<'_>) -> Option<()> {
         let Entry { asked, exchange, .. } = entry;
+        let text = match field {
+            Field::RequestId => exchange.id.as_bytes(),
+            Field::TraceId => exchange.trace_id()?.as_bytes(),
+            Field::Client => exchange.client.text().as_bytes(),
+            Field::Listener => exchange.client.listener.as_bytes(),
+            Field::Protocol => protocol(exchange.request.version).as_bytes(),
+            Field::Method => asked.method.as_str().as_bytes(),
+            Field::Host => exchange.request.authority.as_ref()?.as_str().as_bytes(),
+            Field::Route => entry.route?.as_bytes(),
+            Field::Service => entry.service?.as_bytes(),
+            Field::Endpoint => entry.endpoint?.as_bytes(),
+            Field::Blame => entry.fault?.blame.as_bytes(),
+            Field::Cause => entry.fault?.cause.as_bytes(),
+            other => return self.other(pen, other, stamp, entry),
+        };
+        pen.bytes(text);
+        Some(())
+    }
+
+    /// Writes what is not text that can be copied as it is.
+    fn other(&self, pen: &mut Pen<'_>, field: &Field, stamp: &Stamp, entry: &Entry<'_>) -> Option<()> {
+        let Entry { asked, exchange, .. } = entry;
         match field {
             Field::Time => stamp.write(pen),
-            Field::RequestId => pen.text(exchange.id.as_str()),
-            Field::TraceId => pen.text(exchange.trace_id()?),
-            Field::Client => pen.text(exchange.client.text()),
-            Field::Listener => pen.text(&exchange.client.listener),
-            Field::Protocol => pen.text(protocol(exchange.request.version)),
-            Field::Method => pen.text(asked.method.as_str()),
-            Field::Host => pen.text(exchange.request.authority.as_ref()?.as_str()),
             Field::Path => self.escaped(pen, asked.target.path()),
-            Field::Query => self.escaped(pen, &self.redacted(asked.target.query()?)),
-            Field::Status => padded(pen, entry.status.into()),
-            Field::Route => pen.text(entry.route?),
-            Field::Service => pen.text(entry.service?),
-            Field::Endpoint => pen.text(entry.endpoint?),
-            Field::ReceivedBytes => number(pen, entry.received),
-            Field::SentBytes => number(pen, entry.sent),
-            Field::AnsweredMs => millis(pen, entry.answered_after?),
-            Field::DurationMs => millis(pen, entry.after),
-            Field::Blame => pen.text(entry.fault?.blame),
-            Field::Cause => pen.text(entry.fault?.cause),
-            Field::Header(name) => match exchange.request.headers.get(name)? {
-                _ if self.hides(name.as_str().as_bytes()) => pen.text(REDACTED),
-                value => self.escaped(pen, &String::from_utf8_lossy(value.as_bytes())),
-            },
+            Field::Query => self.escaped(pen, &self.redact.query(asked.target.query()?)),
+            Field::Status => pen.three_digits(entry.status.into()),
+            Field::ReceivedBytes => pen.number(entry.received),
+            Field::SentBytes => pen.number(entry.sent),
+            Field::AnsweredMs => pen.millis(entry.answered_after?),
+            Field::DurationMs => pen.millis(entry.after),
+            Field::Header(name) => {
+                let value = exchange.request.headers.get(name)?;
+                let hidden = self.redact.hides(name.as_str().as_bytes());
+                let shown = if hidden { REDACTED.into() } else { String::from_utf8_lossy(value.as_bytes()) };
+                self.escaped(pen, &shown);
+            }
+            // Those are texts.
+            _ => return None,
         }
         Some(())
     }
@@ -341,31 +291,6 @@ impl Line {
             };
         }
     }
-
-    fn hides(&self, name: &[u8]) -> bool {
-        self.redact.iter().any(|hidden| name.eq_ignore_ascii_case(hidden.as_bytes()))
-    }
-
-    /// Names are decoded, so that `%74oken` hides like `token`.
-    fn hides_parameter(&self, name: &str) -> bool {
-        if name.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
-            self.hides(&octets(name).collect::<Vec<_>>())
-        } else {
-            self.hides(name.as_bytes())
-        }
-    }
-
-    /// As it is, unless there is something to hide in it.
-    fn redacted<'q>(&self, query: &'q str) -> Cow<'q, str> {
-        if !parameters(query).any(|(name, _)| self.hides_parameter(name)) {
-            return Cow::Borrowed(query);
-        }
-        let shown = query.split('&').map(|pair| match pair.split_once('=') {
-            Some((name, _)) if self.hides_parameter(name) => format!("{name}={REDACTED}"),
-            _ => pair.to_owned(),
-        });
-        Cow::Owned(shown.collect::<Vec<_>>().join("&"))
-    }
 }
 
 fn field(name: &str) -> Option<Field> {
@@ -383,28 +308,16 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-/// A quote would end a quoted field, a line break the line. Looked at to its end whatever is found, so that it is done
-/// many bytes at a time.
+/// A quote would end a quoted field, a line break the line.
 fn is_special(text: &str) -> bool {
-    text.bytes().fold(false, |seen, byte| seen | (byte < b' ' || byte == b'"' || byte == b'\\' || byte >= 0x7f))
-}
-
-fn number(pen: &mut Pen<'_>, n: u64) {
-    if n < 10 {
-        return pen.bytes(&[b'0' + n as u8]);
-    }
-    pen.bytes(itoa::Buffer::new().format(n).as_bytes());
-}
-
-/// Milliseconds with three decimals.
-fn millis(pen: &mut Pen<'_>, time: Duration) {
-    let micros = time.subsec_micros();
-    number(pen, time.as_secs() * 1000 + u64::from(micros / 1000));
-    pen.bytes(b".");
-    padded(pen, micros % 1000);
-}
-
-/// Three digits.
-fn padded(pen: &mut Pen<'_>, n: u32) {
-    pen.bytes(&[100, 10, 1].map(|place| b'0' + (n / place % 10) as u8));
+    const SPECIAL: [bool; 256] = {
+        let mut special = [false; 256];
+        let mut byte = 0;
+        while byte < special.len() {
+            special[byte] = byte < b' ' as usize || byte == b'"' as usize || byte == b'\\' as usize || byte >= 0x7f;
+            byte += 1;
+        }
+        special
+    };
+    text.bytes().any(|byte| SPECIAL[usize::from(byte)])
 }
