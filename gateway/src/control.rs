@@ -261,7 +261,7 @@ impl Control {
         &self,
         change: impl Future<Output = Result<T, PluginError>> + Send + 'static,
     ) -> Result<T, PluginError> {
-        let result = self.tasks.spawn(change).await.unwrap_or(Err(PluginError::Store(StoreError::Lost)));
+        let result = self.tasks.spawn(change).await.unwrap_or(Err(PluginError::Store(StoreError::Ended)));
         result.inspect_err(|error| {
             self.refusals.fetch_add(1, Relaxed);
             tracing::warn!("a change of a plugin is refused: {error}");

@@ -1,111 +1,241 @@
-//! What must outlive the process: entries under text keys, in one file, each commit synced to disk.
+//! What must outlive the process: entries under text keys, each with the revision of the commit that wrote it.
 //! It knows no resource; who keeps what under which key is the owner's affair.
 
-use std::{fmt, path::Path, sync::Arc};
+#[cfg(test)]
+mod conformance;
+mod embedded;
+mod form;
+mod history;
+mod leases;
+#[cfg(test)]
+mod lossy;
 
-use redb::{Database, ReadableDatabase, TableDefinition, backends::InMemoryBackend};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
-const ENTRIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("entries");
-/// The form of what is stored; a store of another form is refused.
-const FORMAT: &[u8] = b"1";
-const FORMAT_KEY: &str = "format";
-const FILE: &str = "stile.redb";
+use tokio::{sync::oneshot, task::spawn_blocking, time::Instant};
 
-/// A store. Cheap to clone. Its calls block: run them where that is no harm.
-#[derive(Clone)]
-pub struct Store(Arc<Database>);
+use self::embedded::{Answer, Embedded, Operation};
+pub use self::history::Watch;
 
-/// One entry to be written or removed.
-#[derive(Debug)]
-pub enum Change {
-    Put(String, Vec<u8>),
-    Delete(String),
+/// The number of a commit: one more for each, for the life of the store.
+pub type Revision = u64;
+
+/// One lease, as long as the store lives; never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(pub u64);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub key: String,
+    pub value: Vec<u8>,
+    /// Of the commit that wrote it last.
+    pub revision: Revision,
+    /// It ends with this lease.
+    pub lease: Option<LeaseId>,
 }
 
-#[derive(Debug, thiserror::Error)]
+/// Entries as they were after one commit, by key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub entries: Vec<Entry>,
+    /// Of the last commit that they show; a watch from there on misses nothing.
+    pub revision: Revision,
+}
+
+/// Changes that are made together or not at all, and what must hold for them to be made.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    expected: Vec<(String, Expect)>,
+    changes: Vec<Change>,
+}
+
+/// How an entry must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    Absent,
+    Present,
+    /// Written last by this commit.
+    At(Revision),
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Put { key: String, value: Vec<u8>, lease: Option<LeaseId> },
+    Delete { key: String },
+}
+
+/// One entry that was written, or deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub revision: Revision,
+    pub key: Arc<str>,
+    /// None if it was deleted, or ended with its lease.
+    pub value: Option<Arc<[u8]>>,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     #[error("cannot make the folder {0}: {1}")]
-    Folder(String, std::io::Error),
+    Folder(String, Arc<std::io::Error>),
     #[error("the store {0} is in use by another process")]
     InUse(String),
-    #[error("the store {0} has format {1}, this gateway reads 1")]
+    #[error("the store {0} has format {1}, this gateway reads up to {max}", max = form::FORMAT)]
     Format(String, String),
-    #[error("the store cannot be opened: {0}")]
-    Open(redb::DatabaseError),
+    #[error("the store {0} cannot be opened: {1}")]
+    Open(String, Arc<redb::DatabaseError>),
     #[error("the store failed: {0}")]
-    Failed(redb::Error),
+    Failed(Arc<redb::Error>),
     #[error("the store's entry \"{0}\" is corrupt: {1}")]
     Corrupt(String, String),
-    #[error("the store's thread failed")]
-    Lost,
+    /// Nothing was changed.
+    #[error("the store's entry \"{key}\" {}", found.map_or_else(|| "does not exist".to_owned(), |at| format!("was written by commit {at}")))]
+    Conflict { key: String, found: Option<Revision> },
+    #[error("the lease has ended")]
+    NoLease,
+    #[error("the store no longer knows what changed after commit {0}")]
+    Forgotten(Revision),
+    #[error("the store has ended")]
+    Ended,
 }
 
+/// A store. Cheap to clone; it ends with its last clone.
+#[derive(Clone)]
+pub struct Store(Arc<Embedded>);
+
 impl Store {
-    /// Opens the store in this folder and makes either if it is missing.
+    /// Opens the store in this folder and makes either if it is missing. Every lease has its whole time again.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be made or written, another process has the store, or it is of a form that is not known.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let shown = folder.display().to_string();
-        std::fs::create_dir_all(folder).map_err(|error| StoreError::Folder(shown.clone(), error))?;
-        match Database::create(folder.join(FILE)) {
-            Ok(database) => Self::prepare(database, &shown),
-            Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse(shown)),
-            Err(error) => Err(StoreError::Open(error)),
-        }
+        Embedded::open(folder).map(Arc::new).map(Self)
     }
 
     /// A store that ends with the process.
     pub fn in_memory() -> Result<Self, StoreError> {
-        let database = Database::builder().create_with_backend(InMemoryBackend::new()).map_err(StoreError::Open)?;
-        Self::prepare(database, "in memory")
+        Embedded::in_memory().map(Arc::new).map(Self)
     }
 
-    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let read = self.0.begin_read()?;
-        let table = read.open_table(ENTRIES)?;
-        Ok(table.get(key)?.map(|value| value.value().to_vec()))
+    pub async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        let key = key.to_owned();
+        self.blocking(move |store| store.get(&key)).await
     }
 
-    /// The entries whose keys start with `prefix`, by key.
-    pub fn list(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let read = self.0.begin_read()?;
-        let table = read.open_table(ENTRIES)?;
-        let mut entries = Vec::new();
-        for entry in table.range(prefix..)? {
-            let (key, value) = entry?;
-            if !key.value().starts_with(prefix) {
-                break;
-            }
-            entries.push((key.value().to_owned(), value.value().to_vec()));
+    /// The entries whose keys begin with `prefix`, by key: at most `limit` of those after the key `after`.
+    pub async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Listed, StoreError> {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        self.blocking(move |store| store.list(&prefix, after.as_deref(), limit)).await
+    }
+
+    /// All entries whose keys begin with `prefix`, by key.
+    pub async fn list_all(&self, prefix: &str) -> Result<Listed, StoreError> {
+        self.list(prefix, None, usize::MAX).await
+    }
+
+    /// Makes all changes or none; when it returns they are on disk. Commits at the same time share one sync.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` if an entry is not as expected, `NoLease` if a lease has ended: nothing was changed. After `Failed`
+    /// the changes may have been made or not.
+    pub async fn commit(&self, commit: Commit) -> Result<Revision, StoreError> {
+        self.operate(Operation::Commit(commit)).await.map(|answer| answer.revision)
+    }
+
+    /// A new lease, which ends once it has not been kept alive for its time.
+    pub async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        let Answer { lease, .. } = self.operate(Operation::Grant(ttl, Instant::now())).await?;
+        lease.ok_or(StoreError::Ended)
+    }
+
+    /// Gives a lease its whole time again. Nothing is written: this may be called often.
+    ///
+    /// # Errors
+    ///
+    /// `NoLease` if it has ended.
+    pub fn keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.0.leases().keep_alive(lease, Instant::now())
+    }
+
+    /// Ends a lease, and with it its entries.
+    pub async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.0.leases().end(lease)?;
+        self.operate(Operation::Revoke(vec![lease])).await.map(drop)
+    }
+
+    /// Ends the leases whose time is over, and with them their entries. To be called again and again.
+    pub async fn expire(&self) -> Result<(), StoreError> {
+        let over = self.0.leases().over(Instant::now());
+        if over.is_empty() {
+            return Ok(());
         }
-        Ok(entries)
+        let result = self.operate(Operation::Revoke(over.iter().map(|(lease, _)| *lease).collect())).await;
+        if result.is_err() {
+            // Ended all the same: its entries go when the store can write again.
+            self.0.leases().put_back(over);
+        }
+        result.map(drop)
     }
 
-    /// Makes all changes or none; when it returns they are on disk.
-    pub fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let write = self.0.begin_write()?;
-        {
-            let mut table = write.open_table(ENTRIES)?;
-            for change in changes {
-                match change {
-                    Change::Put(key, value) => drop(table.insert(key.as_str(), value.as_slice())?),
-                    Change::Delete(key) => drop(table.remove(key.as_str())?),
-                }
-            }
-        }
-        Ok(write.commit()?)
+    /// Tells of every change after the commit `after` of entries whose keys begin with `prefix`.
+    pub fn watch(&self, prefix: &str, after: Revision) -> Watch {
+        self.0.history().watch(prefix, after)
     }
 
-    fn prepare(database: Database, shown: &str) -> Result<Self, StoreError> {
-        let store = Self(Arc::new(database));
-        // Makes the table too, which a reader needs.
-        store.commit(&[])?;
-        match store.get(FORMAT_KEY)? {
-            None => store.commit(&[Change::Put(FORMAT_KEY.to_owned(), FORMAT.to_vec())])?,
-            Some(format) if format == FORMAT => {}
-            Some(format) => {
-                return Err(StoreError::Format(shown.to_owned(), String::from_utf8_lossy(&format).into_owned()));
-            }
-        }
-        Ok(store)
+    /// The last commit.
+    pub fn revision(&self) -> Revision {
+        self.0.history().last()
+    }
+
+    async fn operate(&self, operation: Operation) -> Result<Answer, StoreError> {
+        let (sender, answer) = oneshot::channel();
+        self.0.operate(operation, sender)?;
+        answer.await.unwrap_or(Err(StoreError::Ended))
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Embedded) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = Arc::clone(&self.0);
+        spawn_blocking(move || read(&store)).await.unwrap_or(Err(StoreError::Ended))
+    }
+}
+
+impl Commit {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Nothing is changed unless the entry is like that.
+    #[must_use]
+    pub fn expect(mut self, key: impl Into<String>, expect: Expect) -> Self {
+        self.expected.push((key.into(), expect));
+        self
+    }
+
+    #[must_use]
+    pub fn put(self, key: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.put_until(key, value, None)
+    }
+
+    /// Writes an entry that ends with this lease.
+    #[must_use]
+    pub fn put_until(mut self, key: impl Into<String>, value: impl Into<Vec<u8>>, lease: Option<LeaseId>) -> Self {
+        self.changes.push(Change::Put { key: key.into(), value: value.into(), lease });
+        self
+    }
+
+    /// Deletes an entry; one that is not there is as good as deleted.
+    #[must_use]
+    pub fn delete(mut self, key: impl Into<String>) -> Self {
+        self.changes.push(Change::Delete { key: key.into() });
+        self
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
     }
 }
 
@@ -117,45 +247,6 @@ impl fmt::Debug for Store {
 
 impl<E: Into<redb::Error>> From<E> for StoreError {
     fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn put(key: &str, value: &str) -> Change {
-        Change::Put(key.to_owned(), value.as_bytes().to_vec())
-    }
-
-    #[test]
-    fn gives_back_what_was_committed() {
-        let store = Store::in_memory().expect("store");
-        store.commit(&[put("a/1", "x"), put("a/2", "y"), put("b/1", "z")]).expect("commit");
-        store.commit(&[Change::Delete("a/1".to_owned()), put("a/3", "w")]).expect("commit");
-        assert_eq!(store.get("b/1").expect("get").as_deref(), Some(&b"z"[..]));
-        assert_eq!(store.get("a/1").expect("get"), None);
-        let keys: Vec<_> = store.list("a/").expect("list").into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["a/2", "a/3"]);
-    }
-
-    #[test]
-    fn outlives_its_process_and_is_used_by_one() {
-        let folder = tempfile::tempdir().expect("folder");
-        let store = Store::open(folder.path()).expect("store");
-        store.commit(&[put("key", "value")]).expect("commit");
-        assert!(matches!(Store::open(folder.path()), Err(StoreError::InUse(_))));
-        drop(store);
-        let store = Store::open(folder.path()).expect("store again");
-        assert_eq!(store.get("key").expect("get").as_deref(), Some(&b"value"[..]));
-    }
-
-    #[test]
-    fn refuses_a_store_of_another_form() {
-        let folder = tempfile::tempdir().expect("folder");
-        Store::open(folder.path()).expect("store").commit(&[put(FORMAT_KEY, "2")]).expect("commit");
-        let error = Store::open(folder.path()).expect_err("refused");
-        assert!(error.to_string().ends_with("has format 2, this gateway reads 1"), "{error}");
+        Self::Failed(Arc::new(error.into()))
     }
 }

@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use super::PluginError;
 use crate::{
     plugin::{Digest256, Engine, LoadError, Module, Revision, loader::MAX_MODULE},
-    store::{Change, Store, StoreError},
+    store::{Commit, Entry, Store, StoreError},
 };
 
 /// Revisions of a plugin that the store keeps.
@@ -86,11 +86,7 @@ impl Revisions {
     }
 
     pub(super) async fn records(&self, plugin: &str) -> Result<Vec<Record>, StoreError> {
-        let entries = self.blocking({
-            let prefix = revision_prefix(plugin);
-            move |store| store.list(&prefix)
-        });
-        entries.await?.iter().map(|(key, value)| parse(key, value)).collect()
+        self.store.list_all(&revision_prefix(plugin)).await?.entries.iter().map(parse).collect()
     }
 
     /// The revision that was active when the process last ended.
@@ -110,9 +106,8 @@ impl Revisions {
         let unknown = || PluginError::UnknownRevision(plugin.to_owned(), number);
         let record =
             self.records(plugin).await?.into_iter().find(|record| record.revision == number).ok_or_else(unknown)?;
-        let key = module_key(plugin, &record.sha256);
-        let bytes = self.blocking(move |store| store.get(&key)).await?.ok_or_else(unknown)?;
-        let module = self.compile(bytes).await?.0;
+        let entry = self.store.get(&module_key(plugin, &record.sha256)).await?.ok_or_else(unknown)?;
+        let module = self.compile(entry.value).await?.0;
         let state = State { active: number, ..self.state(plugin).await?.unwrap_or_default() };
         Ok(Staged { revision: Revision { plugin: plugin.into(), number, module }, new: None, state })
     }
@@ -166,34 +161,31 @@ impl Revisions {
 
     /// Stores what is new, then makes all of it active.
     pub(super) async fn commit(&mut self, staged: Vec<Staged>) -> Result<(), StoreError> {
-        let (mut changes, mut active) = (Vec::new(), Vec::new());
+        let (mut commit, mut active) = (Commit::new(), Vec::new());
         for Staged { revision, new, state } in staged {
             let plugin = &revision.plugin;
             if let Some((record, bytes)) = new {
                 for old in outdated(self.records(plugin).await?) {
-                    changes.push(Change::Delete(module_key(plugin, &old.sha256)));
-                    changes.push(Change::Delete(revision_key(plugin, old.revision)));
+                    commit = commit
+                        .delete(module_key(plugin, &old.sha256))
+                        .delete(revision_key(plugin, old.revision));
                 }
-                changes.push(Change::Put(module_key(plugin, &record.sha256), bytes));
-                changes.push(Change::Put(revision_key(plugin, record.revision), json(&record)));
+                commit = commit
+                    .put(module_key(plugin, &record.sha256), bytes)
+                    .put(revision_key(plugin, record.revision), json(&record));
             }
-            changes.push(Change::Put(state_key(plugin), json(&state)));
+            commit = commit.put(state_key(plugin), json(&state));
             active.push((Arc::clone(plugin), revision));
         }
-        if !changes.is_empty() {
-            self.blocking(move |store| store.commit(&changes)).await?;
+        if !commit.is_empty() {
+            self.store.commit(commit).await?;
         }
         self.active.extend(active);
         Ok(())
     }
 
     async fn state(&self, plugin: &str) -> Result<Option<State>, StoreError> {
-        let key = state_key(plugin);
-        let entry = self.blocking({
-            let key = key.clone();
-            move |store| store.get(&key)
-        });
-        entry.await?.map(|value| parse(&key, &value)).transpose()
+        self.store.get(&state_key(plugin)).await?.as_ref().map(parse).transpose()
     }
 
     /// Gives the bytes back, to be stored.
@@ -201,14 +193,6 @@ impl Revisions {
         let engine = self.engine.clone();
         let compiled = spawn_blocking(move || Module::compile(&engine, &bytes).map(|module| (module, bytes))).await;
         compiled.unwrap_or_else(|_| Err(LoadError::Compile("the compiler failed".to_owned())))
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        call: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let store = self.store.clone();
-        spawn_blocking(move || call(&store)).await.unwrap_or(Err(StoreError::Lost))
     }
 }
 
@@ -234,8 +218,8 @@ fn module_key(plugin: &str, sha256: &str) -> String {
     format!("plugin/{plugin}/module/{sha256}")
 }
 
-fn parse<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(value).map_err(|error| StoreError::Corrupt(key.to_owned(), error.to_string()))
+fn parse<T: DeserializeOwned>(entry: &Entry) -> Result<T, StoreError> {
+    serde_json::from_slice(&entry.value).map_err(|error| StoreError::Corrupt(entry.key.clone(), error.to_string()))
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {
