@@ -1,26 +1,27 @@
 //! The Admin API: decodes a request, makes one call on `control`, encodes the answer. It holds no state of its own.
 
+mod audit;
 mod auth;
 mod errors;
+mod openapi;
+mod operations;
 mod plugins;
 mod problem;
+mod resources;
 mod status;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    middleware,
-    routing::{get, post, put},
-};
+use axum::{Router, extract::DefaultBodyLimit, middleware};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{config::schema, control::Control, plugin::loader::MAX_MODULE};
 
 pub(crate) use auth::Tokens;
+use operations::Operation;
 pub(crate) use problem::Problem;
+use resources::MAX_RESOURCE;
 
 /// What every handler may use.
 #[derive(Debug, Clone)]
@@ -33,28 +34,26 @@ pub struct Admin {
 /// The API over one gateway. `stop` tells that it is going.
 pub fn router(control: Arc<Control>, tokens: &[schema::Token], stop: CancellationToken) -> Router {
     let admin = Admin { control, tokens: Arc::new(Tokens::new(tokens)), stop };
-    let protected = Router::new()
-        .route("/v1/status", get(status::status))
-        .route("/v1/errors", get(errors::list))
-        .route("/v1/plugins", get(plugins::list))
-        .route("/v1/plugins/{plugin}", get(plugins::get))
-        .route("/v1/plugins/{plugin}/revisions", get(plugins::revisions).merge(put(plugins::push)))
-        .route("/v1/plugins/{plugin}/rollout", post(plugins::rollout))
-        .layer(DefaultBodyLimit::max(MAX_MODULE))
-        .route_layer(middleware::from_fn_with_state(admin.clone(), auth::check));
-    Router::new()
-        .route("/healthz", get(status::health))
-        .route("/readyz", get(status::ready))
-        .route("/metrics", get(status::metrics))
-        .merge(protected)
-        .fallback(problem::not_found)
-        .method_not_allowed_fallback(problem::method_not_allowed)
-        .with_state(admin)
+    let mut router = Router::new();
+    for Operation { path, role, body, handler, .. } in operations::all() {
+        let most = body.map_or(0, |body| if body.kind == "application/wasm" { MAX_MODULE } else { MAX_RESOURCE });
+        let handler = handler.layer(DefaultBodyLimit::max(most));
+        let handler = match role {
+            Some(role) => handler
+                .route_layer(middleware::from_fn_with_state(admin.clone(), move |state, client, request, next| {
+                    auth::check(role, state, client, request, next)
+                })),
+            None => handler,
+        };
+        router = router.route(&path, handler);
+    }
+    router.fallback(problem::not_found).method_not_allowed_fallback(problem::method_not_allowed).with_state(admin)
 }
 
 /// Serves until stopped.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!("the admin address is no longer served: {error}");
     }

@@ -5,13 +5,19 @@ pub mod client;
 pub mod demo;
 pub mod explain;
 pub mod plugin;
+pub mod resource;
 pub mod run;
 pub mod schema;
+mod table;
+mod target;
 pub mod toolchain;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::config::resource::Kind;
+pub use target::Target;
 
 /// A programmable HTTP gateway whose filters are WebAssembly plugins.
 #[derive(Debug, Parser)]
@@ -43,7 +49,13 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Make, build, check and push plugins.
+    /// List, get, put and delete the services of a running gateway.
+    #[command(subcommand)]
+    Service(resource::Command),
+    /// List, get, put and delete the routes of a running gateway.
+    #[command(subcommand)]
+    Route(resource::Command),
+    /// Make, build, check and push plugins; list, get, put and delete those of a running gateway.
     #[command(subcommand)]
     Plugin(plugin::Command),
 }
@@ -53,18 +65,6 @@ pub struct ConfigFile {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-}
-
-/// How to reach a running gateway.
-#[derive(Debug, Args)]
-pub struct Target {
-    /// The gateway's admin address.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
-    admin: String,
-    /// An admin token.
-    #[arg(long, env = "STILE_TOKEN", hide_env_values = true, value_name = "TOKEN",
-        value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    token: String,
 }
 
 /// Runs the command line. 0 is done, 1 is refused or failed, 2 is wrong usage.
@@ -77,6 +77,8 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::explain(arguments),
         Command::Schema => schema::schema(),
         Command::Demo { check } => demo::demo(check),
+        Command::Service(command) => resource::run(Kind::Service, command),
+        Command::Route(command) => resource::run(Kind::Route, command),
         Command::Plugin(command) => plugin::plugin(command),
     };
     match done {

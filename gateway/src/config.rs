@@ -7,7 +7,9 @@ pub mod schema;
 mod check;
 mod error;
 mod include;
+pub mod layers;
 mod load;
+pub mod resource;
 mod tree;
 mod variable;
 pub mod watch;
@@ -20,5 +22,6 @@ mod reference;
 
 pub use check::json_schema;
 pub use error::{Error, Errors, Premise, Problem};
+pub use layers::Layers;
 pub use load::{Document, Sources};
 pub use schema::Config;

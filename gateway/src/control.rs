@@ -1,10 +1,14 @@
 //! Brings one generation after the other to life: a configuration or a plugin revision comes in, a snapshot goes out.
 //! One change at a time; one that fails leaves everything as it was.
 
+pub mod audit;
 pub mod explain;
+pub mod plugins;
+pub mod resources;
 mod revisions;
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -21,19 +25,26 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    config::{Document, Errors, Premise, Problem, Sources},
+    config::{Document, Errors, Layers, Premise, Problem, Sources},
     listener::{Bound, Listeners},
     monitor::record::Standing,
-    plugin::{Engine, LoadError, Revision},
+    plugin::{Engine, Revision},
     snapshot::{
         Snapshot,
         compile::{Input, compile},
     },
-    store::{Store, StoreError},
+    store::{Commit, Store},
 };
 
-pub use revisions::{Origin, Record};
-use revisions::{Revisions, Staged};
+use self::{
+    audit::{Action, Audit, Done},
+    revisions::{Revisions, Staged},
+};
+pub use self::{
+    plugins::{PluginError, Pushed},
+    revisions::{Origin, Record},
+};
+pub use crate::store::StoreError;
 
 /// How often it is looked whether a generation that is past is still in use.
 const RETIREMENT: Duration = Duration::from_millis(100);
@@ -47,6 +58,9 @@ pub struct Control {
     listeners: Listeners,
     workers: usize,
     work: AsyncMutex<Work>,
+    store: Store,
+    /// Changes of resources that are to be made.
+    waiting: Mutex<Vec<resources::Waiting>>,
     refused: Mutex<Option<Refused>>,
     /// Changes that were applied.
     applied: AtomicU64,
@@ -59,8 +73,9 @@ pub struct Control {
 /// What only one change at a time may touch.
 #[derive(Debug)]
 struct Work {
-    document: Document,
+    layers: Layers,
     revisions: Revisions,
+    audit: Audit,
     /// Those of the configuration that was last read, also if it was refused: a change of them may mend it.
     sources: Sources,
 }
@@ -76,20 +91,6 @@ pub struct Refused {
 pub enum ApplyError {
     #[error(transparent)]
     Config(#[from] Errors),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum PluginError {
-    #[error("there is no plugin \"{0}\": name it under plugins in the configuration first")]
-    UnknownPlugin(String),
-    #[error("plugin \"{0}\" has no revision {1}")]
-    UnknownRevision(String, u32),
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    #[error("{}", .0.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; "))]
-    Refused(Vec<Problem>),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -113,18 +114,18 @@ struct Stage {
     faults: Vec<Problem>,
 }
 
+/// Where a generation stands.
+struct Place<'a> {
+    previous: Option<&'a Snapshot>,
+    workers: usize,
+    generation: u64,
+}
+
 /// A generation that is not live yet, and the revisions that become active with it.
 struct Next {
     snapshot: Snapshot,
     staged: Vec<Staged>,
     faults: Option<Errors>,
-}
-
-/// A revision and whether it is new.
-#[derive(Debug)]
-pub struct Pushed {
-    pub revision: Revision,
-    pub new: bool,
 }
 
 impl Control {
@@ -135,27 +136,37 @@ impl Control {
         listeners: Listeners,
         workers: usize,
     ) -> Result<Self, ApplyError> {
-        let config = &document.config;
-        let store = match &config.store {
+        let store = match &document.config.store {
             // With mistakes nothing comes of it but an answer.
             Some(store) if document.is_sound() => Store::open(&store.path)?,
             _ => Store::in_memory()?,
         };
-        let mut revisions = Revisions::new(engine, store);
-        let stage = stage(&revisions, &document).await?;
-        let Next { snapshot, staged, faults } = generation(&revisions, &document, stage, None, workers).await?;
+        let mut revisions = Revisions::new(engine, store.clone());
+        let mut audit = Audit::open(&store).await?;
+        let layers = Layers::new(document);
+        let layers = match resources::stored(&store).await? {
+            Ok(stored) => layers.with(stored),
+            Err(errors) => return Err(errors.into()),
+        };
+        let stage = stage(&revisions, &layers, |_| true).await?;
+        let place = Place { previous: None, workers, generation: audit.next_generation() };
+        let Next { snapshot, staged, faults } = generation(&revisions, &layers, stage, place).await?;
         if let Some(faults) = &faults {
             tracing::error!("a plugin's file is refused, its stored revision goes on:\n{faults}");
         }
-        let bound = open(&listeners, &snapshot, &document)?;
-        revisions.commit(staged).await?;
+        let bound = open(&listeners, &snapshot, &layers)?;
+        revisions.commit(staged, audit.add(Commit::new(), vec![read_again(&layers)])).await?;
+        audit.made(1);
         listeners.open(bound, &snapshot.listeners);
+        let sources = layers.document().sources.clone();
         Ok(Self {
             live: Arc::new(ArcSwap::from_pointee(snapshot)),
             changed: watch::Sender::new(()),
             listeners,
             workers,
-            work: AsyncMutex::new(Work { sources: document.sources.clone(), document, revisions }),
+            work: AsyncMutex::new(Work { layers, revisions, audit, sources }),
+            store,
+            waiting: Mutex::default(),
             refused: Mutex::default(),
             applied: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
@@ -179,6 +190,17 @@ impl Control {
     /// What a change of this gateway may come from.
     pub async fn sources(&self) -> Sources {
         self.work.lock().await.sources.clone()
+    }
+
+    /// The whole configuration, and the active revisions of plugins.
+    pub async fn layers(&self) -> (Layers, HashMap<Arc<str>, Revision>) {
+        let work = self.work.lock().await;
+        (work.layers.clone(), work.revisions.with(&[]))
+    }
+
+    /// The newest changes first: at most `limit` of those before the one of that number.
+    pub async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<audit::Change>, StoreError> {
+        audit::list(&self.store, before, limit).await
     }
 
     /// What metrics tell beside the snapshot.
@@ -211,90 +233,28 @@ impl Control {
         work: &mut Work,
         env: &(dyn Fn(&str) -> Option<String> + Sync),
     ) -> Result<Reloaded, ApplyError> {
-        let document = Document::read(&work.document.file, env);
+        let document = Document::read(&work.layers.document().file, env);
         work.sources = document.sources.clone();
-        let mut stage = stage(&work.revisions, &document).await?;
-        stage.problems.extend(fixed(&work.document, &document));
-        let same = document.is_sound() && document.config == work.document.config;
+        let layers = work.layers.over(document);
+        let (old, new) = (work.layers.document(), layers.document());
+        let mut stage = stage(&work.revisions, &layers, |_| true).await?;
+        stage.problems.extend(fixed(old, new));
+        let same = new.is_sound() && new.config == old.config;
         if same && stage.changes.is_empty() && stage.problems.is_empty() {
-            return Ok(Reloaded { changed: false, faults: stage.faults(&document) });
+            return Ok(Reloaded { changed: false, faults: stage.faults(&layers) });
         }
         let previous = self.live.load_full();
-        let Next { snapshot, staged, faults } =
-            generation(&work.revisions, &document, stage, Some(&previous), self.workers).await?;
-        let bound = open(&self.listeners, &snapshot, &document)?;
-        work.revisions.commit(staged).await?;
+        let place =
+            Place { previous: Some(&previous), workers: self.workers, generation: work.audit.next_generation() };
+        let Next { snapshot, staged, faults } = generation(&work.revisions, &layers, stage, place).await?;
+        let bound = open(&self.listeners, &snapshot, &layers)?;
+        work.revisions.commit(staged, work.audit.add(Commit::new(), vec![read_again(&layers)])).await?;
+        work.audit.made(1);
         let snapshot = Arc::new(snapshot);
         self.publish(Arc::clone(&snapshot));
         self.listeners.open(bound, &snapshot.listeners);
-        work.document = document;
+        work.layers = layers;
         Ok(Reloaded { changed: true, faults })
-    }
-
-    /// Makes a module the newest revision of a plugin and live; one with the digest of an older revision is that one.
-    pub async fn push(self: &Arc<Self>, plugin: &str, bytes: Vec<u8>) -> Result<Pushed, PluginError> {
-        let (this, plugin) = (Arc::clone(self), plugin.to_owned());
-        self.to_its_end(async move {
-            let mut work = this.work.lock().await;
-            work.knows(&plugin)?;
-            let staged = work.revisions.stage(&plugin, bytes, Origin::Push).await?;
-            let new = staged.is_new();
-            let revision = this.activate(&mut work, staged).await?;
-            Ok(Pushed { revision, new })
-        })
-        .await
-    }
-
-    /// Makes an older or newer revision of a plugin live.
-    pub async fn roll_to(self: &Arc<Self>, plugin: &str, number: u32) -> Result<Revision, PluginError> {
-        let (this, plugin) = (Arc::clone(self), plugin.to_owned());
-        self.to_its_end(async move {
-            let mut work = this.work.lock().await;
-            work.knows(&plugin)?;
-            let staged = work.revisions.stored(&plugin, number).await?;
-            this.activate(&mut work, staged).await
-        })
-        .await
-    }
-
-    async fn to_its_end<T: Send + 'static>(
-        &self,
-        change: impl Future<Output = Result<T, PluginError>> + Send + 'static,
-    ) -> Result<T, PluginError> {
-        let result = self.tasks.spawn(change).await.unwrap_or(Err(PluginError::Store(StoreError::Ended)));
-        result.inspect_err(|error| {
-            self.refusals.fetch_add(1, Relaxed);
-            tracing::warn!("a change of a plugin is refused: {error}");
-        })
-    }
-
-    /// Every revision of a plugin, the oldest first, and the number of the active one.
-    pub async fn revisions(&self, plugin: &str) -> Result<(Vec<Record>, Option<u32>), PluginError> {
-        let work = self.work.lock().await;
-        work.knows(plugin)?;
-        let active = work.revisions.active(plugin).map(|revision| revision.number);
-        Ok((work.revisions.records(plugin).await?, active))
-    }
-
-    /// The plugins of the configuration, by its order, each with its active revision.
-    pub async fn plugins(&self) -> Vec<(String, Option<Revision>)> {
-        let work = self.work.lock().await;
-        let plugins = work.document.config.plugins.iter();
-        plugins.map(|plugin| (plugin.name.clone(), work.revisions.active(&plugin.name).cloned())).collect()
-    }
-
-    async fn activate(&self, work: &mut Work, staged: Staged) -> Result<Revision, PluginError> {
-        let revision = staged.revision().clone();
-        let staged = vec![staged];
-        let active = work.revisions.with(&staged);
-        let previous = self.live.load_full();
-        let config = &work.document.config;
-        let input = Input { config, revisions: &active, previous: Some(&previous), workers: self.workers };
-        let snapshot = compile(input).await.map_err(PluginError::Refused)?;
-        work.revisions.commit(staged).await?;
-        self.publish(Arc::new(snapshot));
-        tracing::info!(plugin = &*revision.plugin, revision = revision.number, "revision is live");
-        Ok(revision)
     }
 
     fn publish(&self, snapshot: Arc<Snapshot>) {
@@ -318,31 +278,29 @@ impl Control {
     }
 }
 
-impl Work {
-    fn knows(&self, plugin: &str) -> Result<(), PluginError> {
-        let known = self.document.config.plugins.iter().any(|known| known.name == plugin);
-        if known { Ok(()) } else { Err(PluginError::UnknownPlugin(plugin.to_owned())) }
-    }
-}
-
 impl Stage {
-    fn faults(&self, document: &Document) -> Option<Errors> {
-        (!self.faults.is_empty()).then(|| document.errors(self.faults.clone()))
+    fn faults(&self, layers: &Layers) -> Option<Errors> {
+        (!self.faults.is_empty()).then(|| layers.errors(self.faults.clone()))
     }
 }
 
 /// Everything that would keep this configuration from starting, but for addresses in use and what a store holds.
 pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError> {
     let revisions = Revisions::new(engine, Store::in_memory()?);
-    let stage = stage(&revisions, &document).await?;
-    generation(&revisions, &document, stage, None, 1).await.map(drop)
+    let layers = Layers::new(document);
+    let stage = stage(&revisions, &layers, |_| true).await?;
+    let place = Place { previous: None, workers: 1, generation: 1 };
+    generation(&revisions, &layers, stage, place).await.map(drop)
 }
 
 /// What is wrong with one plugin's file does not hide what is wrong elsewhere, and does not keep the rest from going live
 /// where an earlier revision can go on.
-async fn stage(revisions: &Revisions, document: &Document) -> Result<Stage, StoreError> {
+///
+/// Only for plugins of such names.
+async fn stage(revisions: &Revisions, layers: &Layers, named: impl Fn(&str) -> bool) -> Result<Stage, StoreError> {
     let mut stage = Stage::default();
-    for (index, plugin) in document.config.plugins.iter().enumerate() {
+    let plugins = layers.config().plugins.iter().enumerate();
+    for (index, plugin) in plugins.filter(|(_, plugin)| named(&plugin.name)) {
         let runs = revisions.active(&plugin.name).is_some();
         let resumed = if runs { None } else { revisions.resume(&plugin.name).await? };
         let goes_on = runs || resumed.is_some();
@@ -364,28 +322,27 @@ async fn stage(revisions: &Revisions, document: &Document) -> Result<Stage, Stor
 
 async fn generation(
     revisions: &Revisions,
-    document: &Document,
+    layers: &Layers,
     stage: Stage,
-    previous: Option<&Snapshot>,
-    workers: usize,
+    Place { previous, workers, generation }: Place<'_>,
 ) -> Result<Next, ApplyError> {
     let active = revisions.with(&stage.changes);
-    let input = Input { config: &document.config, revisions: &active, previous, workers };
-    let faults = stage.faults(document);
+    let input = Input { config: layers.config(), revisions: &active, previous, workers, generation };
+    let faults = stage.faults(layers);
     let mut problems = stage.problems;
     match compile(input).await {
-        Ok(snapshot) if problems.is_empty() && document.is_sound() => {
+        Ok(snapshot) if problems.is_empty() && layers.document().is_sound() => {
             return Ok(Next { snapshot, staged: stage.changes, faults });
         }
         Ok(_) => {}
         Err(more) => problems.extend(more),
     }
     problems.extend(stage.faults);
-    Err(document.errors(problems).into())
+    Err(layers.errors(problems).into())
 }
 
 /// Opens the access log and binds what is not bound yet; nobody is served before the listeners are opened.
-fn open(listeners: &Listeners, snapshot: &Snapshot, document: &Document) -> Result<Bound, ApplyError> {
+fn open(listeners: &Listeners, snapshot: &Snapshot, layers: &Layers) -> Result<Bound, ApplyError> {
     let mut problems = Vec::new();
     if let Some(Err(error)) = snapshot.access_log.as_ref().map(|log| log.open()) {
         problems.push(Problem::new("access_log.file", format!("the file cannot be opened: {error}")));
@@ -397,7 +354,19 @@ fn open(listeners: &Listeners, snapshot: &Snapshot, document: &Document) -> Resu
         }));
         Bound::default()
     });
-    if problems.is_empty() { Ok(bound) } else { Err(document.errors(problems).into()) }
+    if problems.is_empty() { Ok(bound) } else { Err(layers.errors(problems).into()) }
+}
+
+/// The configuration file was read, as the audit log tells it.
+fn read_again(layers: &Layers) -> Done {
+    Done {
+        by: "file".into(),
+        action: Action::Reload,
+        kind: "configuration",
+        name: layers.document().file.display().to_string(),
+        before: None,
+        after: None,
+    }
 }
 
 /// What is made once, at the start.

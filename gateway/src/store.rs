@@ -12,6 +12,7 @@ mod lossy;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
+use serde::de::DeserializeOwned;
 use tokio::{sync::oneshot, task::spawn_blocking, time::Instant};
 
 use self::embedded::{Answer, Embedded, Operation};
@@ -133,6 +134,12 @@ impl Store {
         self.list(prefix, None, usize::MAX).await
     }
 
+    /// The last entries whose keys begin with `prefix`, the last first: at most `limit` of those before the key `before`.
+    pub async fn last(&self, prefix: &str, before: Option<&str>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let (prefix, before) = (prefix.to_owned(), before.map(str::to_owned));
+        self.blocking(move |store| store.last(&prefix, before.as_deref(), limit)).await
+    }
+
     /// Makes all changes or none; when it returns they are on disk. Commits at the same time share one sync.
     ///
     /// # Errors
@@ -200,6 +207,17 @@ impl Store {
     ) -> Result<T, StoreError> {
         let store = Arc::clone(&self.0);
         spawn_blocking(move || read(&store)).await.unwrap_or(Err(StoreError::Ended))
+    }
+}
+
+impl Entry {
+    /// The value, if it is JSON of this type.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if it is not.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, StoreError> {
+        serde_json::from_slice(&self.value).map_err(|error| StoreError::Corrupt(self.key.clone(), error.to_string()))
     }
 }
 

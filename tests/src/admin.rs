@@ -11,6 +11,8 @@ use crate::client::{Answer, Client, request};
 pub const SECRET: &str = "secret-of-the-harness";
 /// That of `viewer`, who may only read.
 pub const VIEWER: &str = "secret-of-the-viewer";
+/// That of `publisher`.
+pub const PUBLISHER: &str = "secret-of-the-publisher";
 
 /// An admin address, called with the token of an admin.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +27,20 @@ impl Admin {
         let bearer = secret.map(|secret| format!("Bearer {secret}"));
         let mut fields = vec![("content-type", "application/json")];
         fields.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
+        Client::connect(self.0).await.send(request(method, path, &fields, body)).await
+    }
+
+    /// PUT, DELETE and the like of JSON, as an admin.
+    pub async fn send(&self, method: &str, path: &str, body: Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.call(method, path, Some(SECRET), body).await
+    }
+
+    /// The same with further header fields.
+    pub async fn send_with(&self, method: &str, path: &str, fields: &[(&str, &str)], body: Value) -> Answer {
+        let bearer = format!("Bearer {SECRET}");
+        let fields = [&[("authorization", bearer.as_str())], fields].concat();
+        let body = if body.is_null() { String::new() } else { body.to_string() };
         Client::connect(self.0).await.send(request(method, path, &fields, body)).await
     }
 

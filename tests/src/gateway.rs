@@ -17,7 +17,7 @@ use stile_gateway::{
 use tempfile::TempDir;
 
 use crate::{
-    admin::{Admin, SECRET, VIEWER},
+    admin::{Admin, PUBLISHER, SECRET, VIEWER},
     client::{self, Answer},
     wait::until,
 };
@@ -128,6 +128,7 @@ pub fn write(folder: &Path, mut config: Value) -> PathBuf {
         "admin": { "address": "127.0.0.1:0", "tokens": [
             { "name": "ops", "role": "admin", "secret": SECRET },
             { "name": "viewer", "role": "viewer", "secret": VIEWER },
+            { "name": "publisher", "role": "publisher", "secret": PUBLISHER },
         ] },
     });
     for (key, value) in defaults.as_object().into_iter().flatten() {

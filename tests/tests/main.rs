@@ -14,6 +14,8 @@ mod hostile;
 mod swap;
 mod store;
 mod admin;
+mod resources;
+mod openapi;
 mod drain;
 mod reload;
 mod contract;

@@ -26,7 +26,7 @@ pub(super) async fn list(
     State(admin): State<Admin>,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(filter) = filter.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    let Query(filter) = filter?;
     let routes = admin.control.live().load_full().records.routes.all();
     let wanted = routes.iter().filter(|([route, _], _)| filter.route.as_ref().is_none_or(|wanted| **wanted == **route));
     let mut mishaps: Vec<_> = wanted

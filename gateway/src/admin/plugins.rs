@@ -1,7 +1,7 @@
-//! `/v1/plugins`: what is loaded, pushing a revision, going back to one.
+//! Revisions of plugins: what there is, pushing one, going back to one.
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::{
         Path, Query, State,
@@ -12,11 +12,8 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Admin, Problem};
-use crate::{
-    control::PluginError,
-    plugin::{Revision, loader::MAX_MODULE},
-};
+use super::{Admin, Problem, auth::Actor};
+use crate::plugin::{Revision, loader::MAX_MODULE};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,19 +28,6 @@ pub(super) struct Rollout {
 pub(super) struct Share {
     #[serde(default = "whole")]
     percent: u8,
-}
-
-pub(super) async fn list(State(admin): State<Admin>) -> Json<Value> {
-    let plugins = admin.control.plugins().await;
-    let items: Vec<Value> = plugins.iter().map(|(name, active)| summary(name, active.as_ref())).collect();
-    Json(json!({ "items": items }))
-}
-
-pub(super) async fn get(State(admin): State<Admin>, Path(plugin): Path<String>) -> Result<Json<Value>, Problem> {
-    let plugins = admin.control.plugins().await;
-    let found = plugins.iter().find(|(name, _)| *name == plugin);
-    let (name, active) = found.ok_or_else(|| unknown(&plugin))?;
-    Ok(Json(summary(name, active.as_ref())))
 }
 
 pub(super) async fn revisions(State(admin): State<Admin>, Path(plugin): Path<String>) -> Result<Json<Value>, Problem> {
@@ -62,10 +46,11 @@ pub(super) async fn revisions(State(admin): State<Admin>, Path(plugin): Path<Str
 pub(super) async fn push(
     State(admin): State<Admin>,
     Path(plugin): Path<String>,
+    Extension(actor): Extension<Actor>,
     share: Result<Query<Share>, QueryRejection>,
     module: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let Query(share) = share.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    let Query(share) = share?;
     check_whole(share.percent)?;
     let module = module.map_err(|error| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
@@ -73,7 +58,7 @@ pub(super) async fn push(
         }
         status => Problem::new(status, error.body_text()),
     })?;
-    let pushed = admin.control.push(&plugin, module.into()).await?;
+    let pushed = admin.control.push(&plugin, module.into(), actor.name).await?;
     let status = if pushed.new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(describe(&pushed.revision))))
 }
@@ -81,6 +66,7 @@ pub(super) async fn push(
 pub(super) async fn rollout(
     State(admin): State<Admin>,
     Path(plugin): Path<String>,
+    Extension(actor): Extension<Actor>,
     rollout: Result<Json<Rollout>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Json(rollout) = rollout.map_err(|error| match error {
@@ -90,7 +76,7 @@ pub(super) async fn rollout(
         error => Problem::new(error.status(), error.body_text()),
     })?;
     check_whole(rollout.percent)?;
-    let revision = admin.control.roll_to(&plugin, rollout.revision).await?;
+    let revision = admin.control.roll_to(&plugin, rollout.revision, actor.name).await?;
     Ok(Json(describe(&revision)))
 }
 
@@ -108,10 +94,12 @@ fn whole() -> u8 {
     100
 }
 
-fn summary(name: &str, active: Option<&Revision>) -> Value {
-    let mut summary = active.map_or_else(|| json!({ "revision": null }), describe);
-    summary["name"] = name.into();
-    summary
+/// Adds what is active of a plugin to what is told of it.
+pub(super) fn tell(told: &mut Value, active: Option<&Revision>) {
+    let active = active.map_or_else(|| json!({ "revision": null }), describe);
+    if let (Value::Object(told), Value::Object(active)) = (told, active) {
+        told.extend(active);
+    }
 }
 
 fn describe(revision: &Revision) -> Value {
@@ -121,8 +109,4 @@ fn describe(revision: &Revision) -> Value {
         "phases": revision.module.phases(),
         "imports": revision.module.imports(),
     })
-}
-
-fn unknown(plugin: &str) -> Problem {
-    PluginError::UnknownPlugin(plugin.to_owned()).into()
 }

@@ -1,12 +1,13 @@
 //! Errors of the Admin API as problem documents (RFC 9457).
 
 use axum::{
+    extract::rejection::{BytesRejection, QueryRejection},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 
-use crate::control::PluginError;
+use crate::control::{PluginError, StoreError, resources::ResourceError};
 
 /// One error, as the client sees it.
 #[derive(Debug)]
@@ -22,6 +23,12 @@ impl Problem {
     }
 }
 
+impl From<QueryRejection> for Problem {
+    fn from(error: QueryRejection) -> Self {
+        Self::new(error.status(), error.body_text())
+    }
+}
+
 impl From<PluginError> for Problem {
     fn from(error: PluginError) -> Self {
         let detail = error.to_string();
@@ -32,8 +39,36 @@ impl From<PluginError> for Problem {
                 let errors = problems.iter().map(|it| json!({ "path": it.path, "message": it.message }));
                 (StatusCode::UNPROCESSABLE_ENTITY, errors.collect())
             }
-            PluginError::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, Vec::new()),
+            PluginError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, Vec::new()),
         };
+        Self { status, detail, errors }
+    }
+}
+
+impl From<BytesRejection> for Problem {
+    fn from(error: BytesRejection) -> Self {
+        Self::new(error.status(), error.body_text())
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl From<ResourceError> for Problem {
+    fn from(error: ResourceError) -> Self {
+        let detail = error.to_string();
+        let (status, errors) = match error {
+            ResourceError::Unknown(..) => (StatusCode::NOT_FOUND, None),
+            ResourceError::OfFile { .. } => (StatusCode::CONFLICT, None),
+            ResourceError::Condition(..) => (StatusCode::PRECONDITION_FAILED, None),
+            ResourceError::Invalid(errors) => (StatusCode::UNPROCESSABLE_ENTITY, Some(errors)),
+            ResourceError::InUse(errors) => (StatusCode::CONFLICT, Some(errors)),
+            ResourceError::Store(error) => return error.into(),
+        };
+        let errors = errors.into_iter().flat_map(|errors| errors.0).map(|error| json!(error)).collect();
         Self { status, detail, errors }
     }
 }

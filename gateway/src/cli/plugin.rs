@@ -13,9 +13,9 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Target, client};
+use super::{Target, resource, target};
 use crate::{
-    config::scalar::is_name,
+    config::{resource::Kind as ResourceKind, scalar::is_name},
     plugin::{Bounds, Engine, Module},
 };
 
@@ -58,10 +58,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    #[command(flatten)]
+    Resource(resource::Command),
 }
 
 pub(super) fn plugin(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Resource(command) => return resource::run(ResourceKind::Plugin, command),
         Command::New { name, kind } => {
             let folder = new::new(Path::new("."), &name, kind)?;
             println!("made {}; try `stile plugin build {name}`", folder.display());
@@ -101,11 +104,9 @@ fn check(file: &Path, json: bool) -> Result<()> {
 
 async fn push(name: &str, bytes: Vec<u8>, target: &Target, json: bool) -> Result<ExitCode> {
     anyhow::ensure!(is_name(name), "{name:?} is no name of a plugin");
-    let url = format!("{}/v1/plugins/{name}/revisions", target.admin.trim_end_matches('/'));
-    let authorization = format!("Bearer {}", target.token);
-    let headers = [("authorization", authorization.as_str()), ("content-type", "application/wasm")];
-    let answer = client::send(Method::PUT, &url, &headers, bytes.into()).await?;
-    let facts: Value = serde_json::from_slice(&answer.body).unwrap_or_else(|_| json!({ "detail": answer.text() }));
+    let path = format!("/v1/plugins/{name}/revisions");
+    let answer = target.send(Method::PUT, &path, "application/wasm", bytes).await?;
+    let facts = target::told(&answer);
     if !answer.status.is_success() {
         if json {
             println!("{facts}");

@@ -36,6 +36,11 @@ impl Form {
         Self::new(schema)
     }
 
+    /// Of one resource by itself.
+    pub(super) fn of<T: JsonSchema>() -> Self {
+        Self::new(schema_of::<T>())
+    }
+
     fn new(schema: Value) -> Self {
         Self { validator: validator(&schema), schema }
     }

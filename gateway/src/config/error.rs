@@ -139,6 +139,13 @@ impl fmt::Display for Error {
     }
 }
 
+impl Error {
+    /// File, line and column, as messages name a place.
+    pub(super) fn place(&self) -> String {
+        format!("{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
 impl Serialize for Errors {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut object = serializer.serialize_struct("Errors", 1)?;

@@ -82,12 +82,22 @@ impl Document {
         Finding { position: found.spot.at, path: found.path, message }
     }
 
+    /// Where a place of this file is.
+    pub(super) fn shown(&self, path: &str) -> String {
+        self.spot.find(path).spot.at.shown(&self.files)
+    }
+
     fn is_news(&self, problem: &Problem) -> bool {
+        self.spot.find(&problem.path).readable && self.implies(problem)
+    }
+
+    /// Whether all that a problem was concluded from could be read.
+    pub(super) fn implies(&self, problem: &Problem) -> bool {
         let holds = |premise: &Premise| match premise {
             Premise::All(path) => self.spot.has_all(path),
             Premise::Names(list) => self.spot.has_names(list),
         };
-        self.spot.find(&problem.path).readable && problem.premises.iter().all(holds)
+        self.is_sound() || problem.premises.iter().all(holds)
     }
 
     fn new(mut assembly: Assembly<'_>) -> Self {

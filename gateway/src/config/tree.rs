@@ -65,7 +65,12 @@ pub(super) struct Found<'a> {
 
 /// Reads the text of a file, the number of which is for its positions; `env` gives the value of a variable.
 pub(super) fn read(text: &str, file: usize, env: &dyn Fn(&str) -> Option<String>) -> Tree {
-    reader::read(text.strip_prefix('\u{feff}').unwrap_or(text), file, env)
+    reader::read(text.strip_prefix('\u{feff}').unwrap_or(text), file, Some(env))
+}
+
+/// Reads a text in which `${` means nothing.
+pub(super) fn read_plain(text: &str, file: usize) -> Tree {
+    reader::read(text, file, None)
 }
 
 /// The path of what stands under a key, always one line.

@@ -3,13 +3,13 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc, time::SystemTime};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use super::PluginError;
 use crate::{
     plugin::{Digest256, Engine, LoadError, Module, Revision, loader::MAX_MODULE},
-    store::{Commit, Entry, Store, StoreError},
+    store::{Commit, Revision as Number, Store, StoreError},
 };
 
 /// Revisions of a plugin that the store keeps.
@@ -86,7 +86,7 @@ impl Revisions {
     }
 
     pub(super) async fn records(&self, plugin: &str) -> Result<Vec<Record>, StoreError> {
-        self.store.list_all(&revision_prefix(plugin)).await?.entries.iter().map(parse).collect()
+        self.store.list_all(&revision_prefix(plugin)).await?.entries.iter().map(|entry| entry.json()).collect()
     }
 
     /// The revision that was active when the process last ended.
@@ -159,16 +159,14 @@ impl Revisions {
         })
     }
 
-    /// Stores what is new, then makes all of it active.
-    pub(super) async fn commit(&mut self, staged: Vec<Staged>) -> Result<(), StoreError> {
-        let (mut commit, mut active) = (Commit::new(), Vec::new());
+    /// Stores what is new, together with what that commit has already, then makes all of it active.
+    pub(super) async fn commit(&mut self, staged: Vec<Staged>, mut commit: Commit) -> Result<Number, StoreError> {
+        let mut active = Vec::new();
         for Staged { revision, new, state } in staged {
             let plugin = &revision.plugin;
             if let Some((record, bytes)) = new {
                 for old in outdated(self.records(plugin).await?) {
-                    commit = commit
-                        .delete(module_key(plugin, &old.sha256))
-                        .delete(revision_key(plugin, old.revision));
+                    commit = commit.delete(module_key(plugin, &old.sha256)).delete(revision_key(plugin, old.revision));
                 }
                 commit = commit
                     .put(module_key(plugin, &record.sha256), bytes)
@@ -177,15 +175,13 @@ impl Revisions {
             commit = commit.put(state_key(plugin), json(&state));
             active.push((Arc::clone(plugin), revision));
         }
-        if !commit.is_empty() {
-            self.store.commit(commit).await?;
-        }
+        let number = self.store.commit(commit).await?;
         self.active.extend(active);
-        Ok(())
+        Ok(number)
     }
 
     async fn state(&self, plugin: &str) -> Result<Option<State>, StoreError> {
-        self.store.get(&state_key(plugin)).await?.as_ref().map(parse).transpose()
+        self.store.get(&state_key(plugin)).await?.map(|entry| entry.json()).transpose()
     }
 
     /// Gives the bytes back, to be stored.
@@ -216,10 +212,6 @@ fn revision_key(plugin: &str, revision: u32) -> String {
 
 fn module_key(plugin: &str, sha256: &str) -> String {
     format!("plugin/{plugin}/module/{sha256}")
-}
-
-fn parse<T: DeserializeOwned>(entry: &Entry) -> Result<T, StoreError> {
-    serde_json::from_slice(&entry.value).map_err(|error| StoreError::Corrupt(entry.key.clone(), error.to_string()))
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

@@ -37,6 +37,8 @@ pub struct Input<'a> {
     pub revisions: &'a HashMap<Arc<str>, Revision>,
     pub previous: Option<&'a Snapshot>,
     pub workers: usize,
+    /// The number of what is made.
+    pub generation: u64,
 }
 
 /// Filters with equal keys share their instances.
@@ -69,7 +71,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     let Compiler { problems, input, records, .. } = compiler;
     match router {
         Some(router) if problems.is_empty() => Ok(Snapshot {
-            generation: input.previous.map_or(1, |previous| previous.generation + 1),
+            generation: input.generation,
             since: Instant::now(),
             routes: routes.into_iter().flatten().collect(),
             router,
@@ -453,7 +455,7 @@ mod tests {
         let document = Document::parse(name, &text, &|_| None);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let (config, revisions) = (&document.config, &HashMap::new());
-        match runtime.block_on(compile(Input { config, revisions, previous: None, workers: 1 })) {
+        match runtime.block_on(compile(Input { config, revisions, previous: None, workers: 1, generation: 1 })) {
             Ok(_) => "it is right\n".to_owned(),
             Err(problems) => format!("{}\n", document.errors(problems)),
         }

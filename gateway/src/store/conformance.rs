@@ -50,7 +50,8 @@ async fn gives_back_what_was_committed_and_by_which_commit() {
 #[tokio::test]
 async fn lists_page_by_page() {
     for (name, store, _folder) in stores() {
-        let commit = ["a", "b/1", "b/2", "b/3", "c"].into_iter().fold(Commit::new(), |commit, key| commit.put(key, "x"));
+        let commit =
+            ["a", "b/1", "b/2", "b/3", "c"].into_iter().fold(Commit::new(), |commit, key| commit.put(key, "x"));
         store.commit(commit).await.expect(name);
         let mut pages = Vec::new();
         let mut after: Option<String> = None;
@@ -61,6 +62,12 @@ async fn lists_page_by_page() {
             pages.push(page.into_iter().map(|entry| entry.key).collect::<Vec<_>>());
         }
         assert_eq!(pages, [vec!["b/1", "b/2"], vec!["b/3"]], "{name}");
+        for (before, limit, expected) in
+            [(None, 2, &["b/3", "b/2"][..]), (Some("b/3"), 9, &["b/2", "b/1"]), (Some("b/1"), 9, &[])]
+        {
+            let last = store.last("b/", before, limit).await.expect(name);
+            assert_eq!(last.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), expected, "{name}");
+        }
     }
 }
 
@@ -113,7 +120,10 @@ async fn entries_end_with_their_lease() {
         assert_ne!(short, long, "{name}");
         let commit = Commit::new().put_until("a", "1", Some(short)).put_until("b", "1", Some(long)).put("c", "1");
         store.commit(commit).await.expect(name);
-        store.commit(Commit::new().put_until("d", "1", Some(short)).put_until("e", "1", Some(short))).await.expect(name);
+        store
+            .commit(Commit::new().put_until("d", "1", Some(short)).put_until("e", "1", Some(short)))
+            .await
+            .expect(name);
         // From now on they outlive it, or end with the other.
         store.commit(put("d", "2").put_until("e", "2", Some(long))).await.expect(name);
         assert_eq!(store.get("e").await.expect(name).and_then(|entry| entry.lease), Some(long), "{name}");

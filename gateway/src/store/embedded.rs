@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, backends::InMemoryBackend};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, backends::InMemoryBackend,
+};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
@@ -59,10 +61,12 @@ struct Shared {
     leases: Leases,
 }
 
+type Open = dyn Fn(&mut Builder) -> Result<Database, DatabaseError> + Send + Sync;
+
 /// What can be opened again.
 struct Source {
     shown: String,
-    open: Box<dyn Fn(&mut Builder) -> Result<Database, DatabaseError> + Send + Sync>,
+    open: Box<Open>,
 }
 
 /// What one transaction makes of its operations.
@@ -145,6 +149,20 @@ impl Embedded {
                 }
             }
             Ok(Listed { entries, revision })
+        })
+    }
+
+    pub(super) fn last(&self, prefix: &str, before: Option<&str>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.shared.read(|database| {
+            let table = database.begin_read()?.open_table(ENTRIES)?;
+            // No key has a character after this one.
+            let end = format!("{prefix}{}", char::MAX);
+            let mut entries = Vec::new();
+            for found in table.range(prefix..before.unwrap_or(&end))?.rev().take(limit) {
+                let (key, value) = found?;
+                entries.push(entry(key.value(), value.value()));
+            }
+            Ok(entries)
         })
     }
 }

@@ -1,8 +1,8 @@
 //! The form in which the embedded store keeps entries in its file, and how files of older forms are brought to it.
 
 use redb::{
-    Database, MultimapTable, MultimapTableDefinition, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition,
-    TableError, TableHandle, WriteTransaction,
+    Database, MultimapTable, MultimapTableDefinition, ReadTransaction, ReadableDatabase, ReadableTable, Table,
+    TableDefinition, TableError, TableHandle, WriteTransaction,
 };
 
 use super::{Change, Commit, Event, Expect, LeaseId, Revision, StoreError};

@@ -90,7 +90,7 @@ async fn snapshot(workload: Workload, service: SocketAddr) -> Snapshot {
         Workload::HeaderFilter => HashMap::from([(Arc::from("add-headers"), revision())]),
         _ => HashMap::new(),
     };
-    let input = Input { config: &document.config, revisions: &revisions, previous: None, workers: 1 };
+    let input = Input { config: &document.config, revisions: &revisions, previous: None, workers: 1, generation: 1 };
     compile(input).await.expect("a configuration without mistakes")
 }
 

@@ -17,7 +17,10 @@ use super::{
 /// The deepest nesting of lists and mappings: whoever walks a tree may recurse.
 const MAX_DEPTH: usize = 64;
 
-pub(super) fn read(text: &str, file: usize, env: &dyn Fn(&str) -> Option<String>) -> Tree {
+type Env<'t> = &'t dyn Fn(&str) -> Option<String>;
+
+/// Without `env`, `${` means nothing.
+pub(super) fn read(text: &str, file: usize, env: Option<Env<'_>>) -> Tree {
     let events = Parser::new_from_str(text);
     let (path, findings) = (String::new(), Vec::new());
     let end = Position::end_of(text, file);
@@ -38,7 +41,7 @@ struct Reader<'t> {
     file: usize,
     end: Position,
     events: Parser<'t, StrInput<'t>>,
-    env: &'t dyn Fn(&str) -> Option<String>,
+    env: Option<Env<'t>>,
     anchors: HashMap<usize, Node>,
     /// Bytes that aliases have added so far.
     copied: usize,
@@ -180,7 +183,8 @@ impl<'t> Reader<'t> {
     }
 
     fn scalar(&mut self, text: Cow<'t, str>, style: ScalarStyle, at: Position) -> Node {
-        let (value, source) = match variable::expand(&text, self.env) {
+        let expanded = self.env.map_or_else(|| Ok(Cow::Borrowed(&*text)), |env| variable::expand(&text, env));
+        let (value, source) = match expanded {
             Ok(expanded) => {
                 let variables = matches!(expanded, Cow::Owned(_));
                 let plain = style == ScalarStyle::Plain;

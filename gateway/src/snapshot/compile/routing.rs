@@ -33,7 +33,8 @@ impl<'a> Routing<'a> {
     /// Everything that is wrong with that part, each with the key path of its cause.
     pub fn new(config: &'a Config) -> Result<Self, Vec<Problem>> {
         let revisions = HashMap::new();
-        let mut compiler = Compiler::new(Input { config, revisions: &revisions, previous: None, workers: 1 });
+        let mut compiler =
+            Compiler::new(Input { config, revisions: &revisions, previous: None, workers: 1, generation: 1 });
         compiler.names();
         compiler.plugins();
         let services = compiler.services();

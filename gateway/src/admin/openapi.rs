@@ -1,0 +1,191 @@
+//! `/openapi.json`: what the operations say of themselves, and the schemas of what they take and give.
+
+use axum::Json;
+use schemars::{JsonSchema, Schema, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::operations::{self, Media, Operation, reference, told_name, type_name};
+use crate::config::{resource::Kind, schema};
+
+pub(super) async fn document() -> Json<Value> {
+    Json(made())
+}
+
+/// OpenAPI 3.1.
+fn made() -> Value {
+    let mut paths = Map::new();
+    for operation in operations::all() {
+        let item = paths.entry(operation.path.clone()).or_insert_with(|| json!({}));
+        item[operation.method] = told(&operation);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Stile Admin API",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "What runs in a gateway, and changing it. Errors are problem documents (RFC 9457).",
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas(),
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+        },
+    })
+}
+
+fn told(operation: &Operation) -> Value {
+    let mut answers: Map<String, Value> = operation
+        .answers
+        .iter()
+        .map(|(status, about, media)| (status.to_string(), answer(about, media.as_ref())))
+        .collect();
+    let problem =
+        |about| answer(about, Some(&Media { kind: "application/problem+json", schema: reference("Problem") }));
+    if let Some(role) = operation.role {
+        answers.insert("401".to_owned(), problem("There is no token, or a wrong one."));
+        answers.insert("403".to_owned(), problem("The role of the token is too small."));
+        answers.insert("429".to_owned(), problem("Too many wrong tokens came from this address."));
+        let mut told = described(operation, answers);
+        told["security"] = json!([{ "token": [] }]);
+        told["x-role"] = super::auth::name_of(role).into();
+        return told;
+    }
+    described(operation, answers)
+}
+
+fn described(operation: &Operation, mut answers: Map<String, Value>) -> Value {
+    let parameter = |name: &str, place: &str, required: bool, about: &str, schema: &Value| json!({ "name": name, "in": place, "required": required, "description": about, "schema": schema });
+    let text = json!({ "type": "string" });
+    let mut parameters = Vec::new();
+    if operation.path.contains("{name}") {
+        parameters.push(parameter("name", "path", true, "The name of the resource.", &text));
+    }
+    for query in &operation.query {
+        parameters.push(parameter(query.name, "query", false, query.about, &query.schema));
+    }
+    if !operation.query.is_empty() || !parameters.is_empty() {
+        let schema = reference("Problem");
+        let media = Media { kind: "application/problem+json", schema };
+        answers.entry("400").or_insert_with(|| answer("The query or the path is not right.", Some(&media)));
+    }
+    if operation.conditional {
+        for (name, about) in [
+            ("If-Match", "`*`, or the `ETag` that the resource must have."),
+            ("If-None-Match", "`*`: the resource must not exist."),
+        ] {
+            parameters.push(parameter(name, "header", false, about, &text));
+        }
+    }
+    let mut told = json!({
+        "operationId": format!("{}{}", operation.method, operation.path.replace(['/', '{', '}', '.'], "_")),
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": answers,
+    });
+    if let Some(Media { kind, schema }) = &operation.body {
+        told["requestBody"] = json!({ "required": true, "content": { *kind: { "schema": schema } } });
+    }
+    told
+}
+
+fn answer(about: &str, media: Option<&Media>) -> Value {
+    match media {
+        Some(Media { kind, schema }) => json!({ "description": about, "content": { *kind: { "schema": schema } } }),
+        None => json!({ "description": about }),
+    }
+}
+
+fn schemas() -> Map<String, Value> {
+    let mut schemas = Map::new();
+    for kind in Kind::ALL {
+        let generated = match kind {
+            Kind::Plugin => generated::<schema::Plugin>(),
+            Kind::Service => generated::<schema::Service>(),
+            Kind::Route => generated::<schema::Route>(),
+        };
+        let (schema, parts) = generated;
+        schemas.extend(parts);
+        let mut sent = schema.to_value();
+        // The path says the name.
+        if let Some(required) = sent.get_mut("required").and_then(Value::as_array_mut) {
+            required.retain(|key| key != "name");
+        }
+        let mut all = sent.clone();
+        if let Some(told) = all.as_object_mut() {
+            told.remove("additionalProperties");
+        }
+        all["properties"]["origin"] = json!({ "enum": ["file", "store"] });
+        schemas.insert(type_name(kind).to_owned(), sent);
+        schemas.insert(told_name(kind).to_owned(), all);
+    }
+    schemas.extend(own_schemas());
+    schemas
+}
+
+/// Those of what no file holds.
+fn own_schemas() -> [(String, Value); 4] {
+    let text = json!({ "type": "string" });
+    let number = json!({ "type": "integer" });
+    [
+        (
+            "Problem",
+            json!({
+                "type": "object",
+                "required": ["title", "status", "detail"],
+                "properties": {
+                    "type": text, "title": text, "status": number, "detail": text,
+                    "errors": { "type": "array", "items": { "type": "object" } },
+                },
+            }),
+        ),
+        (
+            "Change",
+            json!({
+                "type": "object",
+                "required": ["number", "at", "by", "action", "kind", "name", "generation"],
+                "properties": {
+                    "number": number, "at": { "type": "string", "format": "date-time" }, "by": text,
+                    "action": { "enum": ["put", "delete", "rollout", "reload"] }, "kind": text, "name": text,
+                    "generation": number, "before": true, "after": true,
+                },
+            }),
+        ),
+        (
+            "Revision",
+            json!({
+                "type": "object",
+                "required": ["revision", "sha256", "phases", "imports"],
+                "properties": {
+                    "revision": number, "sha256": text,
+                    "phases": { "type": "array", "items": text }, "imports": { "type": "array", "items": text },
+                },
+            }),
+        ),
+        (
+            "Rollout",
+            json!({
+                "type": "object",
+                "required": ["revision"],
+                "additionalProperties": false,
+                "properties": {
+                    "revision": { "type": "integer", "minimum": 0, "maximum": u32::MAX },
+                    "percent": { "type": "integer", "minimum": 0, "maximum": 255 },
+                },
+            }),
+        ),
+    ]
+    .map(|(name, schema)| (name.to_owned(), schema))
+}
+
+/// The schema of a type, and those of its parts by name.
+fn generated<T: JsonSchema>() -> (Schema, Map<String, Value>) {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    });
+    let mut generator = settings.into_generator();
+    let mut schema = T::json_schema(&mut generator);
+    schema.remove("$schema");
+    (schema, generator.take_definitions(true))
+}

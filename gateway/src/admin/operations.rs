@@ -1,0 +1,286 @@
+//! Every operation of the Admin API: its path, who may call it, what it takes and gives, and what carries it out. The
+//! router and the OpenAPI document are both made of this, so that neither says what the other does not do.
+
+use axum::{
+    handler::Handler,
+    routing::{MethodFilter, MethodRouter, on},
+};
+use serde_json::{Value, json};
+
+use super::{Admin, audit, errors, openapi, plugins, resources, status};
+use crate::config::{resource::Kind, schema::Role};
+
+/// One method on one path.
+pub(super) struct Operation {
+    pub(super) method: &'static str,
+    /// With `{name}` for its parts that are parameters.
+    pub(super) path: String,
+    /// Who may call it; none is everybody.
+    pub(super) role: Option<Role>,
+    pub(super) summary: String,
+    pub(super) query: Vec<Parameter>,
+    pub(super) conditional: bool,
+    pub(super) body: Option<Media>,
+    /// By status, with what they hold.
+    pub(super) answers: Vec<(u16, &'static str, Option<Media>)>,
+    pub(super) handler: MethodRouter<Admin>,
+}
+
+/// A parameter of a query.
+#[derive(Debug, Clone)]
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) schema: Value,
+}
+
+/// A body.
+#[derive(Debug, Clone)]
+pub(super) struct Media {
+    pub(super) kind: &'static str,
+    pub(super) schema: Value,
+}
+
+impl Operation {
+    fn new<H, T>(
+        method: &'static str,
+        path: impl Into<String>,
+        role: Option<Role>,
+        summary: impl Into<String>,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, Admin>,
+        T: 'static,
+    {
+        let filter = match method {
+            "get" => MethodFilter::GET,
+            "put" => MethodFilter::PUT,
+            "post" => MethodFilter::POST,
+            _ => MethodFilter::DELETE,
+        };
+        Self {
+            method,
+            path: path.into(),
+            role,
+            summary: summary.into(),
+            query: Vec::new(),
+            conditional: false,
+            body: None,
+            answers: Vec::new(),
+            handler: on(filter, handler),
+        }
+    }
+
+    fn query(mut self, name: &'static str, schema: Value, about: &'static str) -> Self {
+        self.query.push(Parameter { name, about, schema });
+        self
+    }
+
+    fn conditional(mut self) -> Self {
+        self.conditional = true;
+        self.problem(412, "The resource is not as the condition says.")
+    }
+
+    fn takes(mut self, kind: &'static str, schema: Value) -> Self {
+        self.body = Some(Media { kind, schema });
+        self.problem(413, "The body is too large.")
+            .problem(422, "Something is wrong with the body; `errors` tells all of it.")
+    }
+
+    fn gives(mut self, status: u16, about: &'static str, schema: Value) -> Self {
+        self.answers.push((status, about, Some(Media { kind: "application/json", schema })));
+        self
+    }
+
+    fn text(mut self, about: &'static str) -> Self {
+        self.answers.push((200, about, Some(Media { kind: "text/plain", schema: json!({ "type": "string" }) })));
+        self
+    }
+
+    fn nothing(mut self, status: u16, about: &'static str) -> Self {
+        self.answers.push((status, about, None));
+        self
+    }
+
+    fn problem(mut self, status: u16, about: &'static str) -> Self {
+        self.answers.push((
+            status,
+            about,
+            Some(Media { kind: "application/problem+json", schema: reference("Problem") }),
+        ));
+        self
+    }
+}
+
+/// All of them.
+pub(super) fn all() -> Vec<Operation> {
+    let mut all = of_the_gateway();
+    for (kind, role) in [(Kind::Plugin, Role::Publisher), (Kind::Service, Role::Admin), (Kind::Route, Role::Publisher)]
+    {
+        all.extend(of_a_kind(kind, role));
+    }
+    all.extend(of_revisions());
+    all
+}
+
+fn of_the_gateway() -> Vec<Operation> {
+    let object = || json!({ "type": "object" });
+    let limit = || json!({ "type": "integer", "minimum": 0 });
+    vec![
+        Operation::new("get", "/healthz", None, "Is the process alive", status::health).text("It is."),
+        Operation::new("get", "/readyz", None, "Does the gateway take traffic", status::ready)
+            .text("It does.")
+            .problem(503, "It is stopping."),
+        Operation::new("get", "/metrics", None, "Metrics for Prometheus", status::metrics)
+            .text("The text format, version 0.0.4."),
+        Operation::new("get", "/openapi.json", None, "This document", openapi::document).gives(
+            200,
+            "OpenAPI 3.1.",
+            object(),
+        ),
+        Operation::new("get", "/v1/status", Some(Role::Viewer), "What is running", status::status).gives(
+            200,
+            "Generation, listeners, routes, and the last refused change.",
+            object(),
+        ),
+        Operation::new(
+            "get",
+            "/v1/errors",
+            Some(Role::Viewer),
+            "The last exchanges that did not end well",
+            errors::list,
+        )
+        .query("route", json!({ "type": "string" }), "Of this route; empty is what no route matched.")
+        .query("limit", limit(), "At most so many.")
+        .gives(200, "The newest first.", list_of(&object())),
+        Operation::new("get", "/v1/audit", Some(Role::Admin), "Who changed what", audit::list)
+            .query("limit", limit(), "At most so many, 1000 at most.")
+            .query("before", limit(), "Those before the change of this number.")
+            .gives(200, "The newest first.", list_of(&reference("Change")))
+            .problem(503, "The store cannot be read."),
+    ]
+}
+
+fn of_a_kind(kind: Kind, role: Role) -> Vec<Operation> {
+    let (list, one) = (format!("/v1/{}", kind.list()), format!("/v1/{}/{{name}}", kind.list()));
+    let told = || reference(told_name(kind));
+    let dry_run = || json!({ "type": "boolean" });
+    vec![
+        Operation::new("get", list, Some(Role::Viewer), format!("List the {}", kind.list()), move |state, page| {
+            resources::list(kind, state, page)
+        })
+        .query("limit", json!({ "type": "integer", "minimum": 0 }), "At most so many, 1000 at most.")
+        .query("after", json!({ "type": "string" }), "Those after this name: `next` of the page before.")
+        .gives(200, "By name; `next` is there if there are more.", list_of(&told())),
+        Operation::new(
+            "get",
+            one.clone(),
+            Some(Role::Viewer),
+            format!("Get a {}", kind.singular()),
+            move |state, name| resources::get(kind, state, name),
+        )
+        .gives(200, "In the form of the file. One from the store has an `ETag`.", told())
+        .problem(404, "There is none of this name."),
+        Operation::new(
+            "put",
+            one.clone(),
+            Some(role),
+            format!("Make or change a {}", kind.singular()),
+            move |state, actor, name, how, headers, body| resources::put(kind, state, actor, name, how, headers, body),
+        )
+        .query("dry_run", dry_run(), "Only say what would come of it.")
+        .conditional()
+        .takes("application/json", reference(type_name(kind)))
+        .gives(200, "It was there and is changed, or what would be done.", told())
+        .gives(201, "It is new.", told())
+        .problem(409, "It is in the configuration file, and is changed there.")
+        .problem(503, "The store cannot be written; nothing was changed."),
+        Operation::new(
+            "delete",
+            one,
+            Some(role),
+            format!("Delete a {}", kind.singular()),
+            move |state, actor, name, how, headers| resources::delete(kind, state, actor, name, how, headers),
+        )
+        .query("dry_run", dry_run(), "Only say what would come of it.")
+        .conditional()
+        .gives(200, "What would be done.", json!({ "type": "object" }))
+        .nothing(204, "It is gone.")
+        .problem(404, "There is none of this name.")
+        .problem(409, "Others need it, or it is in the configuration file.")
+        .problem(503, "The store cannot be written; nothing was changed."),
+    ]
+}
+
+fn of_revisions() -> Vec<Operation> {
+    let revision = || reference("Revision");
+    vec![
+        Operation::new(
+            "get",
+            "/v1/plugins/{name}/revisions",
+            Some(Role::Viewer),
+            "List the revisions of a plugin",
+            plugins::revisions,
+        )
+        .gives(200, "The oldest first.", list_of(&json!({ "type": "object" })))
+        .problem(404, "There is no such plugin.")
+        .problem(503, "The store cannot be read."),
+        Operation::new(
+            "put",
+            "/v1/plugins/{name}/revisions",
+            Some(Role::Publisher),
+            "Push a revision of a plugin and make it live",
+            plugins::push,
+        )
+        .query("percent", json!({ "type": "integer", "minimum": 0, "maximum": 255 }), "100, and no other share yet.")
+        .takes("application/wasm", json!({ "type": "string", "format": "binary" }))
+        .gives(200, "A revision with this digest was there, and is live.", revision())
+        .gives(201, "It is new, and live.", revision())
+        .problem(404, "There is no such plugin.")
+        .problem(503, "The store cannot be written; nothing was changed."),
+        Operation::new(
+            "post",
+            "/v1/plugins/{name}/rollout",
+            Some(Role::Publisher),
+            "Make an older or newer revision of a plugin live",
+            plugins::rollout,
+        )
+        .takes("application/json", reference("Rollout"))
+        .gives(200, "It is live.", revision())
+        .problem(400, "The body is not JSON.")
+        .problem(404, "There is no such plugin, or no such revision.")
+        .problem(415, "The body is not said to be JSON.")
+        .problem(503, "The store cannot be written; nothing was changed."),
+    ]
+}
+
+/// The schema of a resource as it is sent.
+pub(super) fn type_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Plugin => "Plugin",
+        Kind::Service => "Service",
+        Kind::Route => "Route",
+    }
+}
+
+/// The schema of a resource as it is told of.
+pub(super) fn told_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Plugin => "PluginTold",
+        Kind::Service => "ServiceTold",
+        Kind::Route => "RouteTold",
+    }
+}
+
+pub(super) fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+fn list_of(items: &Value) -> Value {
+    json!({
+        "type": "object",
+        "required": ["items"],
+        "properties": { "items": { "type": "array", "items": items }, "next": { "type": "string" } },
+    })
+}

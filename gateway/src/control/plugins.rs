@@ -1,0 +1,120 @@
+//! Revisions of plugins that are pushed, and going back to older ones.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use super::{
+    Control, Work,
+    audit::{Action, Done},
+    revisions::{Origin, Record, Staged},
+};
+use crate::{
+    config::{Problem, resource::Kind},
+    plugin::{LoadError, Revision},
+    snapshot::compile::{Input, compile},
+    store::{Commit, StoreError},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    #[error("there is no plugin \"{0}\": name it under plugins in the configuration first")]
+    UnknownPlugin(String),
+    #[error("plugin \"{0}\" has no revision {1}")]
+    UnknownRevision(String, u32),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("{}", .0.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; "))]
+    Refused(Vec<Problem>),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A revision and whether it is new.
+#[derive(Debug)]
+pub struct Pushed {
+    pub revision: Revision,
+    pub new: bool,
+}
+
+impl Control {
+    /// Makes a module the newest revision of a plugin and live; one with the digest of an older revision is that one.
+    pub async fn push(self: &Arc<Self>, plugin: &str, bytes: Vec<u8>, by: Arc<str>) -> Result<Pushed, PluginError> {
+        let (this, plugin) = (Arc::clone(self), plugin.to_owned());
+        self.to_its_end(async move {
+            let mut work = this.work.lock().await;
+            work.knows(&plugin)?;
+            let staged = work.revisions.stage(&plugin, bytes, Origin::Push).await?;
+            let new = staged.is_new();
+            let revision = this.activate(&mut work, staged, by).await?;
+            Ok(Pushed { revision, new })
+        })
+        .await
+    }
+
+    /// Makes an older or newer revision of a plugin live.
+    pub async fn roll_to(self: &Arc<Self>, plugin: &str, number: u32, by: Arc<str>) -> Result<Revision, PluginError> {
+        let (this, plugin) = (Arc::clone(self), plugin.to_owned());
+        self.to_its_end(async move {
+            let mut work = this.work.lock().await;
+            work.knows(&plugin)?;
+            let staged = work.revisions.stored(&plugin, number).await?;
+            this.activate(&mut work, staged, by).await
+        })
+        .await
+    }
+
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, PluginError>> + Send + 'static,
+    ) -> Result<T, PluginError> {
+        let result = self.tasks.spawn(change).await.unwrap_or(Err(PluginError::Store(StoreError::Ended)));
+        result.inspect_err(|error| {
+            self.refusals.fetch_add(1, Relaxed);
+            tracing::warn!("a change of a plugin is refused: {error}");
+        })
+    }
+
+    /// Every revision of a plugin, the oldest first, and the number of the active one.
+    pub async fn revisions(&self, plugin: &str) -> Result<(Vec<Record>, Option<u32>), PluginError> {
+        let work = self.work.lock().await;
+        work.knows(plugin)?;
+        let active = work.revisions.active(plugin).map(|revision| revision.number);
+        Ok((work.revisions.records(plugin).await?, active))
+    }
+
+    async fn activate(&self, work: &mut Work, staged: Staged, by: Arc<str>) -> Result<Revision, PluginError> {
+        let revision = staged.revision().clone();
+        let staged = vec![staged];
+        let active = work.revisions.with(&staged);
+        let previous = self.live.load_full();
+        let generation = work.audit.next_generation();
+        let input = Input {
+            config: work.layers.config(),
+            revisions: &active,
+            previous: Some(&previous),
+            workers: self.workers,
+            generation,
+        };
+        let snapshot = compile(input).await.map_err(PluginError::Refused)?;
+        let number = |number: Option<u32>| number.map(|number| serde_json::json!({ "revision": number }));
+        let done = Done {
+            by,
+            action: Action::Rollout,
+            kind: Kind::Plugin.list(),
+            name: revision.plugin.to_string(),
+            before: number(work.revisions.active(&revision.plugin).map(|active| active.number)),
+            after: number(Some(revision.number)),
+        };
+        work.revisions.commit(staged, work.audit.add(Commit::new(), vec![done])).await?;
+        work.audit.made(1);
+        self.publish(Arc::new(snapshot));
+        tracing::info!(plugin = &*revision.plugin, revision = revision.number, "revision is live");
+        Ok(revision)
+    }
+}
+
+impl Work {
+    fn knows(&self, plugin: &str) -> Result<(), PluginError> {
+        let known = self.layers.config().plugins.iter().any(|known| known.name == plugin);
+        if known { Ok(()) } else { Err(PluginError::UnknownPlugin(plugin.to_owned())) }
+    }
+}

@@ -1,0 +1,296 @@
+//! Resources that come through the Admin API: checked by themselves, then with all others, stored, and made live. Changes
+//! that come while one is being made are made together, with one generation and one sync for all of them.
+
+use std::{
+    collections::BTreeMap,
+    mem, slice,
+    sync::{Arc, PoisonError},
+};
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::{
+    Control, Staged, Work,
+    audit::{Action, Done},
+    stage,
+};
+use crate::{
+    config::{
+        Errors, Layers, Problem,
+        layers::{Kept, Origin},
+        resource::{Kind, Stored},
+    },
+    snapshot::{
+        Snapshot,
+        compile::{Input, compile},
+    },
+    store::{Commit, Revision, Store, StoreError},
+};
+
+const PREFIX: &str = "resource/";
+
+/// A wish to change one resource.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    pub kind: Kind,
+    pub name: String,
+    /// None deletes it.
+    pub stored: Option<Arc<Stored>>,
+    pub condition: Condition,
+    /// The name of the token that is used.
+    pub by: Arc<str>,
+}
+
+/// How the resource must be for the change to be made (RFC 9110 §13.1).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Condition {
+    #[default]
+    Any,
+    Absent,
+    Present,
+    /// Written last by one of these commits.
+    At(Vec<Revision>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Created(Revision),
+    Changed(Revision),
+    Deleted,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ResourceError {
+    #[error("there is no {kind} \"{1}\"", kind = .0.singular())]
+    Unknown(Kind, String),
+    #[error("{kind} \"{name}\" is in the configuration file {file}: change it there", kind = kind.singular())]
+    OfFile { kind: Kind, name: String, file: String },
+    #[error("{kind} \"{1}\" is not as the condition says", kind = .0.singular())]
+    Condition(Kind, String),
+    #[error("{0}")]
+    Invalid(Errors),
+    /// Others need it.
+    #[error("{0}")]
+    InUse(Errors),
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+/// A wish and who waits for what comes of it.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    wish: Wish,
+    answer: oneshot::Sender<Result<Outcome, ResourceError>>,
+}
+
+/// Changes of the stored layer: a resource, or none any more.
+type Changes = BTreeMap<(Kind, String), Option<Kept>>;
+
+/// A wish that can be granted as far as its own resource goes.
+struct Granted {
+    wish: Wish,
+    created: bool,
+    before: Option<Value>,
+}
+
+impl Control {
+    /// Makes a change; returns once it is on disk and live.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was changed. After a failure of the store, the change may be there after a restart.
+    pub async fn change(self: &Arc<Self>, wish: Wish) -> Result<Outcome, ResourceError> {
+        let (answer, told) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { wish, answer });
+        let this = Arc::clone(self);
+        // To its end, although who asked may leave. The first to come makes the changes of all who wait by then.
+        self.tasks.spawn(async move {
+            let mut work = this.work.lock().await;
+            let waiting = mem::take(&mut *this.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            if !waiting.is_empty() {
+                this.change_all(&mut work, waiting).await;
+            }
+        });
+        told.await.unwrap_or(Err(ResourceError::Store(StoreError::Ended)))
+    }
+
+    /// Says what would come of a change.
+    pub async fn try_change(&self, wish: Wish) -> Result<Outcome, ResourceError> {
+        let work = self.work.lock().await;
+        let mut changes = Changes::new();
+        let granted = grant(&work.layers, &mut changes, wish)?;
+        let deletes = granted.wish.stored.is_none();
+        let tried = self.compiled(&work, &work.layers.with(changes), slice::from_ref(&granted)).await;
+        tried.map_err(|errors| refusal(deletes, errors))?;
+        Ok(granted.outcome(self.store.revision() + 1))
+    }
+
+    async fn change_all(&self, work: &mut Work, waiting: Vec<Waiting>) {
+        let (mut changes, mut granted, mut answers) = (Changes::new(), Vec::new(), Vec::new());
+        for Waiting { wish, answer } in waiting {
+            match grant(&work.layers, &mut changes, wish) {
+                Ok(more) => {
+                    granted.push(more);
+                    answers.push(answer);
+                }
+                Err(error) => drop(answer.send(Err(error))),
+            }
+        }
+        if granted.is_empty() {
+            return;
+        }
+        let layers = work.layers.with(changes);
+        match self.compiled(work, &layers, &granted).await {
+            Ok(ready) => {
+                let outcomes = self.make(work, layers, granted, ready).await;
+                answers.into_iter().zip(outcomes).for_each(|(answer, outcome)| drop(answer.send(outcome)));
+            }
+            // One at a time, so that nobody is refused for the mistake of another.
+            Err(_) if granted.len() > 1 => {
+                for (Granted { wish, .. }, answer) in granted.into_iter().zip(answers) {
+                    Box::pin(self.change_all(work, vec![Waiting { wish, answer }])).await;
+                }
+            }
+            Err(errors) => {
+                for (granted, answer) in granted.into_iter().zip(answers) {
+                    drop(answer.send(Err(refusal(granted.wish.stored.is_none(), errors.clone()))));
+                }
+            }
+        }
+    }
+
+    /// Compiles a configuration with changes, which may bring plugins that have revisions from before.
+    async fn compiled(&self, work: &Work, layers: &Layers, granted: &[Granted]) -> Result<Ready, Errors> {
+        let named =
+            |name: &str| granted.iter().any(|Granted { wish, .. }| wish.kind == Kind::Plugin && wish.name == name);
+        let failed = |error: StoreError| layers.errors(vec![Problem::new("", error.to_string())]);
+        let stage = stage(&work.revisions, layers, named).await.map_err(failed)?;
+        let active = work.revisions.with(&stage.changes);
+        let previous = self.live.load_full();
+        let generation = work.audit.next_generation();
+        let input = Input {
+            config: layers.config(),
+            revisions: &active,
+            previous: Some(&previous),
+            workers: self.workers,
+            generation,
+        };
+        let snapshot = compile(input).await.map_err(|problems| layers.errors(problems))?;
+        Ok(Ready { snapshot, staged: stage.changes })
+    }
+
+    async fn make(
+        &self,
+        work: &mut Work,
+        layers: Layers,
+        granted: Vec<Granted>,
+        Ready { snapshot, staged }: Ready,
+    ) -> Vec<Result<Outcome, ResourceError>> {
+        let mut commit = Commit::new();
+        for Granted { wish, .. } in &granted {
+            let key = key(wish.kind, &wish.name);
+            commit = match &wish.stored {
+                Some(stored) => commit.put(key, stored.value.to_string()),
+                None => commit.delete(key),
+            };
+        }
+        let done: Vec<_> = granted.iter().map(Granted::done).collect();
+        let changes = done.len();
+        let commit = work.audit.add(commit, done);
+        match work.revisions.commit(staged, commit).await {
+            Ok(revision) => {
+                work.audit.made(changes);
+                work.layers = layers.at(revision);
+                self.publish(Arc::new(snapshot));
+                granted.iter().map(|granted| Ok(granted.outcome(revision))).collect()
+            }
+            Err(error) => granted.iter().map(|_| Err(ResourceError::Store(error.clone()))).collect(),
+        }
+    }
+}
+
+/// A generation that can be made live.
+struct Ready {
+    snapshot: Snapshot,
+    staged: Vec<Staged>,
+}
+
+impl Granted {
+    fn outcome(&self, revision: Revision) -> Outcome {
+        match (&self.wish.stored, self.created) {
+            (None, _) => Outcome::Deleted,
+            (Some(_), true) => Outcome::Created(revision),
+            (Some(_), false) => Outcome::Changed(revision),
+        }
+    }
+
+    fn done(&self) -> Done {
+        let after = self.wish.stored.as_ref().map(|stored| stored.value.clone());
+        Done {
+            by: Arc::clone(&self.wish.by),
+            action: if after.is_some() { Action::Put } else { Action::Delete },
+            kind: self.wish.kind.list(),
+            name: self.wish.name.clone(),
+            before: self.before.clone(),
+            after,
+        }
+    }
+}
+
+/// Everything of a store, to go over a document.
+pub(super) async fn stored(store: &Store) -> Result<Result<Changes, Errors>, StoreError> {
+    let (mut all, mut errors) = (Changes::new(), Errors(Vec::new()));
+    for entry in store.list_all(PREFIX).await?.entries {
+        let corrupt = |what: &str| StoreError::Corrupt(entry.key.clone(), what.to_owned());
+        let place = entry.key.strip_prefix(PREFIX).and_then(|place| place.split_once('/'));
+        let (list, name) = place.ok_or_else(|| corrupt("it names no resource"))?;
+        let kind = Kind::of_list(list).ok_or_else(|| corrupt("there is no such kind of resource"))?;
+        let text = std::str::from_utf8(&entry.value).map_err(|error| corrupt(&error.to_string()))?;
+        match Stored::parse(kind, name, text) {
+            Ok(stored) => {
+                let kept = Kept { stored: Arc::new(stored), revision: entry.revision };
+                all.insert((kind, name.to_owned()), Some(kept));
+            }
+            Err(more) => errors.0.extend(more.0),
+        }
+    }
+    Ok(if errors.0.is_empty() { Ok(all) } else { Err(errors) })
+}
+
+/// Adds a change to those that are made together, unless the resource is not as it must be.
+fn grant(layers: &Layers, changes: &mut Changes, wish: Wish) -> Result<Granted, ResourceError> {
+    let Wish { kind, name, stored, condition, .. } = &wish;
+    let key = (*kind, name.clone());
+    let kept = match (changes.get(&key), layers.origin(*kind, name)) {
+        (_, Some(Origin::File)) => {
+            let file = layers.document().file.display().to_string();
+            return Err(ResourceError::OfFile { kind: *kind, name: name.clone(), file });
+        }
+        (Some(changed), _) => changed.as_ref(),
+        (None, Some(Origin::Store(kept))) => Some(kept),
+        (None, None) => None,
+    };
+    let holds = match (condition, kept) {
+        (Condition::Any, _) | (Condition::Absent, None) | (Condition::Present, Some(_)) => true,
+        (Condition::At(revisions), Some(kept)) => revisions.contains(&kept.revision),
+        (Condition::Absent, Some(_)) | (Condition::Present | Condition::At(_), None) => false,
+    };
+    match (kept, stored) {
+        (None, None) => return Err(ResourceError::Unknown(*kind, name.clone())),
+        _ if !holds => return Err(ResourceError::Condition(*kind, name.clone())),
+        _ => {}
+    }
+    let (created, before) = (kept.is_none(), kept.map(|kept| kept.stored.value.clone()));
+    // Its revision is known once it is stored.
+    changes.insert(key, stored.clone().map(|stored| Kept { stored, revision: 0 }));
+    Ok(Granted { wish, created, before })
+}
+
+fn refusal(deletes: bool, errors: Errors) -> ResourceError {
+    if deletes { ResourceError::InUse(errors) } else { ResourceError::Invalid(errors) }
+}
+
+fn key(kind: Kind, name: &str) -> String {
+    format!("{PREFIX}{}/{name}", kind.list())
+}
