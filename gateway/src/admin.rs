@@ -2,6 +2,7 @@
 
 mod audit;
 mod auth;
+mod consumers;
 mod errors;
 mod openapi;
 mod operations;

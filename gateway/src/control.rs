@@ -2,6 +2,8 @@
 //! One change at a time; one that fails leaves everything as it was.
 
 pub mod audit;
+pub mod consumers;
+mod credentials;
 pub mod explain;
 pub mod plugins;
 pub mod resources;
@@ -25,6 +27,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    access::{Credentials, SealError, SealKey},
     config::{Document, Errors, Layers, Premise, Problem, Sources},
     listener::{Bound, Listeners},
     monitor::record::Standing,
@@ -76,6 +79,9 @@ struct Work {
     layers: Layers,
     revisions: Revisions,
     audit: Audit,
+    /// What consumers of the store present.
+    credentials: Credentials,
+    seal_key: Option<SealKey>,
     /// Those of the configuration that was last read, also if it was refused: a change of them may mend it.
     sources: Sources,
 }
@@ -119,6 +125,7 @@ struct Place<'a> {
     previous: Option<&'a Snapshot>,
     workers: usize,
     generation: u64,
+    stored: Credentials,
 }
 
 /// A generation that is not live yet, and the revisions that become active with it.
@@ -143,13 +150,16 @@ impl Control {
         };
         let mut revisions = Revisions::new(engine, store.clone());
         let mut audit = Audit::open(&store).await?;
+        let seal_key = seal_key(&document)?;
+        let credentials = consumers::stored(&store, seal_key.as_ref()).await?;
         let layers = Layers::new(document);
         let layers = match resources::stored(&store).await? {
             Ok(stored) => layers.with(stored),
             Err(errors) => return Err(errors.into()),
         };
-        let stage = stage(&revisions, &layers, |_| true).await?;
-        let place = Place { previous: None, workers, generation: audit.next_generation() };
+        let mut stage = stage(&revisions, &layers, |_| true).await?;
+        stage.problems.extend(consumers::clashes(&store, &layers.config().consumers).await?);
+        let place = Place { previous: None, workers, generation: audit.next_generation(), stored: credentials.clone() };
         let Next { snapshot, staged, faults } = generation(&revisions, &layers, stage, place).await?;
         if let Some(faults) = &faults {
             tracing::error!("a plugin's file is refused, its stored revision goes on:\n{faults}");
@@ -164,7 +174,7 @@ impl Control {
             changed: watch::Sender::new(()),
             listeners,
             workers,
-            work: AsyncMutex::new(Work { layers, revisions, audit, sources }),
+            work: AsyncMutex::new(Work { layers, revisions, audit, credentials, seal_key, sources }),
             store,
             waiting: Mutex::default(),
             refused: Mutex::default(),
@@ -239,13 +249,18 @@ impl Control {
         let (old, new) = (work.layers.document(), layers.document());
         let mut stage = stage(&work.revisions, &layers, |_| true).await?;
         stage.problems.extend(fixed(old, new));
+        stage.problems.extend(consumers::clashes(&self.store, &layers.config().consumers).await?);
         let same = new.is_sound() && new.config == old.config;
         if same && stage.changes.is_empty() && stage.problems.is_empty() {
             return Ok(Reloaded { changed: false, faults: stage.faults(&layers) });
         }
         let previous = self.live.load_full();
-        let place =
-            Place { previous: Some(&previous), workers: self.workers, generation: work.audit.next_generation() };
+        let place = Place {
+            previous: Some(&previous),
+            workers: self.workers,
+            generation: work.audit.next_generation(),
+            stored: work.credentials.clone(),
+        };
         let Next { snapshot, staged, faults } = generation(&work.revisions, &layers, stage, place).await?;
         let bound = open(&self.listeners, &snapshot, &layers)?;
         work.revisions.commit(staged, work.audit.add(Commit::new(), vec![read_again(&layers)])).await?;
@@ -289,7 +304,7 @@ pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError>
     let revisions = Revisions::new(engine, Store::in_memory()?);
     let layers = Layers::new(document);
     let stage = stage(&revisions, &layers, |_| true).await?;
-    let place = Place { previous: None, workers: 1, generation: 1 };
+    let place = Place { previous: None, workers: 1, generation: 1, stored: Credentials::default() };
     generation(&revisions, &layers, stage, place).await.map(drop)
 }
 
@@ -324,10 +339,10 @@ async fn generation(
     revisions: &Revisions,
     layers: &Layers,
     stage: Stage,
-    Place { previous, workers, generation }: Place<'_>,
+    Place { previous, workers, generation, stored }: Place<'_>,
 ) -> Result<Next, ApplyError> {
     let active = revisions.with(&stage.changes);
-    let input = Input { config: layers.config(), revisions: &active, previous, workers, generation };
+    let input = Input { config: layers.config(), revisions: &active, previous, workers, generation, stored };
     let faults = stage.faults(layers);
     let mut problems = stage.problems;
     match compile(input).await {
@@ -367,6 +382,13 @@ fn read_again(layers: &Layers) -> Done {
         before: None,
         after: None,
     }
+}
+
+/// What seals secrets in the store, if the configuration has a key.
+fn seal_key(document: &Document) -> Result<Option<SealKey>, StoreError> {
+    let key = document.config.store.as_ref().and_then(|store| store.key.as_deref());
+    let failed = |error: SealError| StoreError::Corrupt("store.key".to_owned(), error.to_string());
+    key.map(SealKey::new).transpose().map_err(failed)
 }
 
 /// What is made once, at the start.

@@ -7,6 +7,7 @@ pub mod connection;
 pub mod socket;
 pub mod proxy;
 pub mod snapshot;
+pub mod access;
 pub mod router;
 pub mod filter;
 pub mod upstream;

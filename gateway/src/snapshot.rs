@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use crate::{
+    access::Access,
     exchange::{Exchange, RequestHead},
     filter::Chain,
     monitor::{access_log::AccessLog, record::RouteRecord, records::Records},
@@ -19,23 +20,27 @@ use crate::{
 };
 
 /// One generation.
-#[derive(Debug)]
+///
+/// Cheap to clone.
+#[derive(Debug, Clone)]
 pub struct Snapshot {
     /// Counts from 1, one more for every configuration or plugin revision that became live.
     pub generation: u64,
     pub since: Instant,
-    pub routes: Vec<Arc<Route>>,
+    pub routes: Arc<[Arc<Route>]>,
     /// Finds the index of a route.
-    router: Router<usize>,
+    router: Arc<Router<usize>>,
     pub listeners: Vec<Arc<Listener>>,
+    /// Who is known by name.
+    pub access: Access,
     /// Of requests that no route served.
     pub unrouted: Arc<RouteRecord>,
     pub access_log: Option<Arc<AccessLog>>,
     /// Of all routes, services and filters, those of earlier generations too.
     pub records: Arc<Records>,
-    pub services: HashMap<Arc<str>, Arc<Service>>,
+    pub services: Arc<HashMap<Arc<str>, Arc<Service>>>,
     /// Shared by every filter with the same plugin, configuration and limits.
-    instances: HashMap<compile::InstancesKey, Arc<Instances>>,
+    instances: Arc<HashMap<compile::InstancesKey, Arc<Instances>>>,
 }
 
 /// A match and what follows from it; the match itself is in the router.
@@ -80,6 +85,12 @@ pub struct Reader {
 pub type Pinned = Rc<Arc<Snapshot>>;
 
 impl Snapshot {
+    /// The next generation, in which only consumers or their credentials are others.
+    #[must_use]
+    pub fn with_access(&self, access: Access, generation: u64) -> Self {
+        Self { access, generation, since: Instant::now(), ..self.clone() }
+    }
+
     pub fn route(&self, exchange: &Exchange) -> Option<&Arc<Route>> {
         self.router.find(&subject(&exchange.request)).map(|index| &self.routes[*index])
     }

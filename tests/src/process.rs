@@ -38,6 +38,15 @@ impl Stile {
         Self::announced(command).await
     }
 
+    /// Runs one with a configuration, and its log in this file.
+    pub async fn run_logging(folder: &Path, config: Value, log: &Path) -> Self {
+        let file = gateway::write(folder, config);
+        let mut command = command();
+        command.args(["run", "--config"]).arg(file).env("RUST_LOG", "trace");
+        command.stderr(fs::File::create(log).expect("the folder is ours"));
+        Self::announced(command).await
+    }
+
     /// Waits until it has told the addresses of its sockets, the admin one last.
     async fn announced(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");

@@ -15,6 +15,7 @@ mod swap;
 mod store;
 mod admin;
 mod resources;
+mod consumers;
 mod openapi;
 mod drain;
 mod reload;

@@ -9,7 +9,7 @@ const MAX_FUNCTION: usize = 70;
 
 /// Which modules of the gateway each may use: the arrows of the design, from left to right. A row stands for all that
 /// is below its name and has no row of its own; a module may always use what is below the same top-level name.
-const MAY_USE: [(&str, &[&str]); 24] = [
+const MAY_USE: [(&str, &[&str]); 25] = [
     // The command line.
     ("cli", &["app", "control", "config", "plugin"]),
     // Data plane, in the order a request meets it.
@@ -33,6 +33,7 @@ const MAY_USE: [(&str, &[&str]); 24] = [
     (
         "snapshot",
         &[
+            "access",
             "router",
             "filter",
             "upstream",
@@ -44,6 +45,7 @@ const MAY_USE: [(&str, &[&str]); 24] = [
             "worker",
         ],
     ),
+    ("access", &[]),
     ("filter", &["plugin", "exchange", "monitor::record", "monitor::count", "worker"]),
     ("upstream", &["balance", "exchange", "monitor::record", "socket", "worker"]),
     ("plugin", &["exchange", "worker"]),
@@ -53,11 +55,22 @@ const MAY_USE: [(&str, &[&str]); 24] = [
     ("admin", &["control", "config", "snapshot", "filter", "plugin", "monitor::metrics", "monitor::record"]),
     (
         "control",
-        &["config", "store", "listener", "snapshot", "snapshot::compile", "plugin", "exchange", "monitor::record"],
+        &[
+            "access",
+            "config",
+            "store",
+            "listener",
+            "snapshot",
+            "snapshot::compile",
+            "plugin",
+            "exchange",
+            "monitor::record",
+        ],
     ),
     (
         "snapshot::compile",
         &[
+            "access",
             "config",
             "router",
             "filter",

@@ -58,8 +58,10 @@ fn described(operation: &Operation, mut answers: Map<String, Value>) -> Value {
     let parameter = |name: &str, place: &str, required: bool, about: &str, schema: &Value| json!({ "name": name, "in": place, "required": required, "description": about, "schema": schema });
     let text = json!({ "type": "string" });
     let mut parameters = Vec::new();
-    if operation.path.contains("{name}") {
-        parameters.push(parameter("name", "path", true, "The name of the resource.", &text));
+    for (name, about) in [("name", "The name of the resource."), ("id", "Which credential of the consumer.")] {
+        if operation.path.contains(&format!("{{{name}}}")) {
+            parameters.push(parameter(name, "path", true, about, &text));
+        }
     }
     for query in &operation.query {
         parameters.push(parameter(query.name, "query", false, query.about, &query.schema));
@@ -120,6 +122,7 @@ fn schemas() -> Map<String, Value> {
         schemas.insert(told_name(kind).to_owned(), all);
     }
     schemas.extend(own_schemas());
+    schemas.extend(consumer_schemas());
     schemas
 }
 
@@ -172,6 +175,51 @@ fn own_schemas() -> [(String, Value); 4] {
                     "revision": { "type": "integer", "minimum": 0, "maximum": u32::MAX },
                     "percent": { "type": "integer", "minimum": 0, "maximum": 255 },
                 },
+            }),
+        ),
+    ]
+    .map(|(name, schema)| (name.to_owned(), schema))
+}
+
+fn consumer_schemas() -> [(String, Value); 5] {
+    let text = json!({ "type": "string" });
+    let time = json!({ "type": "string", "format": "date-time" });
+    let kind = json!({ "enum": ["api-key", "basic", "hmac", "jwt", "certificate"] });
+    let groups = json!({ "type": "array", "items": text });
+    let consumer = json!({ "name": text, "groups": groups, "origin": { "enum": ["file", "store"] } });
+    let long = json!({ "type": "string", "minLength": 16 });
+    [
+        ("Consumer", json!({ "type": "object", "required": ["name", "groups", "origin"], "properties": consumer })),
+        ("ConsumerSent", json!({ "type": "object", "additionalProperties": false, "properties": consumer })),
+        (
+            "Credential",
+            json!({
+                "type": "object",
+                "required": ["id", "type", "created"],
+                "properties": {
+                    "id": text, "type": kind, "created": time, "expires": time, "secret": text, "username": text,
+                    "key_id": text, "issuer": text, "subject": text,
+                },
+            }),
+        ),
+        (
+            "CredentialSent",
+            json!({
+                "type": "object",
+                "required": ["type"],
+                "additionalProperties": false,
+                "properties": {
+                    "id": text, "type": kind, "expires": time, "key": long, "username": text, "password": text,
+                    "hash": text, "key_id": text, "secret": long, "issuer": text, "subject": text,
+                },
+            }),
+        ),
+        (
+            "Rotation",
+            json!({
+                "type": "object",
+                "additionalProperties": false,
+                "properties": { "overlap": { "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$" } },
             }),
         ),
     ]

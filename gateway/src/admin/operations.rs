@@ -7,7 +7,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Admin, audit, errors, openapi, plugins, resources, status};
+use super::{Admin, audit, consumers, errors, openapi, plugins, resources, status};
 use crate::config::{resource::Kind, schema::Role};
 
 /// One method on one path.
@@ -121,6 +121,8 @@ pub(super) fn all() -> Vec<Operation> {
         all.extend(of_a_kind(kind, role));
     }
     all.extend(of_revisions());
+    all.extend(of_consumers());
+    all.extend(of_credentials());
     all
 }
 
@@ -252,6 +254,82 @@ fn of_revisions() -> Vec<Operation> {
         .problem(404, "There is no such plugin, or no such revision.")
         .problem(415, "The body is not said to be JSON.")
         .problem(503, "The store cannot be written; nothing was changed."),
+    ]
+}
+
+fn of_consumers() -> Vec<Operation> {
+    let (list, one) = ("/v1/consumers", "/v1/consumers/{name}");
+    let told = || reference("Consumer");
+    vec![
+        Operation::new("get", list, Some(Role::Viewer), "List the consumers", consumers::list)
+            .query("limit", json!({ "type": "integer", "minimum": 0 }), "At most so many, 1000 at most.")
+            .query("after", json!({ "type": "string" }), "Those after this name: `next` of the page before.")
+            .gives(200, "By name; `next` is there if there are more.", list_of(&told()))
+            .problem(503, "The store cannot be read."),
+        Operation::new("get", one, Some(Role::Viewer), "Get a consumer", consumers::get)
+            .gives(200, "One from the store has an `ETag`.", told())
+            .problem(404, "There is none of this name.")
+            .problem(503, "The store cannot be read."),
+        Operation::new("put", one, Some(Role::Publisher), "Make or change a consumer", consumers::put)
+            .conditional()
+            .takes("application/json", reference("ConsumerSent"))
+            .gives(200, "It was there and is changed.", told())
+            .gives(201, "It is new.", told())
+            .problem(400, "The body is not JSON.")
+            .problem(409, "It is in the configuration file, and is changed there.")
+            .problem(415, "The body is not said to be JSON.")
+            .problem(503, "The store cannot be written; nothing was changed."),
+        Operation::new(
+            "delete",
+            one,
+            Some(Role::Publisher),
+            "Delete a consumer and its credentials",
+            consumers::delete,
+        )
+        .conditional()
+        .nothing(204, "It is gone.")
+        .problem(404, "There is none of this name.")
+        .problem(409, "It is in the configuration file.")
+        .problem(503, "The store cannot be written; nothing was changed."),
+    ]
+}
+
+fn of_credentials() -> Vec<Operation> {
+    let (list, one) = ("/v1/consumers/{name}/credentials", "/v1/consumers/{name}/credentials/{id}");
+    let made = |operation: Operation| {
+        operation
+            .gives(201, "It is there; `secret` is told this once, where it was made here.", reference("Credential"))
+            .problem(400, "The body is not JSON.")
+            .problem(404, "There is no such consumer, or no such credential.")
+            .problem(409, "There is such a credential, or the consumer is in the configuration file.")
+            .problem(415, "The body is not said to be JSON.")
+            .problem(503, "The store cannot be written; nothing was changed.")
+    };
+    vec![
+        Operation::new("get", list, Some(Role::Viewer), "List the credentials of a consumer", consumers::credentials)
+            .gives(200, "By id, without anything secret.", list_of(&reference("Credential")))
+            .problem(404, "There is no such consumer.")
+            .problem(409, "The consumer is in the configuration file.")
+            .problem(503, "The store cannot be read."),
+        made(
+            Operation::new("post", list, Some(Role::Publisher), "Give a consumer a credential", consumers::add)
+                .takes("application/json", reference("CredentialSent")),
+        ),
+        made(
+            Operation::new(
+                "post",
+                format!("{one}/rotate"),
+                Some(Role::Publisher),
+                "Make a new secret in the place of one that ends",
+                consumers::rotate,
+            )
+            .takes("application/json", reference("Rotation")),
+        ),
+        Operation::new("delete", one, Some(Role::Publisher), "Take a credential away", consumers::remove)
+            .nothing(204, "It is gone.")
+            .problem(404, "There is no such consumer, or no such credential.")
+            .problem(409, "The consumer is in the configuration file.")
+            .problem(503, "The store cannot be written; nothing was changed."),
     ]
 }
 

@@ -69,12 +69,7 @@ pub(super) async fn rollout(
     Extension(actor): Extension<Actor>,
     rollout: Result<Json<Rollout>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Json(rollout) = rollout.map_err(|error| match error {
-        JsonRejection::MissingJsonContentType(_) => {
-            Problem::new(error.status(), "the body must be JSON, and say so: content-type: application/json")
-        }
-        error => Problem::new(error.status(), error.body_text()),
-    })?;
+    let Json(rollout) = rollout?;
     check_whole(rollout.percent)?;
     let revision = admin.control.roll_to(&plugin, rollout.revision, actor.name).await?;
     Ok(Json(describe(&revision)))

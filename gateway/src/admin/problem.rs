@@ -1,13 +1,13 @@
 //! Errors of the Admin API as problem documents (RFC 9457).
 
 use axum::{
-    extract::rejection::{BytesRejection, QueryRejection},
+    extract::rejection::{BytesRejection, JsonRejection, QueryRejection},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 
-use crate::control::{PluginError, StoreError, resources::ResourceError};
+use crate::control::{PluginError, StoreError, consumers::ConsumerError, resources::ResourceError};
 
 /// One error, as the client sees it.
 #[derive(Debug)]
@@ -48,6 +48,32 @@ impl From<PluginError> for Problem {
 impl From<BytesRejection> for Problem {
     fn from(error: BytesRejection) -> Self {
         Self::new(error.status(), error.body_text())
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(error: JsonRejection) -> Self {
+        match error {
+            JsonRejection::MissingJsonContentType(_) => {
+                Self::new(error.status(), "the body must be JSON, and say so: content-type: application/json")
+            }
+            error => Self::new(error.status(), error.body_text()),
+        }
+    }
+}
+
+impl From<ConsumerError> for Problem {
+    fn from(error: ConsumerError) -> Self {
+        let detail = error.to_string();
+        let (status, errors) = match error {
+            ConsumerError::Unknown(_) | ConsumerError::UnknownCredential(..) => (StatusCode::NOT_FOUND, Vec::new()),
+            ConsumerError::OfFile(_) | ConsumerError::Conflict(_) => (StatusCode::CONFLICT, Vec::new()),
+            ConsumerError::Condition(_) => (StatusCode::PRECONDITION_FAILED, Vec::new()),
+            ConsumerError::Invalid(mistakes) => (StatusCode::UNPROCESSABLE_ENTITY, mistakes),
+            ConsumerError::Store(error) => return error.into(),
+        };
+        let errors = errors.into_iter().map(|(path, message)| json!({ "path": path, "message": message })).collect();
+        Self { status, detail, errors }
     }
 }
 

@@ -38,9 +38,9 @@ pub(super) const MAX_ITEMS: usize = 1000;
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     #[serde(default = "all")]
-    limit: usize,
+    pub(super) limit: usize,
     /// The name after which the page begins.
-    after: Option<String>,
+    pub(super) after: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -165,7 +165,7 @@ fn would(outcome: Outcome) -> Response {
 }
 
 /// A tag that none of ours can be matches nothing.
-fn condition(headers: &HeaderMap) -> Condition {
+pub(super) fn condition(headers: &HeaderMap) -> Condition {
     let value = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     match (value(IF_MATCH), value(IF_NONE_MATCH)) {
         (Some("*"), _) => Condition::Present,

@@ -10,6 +10,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duration(pub time::Duration);
 
+/// A moment, in seconds since 1970; written as RFC 3339 in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(pub u64);
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
@@ -31,7 +35,7 @@ pub struct Format {
     pub holds: fn(&str) -> bool,
 }
 
-pub const FORMATS: [Format; 3] = [
+pub const FORMATS: [Format; 4] = [
     Format {
         name: "stile-time",
         means: "a time such as 250ms, 5s, 2m or 1h",
@@ -49,6 +53,12 @@ pub const FORMATS: [Format; 3] = [
         means: "an address and port such as 127.0.0.1:8080 or [::1]:8080",
         sample: "127.0.0.1:0",
         holds: |text| text.parse::<SocketAddr>().is_ok(),
+    },
+    Format {
+        name: "stile-timestamp",
+        means: "a time such as 2030-01-01T00:00:00Z",
+        sample: "2030-01-01T00:00:00Z",
+        holds: |text| text.parse::<Timestamp>().is_ok(),
     },
 ];
 
@@ -69,6 +79,23 @@ impl Size {
 
     pub const fn mib(n: u64) -> Self {
         Self(n << 20)
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = humantime::parse_rfc3339(text)
+            .map_err(|_| format!("expected a time such as 2030-01-01T00:00:00Z, found {text}"))?;
+        let since = time.duration_since(time::SystemTime::UNIX_EPOCH);
+        since.map(|since| Self(since.as_secs())).map_err(|_| "a time before 1970".to_owned())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_rfc3339_seconds(time::SystemTime::UNIX_EPOCH + time::Duration::from_secs(self.0)).fmt(f)
     }
 }
 
@@ -154,6 +181,12 @@ macro_rules! as_text {
 }
 
 as_text!(Duration, "stile-time", "^[0-9]+(ms|s|m|h)$", "A time, such as `250ms`, `5s`, `2m` or `1h`.");
+as_text!(
+    Timestamp,
+    "stile-timestamp",
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?Z$",
+    "A time in UTC, such as `2030-01-01T00:00:00Z`."
+);
 as_text!(Size, "stile-size", "^[0-9]+(B|KiB|MiB|GiB)$", "A size, such as `512B`, `64KiB`, `16MiB` or `1GiB`.");
 
 #[cfg(test)]
@@ -168,6 +201,9 @@ mod tests {
         for text in ["512B", "64KiB", "16MiB", "1GiB"] {
             assert_eq!(text.parse::<Size>().expect(text).to_string(), text);
         }
+        for text in ["2030-01-01T00:00:00Z", "1970-01-01T00:00:00Z"] {
+            assert_eq!(text.parse::<Timestamp>().expect(text).to_string(), text);
+        }
         assert_eq!("1500ms".parse::<Duration>().expect("time").to_string(), "1500ms");
     }
 
@@ -175,6 +211,9 @@ mod tests {
     fn refuses_what_has_no_unit_or_does_not_fit() {
         for text in ["", "5", "s", "5 s", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615h", "5MiB"] {
             assert!(text.parse::<Duration>().is_err(), "{text}");
+        }
+        for text in ["", "2030-01-01", "2030-13-01T00:00:00Z", "1960-01-01T00:00:00Z", "2030-01-01T00:00:00+01:00"] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
         }
         for text in ["", "16", "16MB", "16 MiB", "18446744073709551615GiB"] {
             assert!(text.parse::<Size>().is_err(), "{text}");

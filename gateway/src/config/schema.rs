@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::scalar::{Address, Duration, Size};
+use super::scalar::{Address, Duration, Size, Timestamp};
 
 /// A whole configuration: a file and those it includes, or what an Admin API call would make of it.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -37,6 +37,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// Which requests go where, and through which filters.
     pub routes: Vec<Route>,
+    /// Clients that are known by name.
+    pub consumers: Vec<Consumer>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -110,6 +112,10 @@ pub enum Role {
 pub struct Store {
     /// A folder, made if it is missing; relative to the file.
     pub path: PathBuf,
+    /// Seals secrets that must be stored (those of `hmac` credentials), at least 16 characters: `${NAME}` keeps it out of the
+    /// file. Without it there can be none.
+    #[schemars(length(min = 16))]
+    pub key: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -318,6 +324,71 @@ pub enum HostHeader {
     Upstream,
 }
 
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Consumer {
+    /// Unique among consumers.
+    pub name: String,
+    /// Groups that it belongs to.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// How it proves who it is.
+    #[serde(default)]
+    pub credentials: Vec<Credential>,
+}
+
+/// One way in which a consumer proves who it is. Which keys it takes depends on its type.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Credential {
+    /// Unique among the consumer's credentials.
+    pub id: String,
+    /// What is presented.
+    #[serde(rename = "type")]
+    pub kind: CredentialType,
+    /// When it ends, such as `2030-01-01T00:00:00Z`; without it, never.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
+    /// Of `api-key`: the key itself, at least 16 characters.
+    #[serde(default)]
+    #[schemars(length(min = 16))]
+    pub key: Option<String>,
+    /// Of `basic`: the name.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// Of `basic`: the hash of the password, argon2id in PHC form (`$argon2id$v=19$…`).
+    #[serde(default)]
+    pub hash: Option<String>,
+    /// Of `hmac`: what names the secret.
+    #[serde(default)]
+    pub key_id: Option<String>,
+    /// Of `hmac`: the secret itself, at least 16 characters.
+    #[serde(default)]
+    #[schemars(length(min = 16))]
+    pub secret: Option<String>,
+    /// Of `jwt`: who issues its tokens.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// Of `jwt` and `certificate`: whom they name.
+    #[serde(default)]
+    pub subject: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CredentialType {
+    /// A secret text.
+    ApiKey,
+    /// A name and a password.
+    Basic,
+    /// A signature with a shared secret.
+    Hmac,
+    /// A token of an issuer.
+    Jwt,
+    /// A client certificate.
+    Certificate,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -332,6 +403,7 @@ impl Default for Config {
             plugins: Vec::new(),
             services: Vec::new(),
             routes: Vec::new(),
+            consumers: Vec::new(),
         }
     }
 }

@@ -93,6 +93,7 @@ impl Control {
             previous: Some(&previous),
             workers: self.workers,
             generation,
+            stored: work.credentials.clone(),
         };
         let snapshot = compile(input).await.map_err(PluginError::Refused)?;
         let number = |number: Option<u32>| number.map(|number| serde_json::json!({ "revision": number }));

@@ -175,6 +175,7 @@ impl Control {
             previous: Some(&previous),
             workers: self.workers,
             generation,
+            stored: work.credentials.clone(),
         };
         let snapshot = compile(input).await.map_err(|problems| layers.errors(problems))?;
         Ok(Ready { snapshot, staged: stage.changes })

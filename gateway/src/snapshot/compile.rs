@@ -1,6 +1,7 @@
 //! From a configuration and the plugins' active revisions to a snapshot, or all the errors in one answer.
 //! What is unchanged is carried over from the previous snapshot by key; nothing becomes live here.
 
+pub mod consumers;
 mod parts;
 mod routing;
 
@@ -16,6 +17,7 @@ pub use routing::{Explained, Routing};
 
 use super::{Listener, Route, Snapshot};
 use crate::{
+    access::{Access, Credentials},
     config::{
         Config, Premise, Problem,
         scalar::{Size, is_name},
@@ -39,6 +41,8 @@ pub struct Input<'a> {
     pub workers: usize,
     /// The number of what is made.
     pub generation: u64,
+    /// What consumers of the store present.
+    pub stored: Credentials,
 }
 
 /// Filters with equal keys share their instances.
@@ -63,6 +67,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     compiler.plugins();
     let listeners = compiler.listeners();
     let access_log = compiler.access_log();
+    let credentials = compiler.consumers();
     let services = compiler.services();
     let instances = compiler.instances().await;
     let routes = compiler.routes(&services, &instances);
@@ -74,13 +79,18 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
             generation: input.generation,
             since: Instant::now(),
             routes: routes.into_iter().flatten().collect(),
-            router,
+            router: Arc::new(router),
             listeners,
+            access: input
+                .previous
+                .map_or_else(Access::default, |previous| previous.access.clone())
+                .with_file(credentials)
+                .with_stored(input.stored),
             unrouted: records.routes.of([&"".into(), &"".into()]),
             access_log,
             records,
-            services,
-            instances,
+            services: Arc::new(services),
+            instances: Arc::new(instances),
         }),
         _ => Err(problems),
     }
@@ -148,6 +158,7 @@ impl<'a> Compiler<'a> {
         self.unique("plugins", config.plugins.iter().map(|it| it.name.as_str()));
         self.unique("services", config.services.iter().map(|it| it.name.as_str()));
         self.unique("routes", config.routes.iter().map(|it| it.name.as_str()));
+        self.unique("consumers", config.consumers.iter().map(|it| it.name.as_str()));
     }
 
     /// No two sockets of one gateway have one address, and `admin` is what its admin socket is called.
@@ -265,6 +276,13 @@ impl<'a> Compiler<'a> {
                 None
             }
         }
+    }
+
+    /// What consumers of the file present.
+    fn consumers(&mut self) -> Credentials {
+        let (credentials, problems) = consumers::of_file(&self.input.config.consumers);
+        self.problems.extend(problems);
+        credentials
     }
 
     fn services(&mut self) -> HashMap<Arc<str>, Arc<Service>> {
@@ -447,7 +465,7 @@ mod tests {
     use std::{collections::HashMap, fs, path::Path};
 
     use super::{Input, compile};
-    use crate::{config::Document, golden};
+    use crate::{access::Credentials, config::Document, golden};
 
     fn outcome(file: &Path) -> String {
         let text = fs::read_to_string(file).expect("a golden file");
@@ -455,7 +473,14 @@ mod tests {
         let document = Document::parse(name, &text, &|_| None);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let (config, revisions) = (&document.config, &HashMap::new());
-        match runtime.block_on(compile(Input { config, revisions, previous: None, workers: 1, generation: 1 })) {
+        match runtime.block_on(compile(Input {
+            config,
+            revisions,
+            previous: None,
+            workers: 1,
+            generation: 1,
+            stored: Credentials::default(),
+        })) {
             Ok(_) => "it is right\n".to_owned(),
             Err(problems) => format!("{}\n", document.errors(problems)),
         }

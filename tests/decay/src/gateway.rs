@@ -12,6 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, uri::Scheme};
 use stile_gateway::{
+    access::Credentials,
     config::Document,
     exchange::{Client, Exchange, RequestHead, ResponseHead, id::RequestIds},
     listener::{self, Open, Share},
@@ -90,7 +91,14 @@ async fn snapshot(workload: Workload, service: SocketAddr) -> Snapshot {
         Workload::HeaderFilter => HashMap::from([(Arc::from("add-headers"), revision())]),
         _ => HashMap::new(),
     };
-    let input = Input { config: &document.config, revisions: &revisions, previous: None, workers: 1, generation: 1 };
+    let input = Input {
+        config: &document.config,
+        revisions: &revisions,
+        previous: None,
+        workers: 1,
+        generation: 1,
+        stored: Credentials::default(),
+    };
     compile(input).await.expect("a configuration without mistakes")
 }
 

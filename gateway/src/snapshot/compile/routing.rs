@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{Compiler, Input, rules};
 use crate::{
+    access::Credentials,
     config::{Config, Problem, schema},
     exchange::RequestHead,
     router::Explainer,
@@ -33,8 +34,14 @@ impl<'a> Routing<'a> {
     /// Everything that is wrong with that part, each with the key path of its cause.
     pub fn new(config: &'a Config) -> Result<Self, Vec<Problem>> {
         let revisions = HashMap::new();
-        let mut compiler =
-            Compiler::new(Input { config, revisions: &revisions, previous: None, workers: 1, generation: 1 });
+        let mut compiler = Compiler::new(Input {
+            config,
+            revisions: &revisions,
+            previous: None,
+            workers: 1,
+            generation: 1,
+            stored: Credentials::default(),
+        });
         compiler.names();
         compiler.plugins();
         let services = compiler.services();

@@ -1,0 +1,229 @@
+//! Consumers and their credentials: who is it that presents this? A leaf: looked up without a lock, in one step for any
+//! number of them; a change copies a few hundred bytes and shares the rest with the generation before.
+
+mod password;
+mod secret;
+mod table;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use self::table::Table;
+pub use self::{
+    password::{MAX_PASSWORD, Passwords, hash as hash_password},
+    secret::{SealError, SealKey, Sealed},
+    table::Lookup,
+};
+
+/// All credentials: those of the file and those of the store.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    pub file: Credentials,
+    pub stored: Credentials,
+    passwords: Arc<Passwords>,
+}
+
+/// Credentials by what is looked up. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials(Table);
+
+/// A client known by name.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Consumer {
+    pub name: Box<str>,
+    pub groups: Box<[Arc<str>]>,
+}
+
+/// One way in which a consumer proves who it is.
+#[derive(Debug)]
+pub struct Credential {
+    pub consumer: Arc<Consumer>,
+    pub id: Box<str>,
+    /// Seconds since 1970.
+    pub expires: Option<u64>,
+    pub proof: Proof,
+}
+
+/// What a client must show beside what its credential is looked up by.
+#[derive(Debug)]
+pub enum Proof {
+    /// Nothing: to know what is looked up is the proof, or others have proved it.
+    None,
+    /// A password, of which this is the hash (argon2id in PHC form).
+    Password(Box<str>),
+    /// A signature with this secret.
+    Secret(Box<[u8]>),
+}
+
+/// What a client shows.
+#[derive(Debug, Clone, Copy)]
+pub enum Presented<'a> {
+    ApiKey(&'a str),
+    /// Name and password.
+    Basic {
+        username: &'a str,
+        password: &'a str,
+    },
+    /// HMAC-SHA-256 of a message.
+    Hmac {
+        key_id: &'a str,
+        message: &'a [u8],
+        signature: &'a [u8],
+    },
+    /// Whom a token names that was verified already.
+    Jwt {
+        issuer: &'a str,
+        subject: &'a str,
+    },
+    /// Whom a client's certificate names that was verified already.
+    Certificate {
+        subject: &'a str,
+    },
+}
+
+impl Access {
+    /// The same with other credentials of the store.
+    #[must_use]
+    pub fn with_stored(&self, stored: Credentials) -> Self {
+        Self { stored, ..self.clone() }
+    }
+
+    /// The same with other credentials of the file.
+    #[must_use]
+    pub fn with_file(&self, file: Credentials) -> Self {
+        Self { file, ..self.clone() }
+    }
+
+    /// Whose credential it is, if it is one, has not expired and is proved. Waits for passwords alone, whose check takes
+    /// long on purpose.
+    pub async fn verify(&self, presented: Presented<'_>, now: SystemTime) -> Option<Arc<Credential>> {
+        let found = self.find(&presented.lookup(), now);
+        match presented {
+            Presented::ApiKey(_) | Presented::Jwt { .. } | Presented::Certificate { .. } => found,
+            Presented::Basic { password, .. } => {
+                let hash = found.as_ref().and_then(|found| found.password());
+                // For an unknown name, too: the time must not tell which names there are.
+                self.passwords.verify(password, hash).await.then_some(found).flatten()
+            }
+            Presented::Hmac { message, signature, .. } => found
+                .filter(|found| matches!(&found.proof, Proof::Secret(key) if secret::signed(key, message, signature))),
+        }
+    }
+
+    /// The credential that is looked up so, unless it has expired.
+    pub fn find(&self, lookup: &Lookup, now: SystemTime) -> Option<Arc<Credential>> {
+        let found = self.file.get(lookup).or_else(|| self.stored.get(lookup))?;
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+        found.expires.is_none_or(|end| since < end).then(|| Arc::clone(found))
+    }
+}
+
+impl Presented<'_> {
+    /// What a credential that could be this is kept under.
+    pub fn lookup(&self) -> Lookup {
+        match self {
+            Self::ApiKey(key) => Lookup::of("api-key", &[key]),
+            Self::Basic { username, .. } => Lookup::of("basic", &[username]),
+            Self::Hmac { key_id, .. } => Lookup::of("hmac", &[key_id]),
+            Self::Jwt { issuer, subject } => Lookup::of("jwt", &[issuer, subject]),
+            Self::Certificate { subject } => Lookup::of("certificate", &[subject]),
+        }
+    }
+}
+
+impl Credentials {
+    pub fn get(&self, lookup: &Lookup) -> Option<&Arc<Credential>> {
+        self.0.get(lookup)
+    }
+
+    /// Adds one, in the place of one that is looked up the same.
+    pub fn insert(&mut self, lookup: Lookup, credential: Arc<Credential>) {
+        self.0.insert(lookup, credential);
+    }
+
+    pub fn remove(&mut self, lookup: &Lookup) {
+        self.0.remove(lookup);
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Credential {
+    fn password(&self) -> Option<&str> {
+        match &self.proof {
+            Proof::Password(hash) => Some(hash),
+            Proof::None | Proof::Secret(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(entries: &[(Presented<'_>, Option<u64>, Proof)]) -> Access {
+        let mut stored = Credentials::default();
+        for (n, (presented, expires, proof)) in entries.iter().enumerate() {
+            let consumer = Arc::new(Consumer { name: format!("c{n}").into(), groups: Box::default() });
+            let proof = match proof {
+                Proof::None => Proof::None,
+                Proof::Password(hash) => Proof::Password(hash.clone()),
+                Proof::Secret(key) => Proof::Secret(key.clone()),
+            };
+            let credential = Credential { consumer, id: "1".into(), expires: *expires, proof };
+            stored.insert(presented.lookup(), Arc::new(credential));
+        }
+        Access::default().with_stored(stored)
+    }
+
+    async fn who(access: &Access, presented: Presented<'_>) -> Option<String> {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        access.verify(presented, now).await.map(|found| found.consumer.name.to_string())
+    }
+
+    #[tokio::test]
+    async fn each_kind_is_known_by_what_it_shows_and_by_nothing_else() {
+        let hash = password::hash("right").expect("a hash");
+        let basic = |password| Presented::Basic { username: "ann", password };
+        let key: Box<[u8]> = Box::from(&b"key"[..]);
+        let signature = secret::sign(&key, b"message");
+        let hmac = |message, signature| Presented::Hmac { key_id: "k1", message, signature };
+        let jwt = |issuer, subject| Presented::Jwt { issuer, subject };
+        let access = access(&[
+            (Presented::ApiKey("one"), None, Proof::None),
+            (Presented::ApiKey("old"), Some(1000), Proof::None),
+            (Presented::ApiKey("new"), Some(1001), Proof::None),
+            (basic(""), None, Proof::Password(hash.into())),
+            (hmac(b"", b""), None, Proof::Secret(key)),
+            (jwt("a", "bc"), None, Proof::None),
+            (Presented::Certificate { subject: "CN=x" }, None, Proof::None),
+        ]);
+        for (presented, name) in [
+            (Presented::ApiKey("one"), Some("c0")),
+            (Presented::ApiKey("One"), None),
+            (Presented::ApiKey(""), None),
+            (Presented::ApiKey("old"), None),
+            (Presented::ApiKey("new"), Some("c2")),
+            (Presented::ApiKey("ann"), None),
+            (basic("right"), Some("c3")),
+            (basic("wrong"), None),
+            (Presented::Basic { username: "bob", password: "right" }, None),
+            (hmac(b"message", &signature), Some("c4")),
+            (hmac(b"massage", &signature), None),
+            (hmac(b"message", &signature[1..]), None),
+            (jwt("a", "bc"), Some("c5")),
+            (jwt("ab", "c"), None),
+            (Presented::Certificate { subject: "CN=x" }, Some("c6")),
+        ] {
+            assert_eq!(who(&access, presented).await.as_deref(), name, "{presented:?}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Credentials by digest: three steps to any of them, and a change that copies one way through the tree.
+//!
+//! Digests are spread evenly, so that a tree by their first two bytes needs no balancing: of a million entries some fifteen
+//! share a leaf, a sorted list of exactly its length.
+
+use std::{fmt, sync::Arc};
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use super::Credential;
+
+const WIDTH: usize = 256;
+
+/// What a credential is looked up by: a digest of it, so that nothing here tells what it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lookup([u8; 32]);
+
+#[derive(Clone, Default)]
+pub(super) struct Table {
+    /// By the first byte, then by the second; absent where there is nothing.
+    branches: Arc<Vec<Option<Arc<Branch>>>>,
+    len: usize,
+}
+
+type Branch = Vec<Option<Leaf>>;
+type Leaf = Arc<[(Lookup, Arc<Credential>)]>;
+
+impl Lookup {
+    /// Of a kind of credential and what tells one of that kind from others.
+    pub fn of(kind: &str, parts: &[&str]) -> Self {
+        let mut context = Context::new(&SHA256);
+        context.update(kind.as_bytes());
+        for part in parts {
+            // With their lengths: "a", "bc" is not "ab", "c".
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part.as_bytes());
+        }
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(context.finish().as_ref());
+        Self(bytes)
+    }
+
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    fn place(&self) -> (usize, usize) {
+        (usize::from(self.0[0]), usize::from(self.0[1]))
+    }
+}
+
+impl Table {
+    pub(super) fn get(&self, lookup: &Lookup) -> Option<&Arc<Credential>> {
+        let (branch, leaf) = lookup.place();
+        let leaf = self.branches.get(branch)?.as_ref()?.get(leaf)?.as_ref()?;
+        let found = leaf.binary_search_by(|(known, _)| known.cmp(lookup)).ok()?;
+        Some(&leaf[found].1)
+    }
+
+    pub(super) fn insert(&mut self, lookup: Lookup, credential: Arc<Credential>) {
+        let leaf = self.leaf(&lookup);
+        let (before, after, replaced) = split(leaf, &lookup);
+        let new = before.iter().cloned().chain([(lookup, credential)]).chain(after.iter().cloned()).collect();
+        *leaf = Some(new);
+        self.len += usize::from(!replaced);
+    }
+
+    pub(super) fn remove(&mut self, lookup: &Lookup) {
+        if self.get(lookup).is_none() {
+            return;
+        }
+        let leaf = self.leaf(lookup);
+        let (before, after, _) = split(leaf, lookup);
+        let new: Leaf = before.iter().chain(after).cloned().collect();
+        *leaf = (!new.is_empty()).then_some(new);
+        self.len -= 1;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The leaf of a digest, on a way that nobody else has.
+    fn leaf(&mut self, lookup: &Lookup) -> &mut Option<Leaf> {
+        let (branch, leaf) = lookup.place();
+        let branches = Arc::make_mut(&mut self.branches);
+        branches.resize(WIDTH, None);
+        let branch = branches[branch].get_or_insert_with(|| Arc::new(vec![None; WIDTH]));
+        &mut Arc::make_mut(branch)[leaf]
+    }
+}
+
+type Items = [(Lookup, Arc<Credential>)];
+
+/// What is before a digest in a leaf, what is after it, and whether it is there.
+fn split<'l>(leaf: &'l Option<Leaf>, lookup: &Lookup) -> (&'l Items, &'l Items, bool) {
+    let items: &Items = leaf.as_deref().unwrap_or_default();
+    match items.binary_search_by(|(known, _)| known.cmp(lookup)) {
+        Ok(place) => (&items[..place], &items[place + 1..], true),
+        Err(place) => (&items[..place], &items[place..], false),
+    }
+}
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Table of {}", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{
+        super::{Consumer, Proof},
+        *,
+    };
+
+    fn credential(n: usize) -> Arc<Credential> {
+        let consumer = Arc::new(Consumer { name: n.to_string().into(), groups: Box::default() });
+        Arc::new(Credential { consumer, id: "1".into(), expires: None, proof: Proof::None })
+    }
+
+    /// Digests of which many share a leaf.
+    fn lookup(rng: &mut fastrand::Rng) -> Lookup {
+        let mut bytes = [0; 32];
+        bytes[0] = rng.u8(..2);
+        bytes[1] = rng.u8(..2);
+        bytes[31] = rng.u8(..40);
+        Lookup::from_bytes(bytes)
+    }
+
+    #[test]
+    fn holds_what_a_map_holds_and_an_old_one_stays_as_it_was() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let (mut table, mut map) = (Table::default(), BTreeMap::new());
+        let mut before = Vec::new();
+        for n in 0..2000 {
+            let key = lookup(&mut rng);
+            if rng.u8(..3) == 0 {
+                table.remove(&key);
+                map.remove(&key);
+            } else {
+                table.insert(key, credential(n));
+                map.insert(key, n.to_string());
+            }
+            assert_eq!(table.len(), map.len());
+            if n % 500 == 0 {
+                before.push((table.clone(), map.clone()));
+            }
+        }
+        before.push((table, map));
+        for (table, map) in before {
+            for _ in 0..200 {
+                let key = lookup(&mut rng);
+                let found = table.get(&key).map(|found| found.consumer.name.to_string());
+                assert_eq!(found.as_ref(), map.get(&key));
+            }
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Consumers and credentials that come through the Admin API: kept in the store, looked up in `access`. A secret is told
+//! once, when it is made; what is kept is a digest, a hash, or sealed.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+pub use super::credentials::{Kept, Wanted};
+use super::{
+    Control, Work,
+    audit::{Action, Done},
+    credentials::{NAME, enter, now, random_id},
+    resources::Condition,
+};
+use crate::{
+    access::{Consumer, Credentials, SealKey},
+    config::{
+        Problem,
+        scalar::{Timestamp, is_name},
+        schema::{self, CredentialType},
+    },
+    snapshot::compile::consumers::{compiled, type_name},
+    store::{Commit, Entry, Store, StoreError},
+};
+
+const CONSUMERS: &str = "consumer/";
+const CREDENTIALS: &str = "credential/";
+/// Credentials that a consumer may have.
+const MAX_CREDENTIALS: usize = 100;
+
+/// A consumer as it is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stored {
+    #[serde(default)]
+    pub groups: Vec<String>,
+}
+
+/// What is told of a credential that was made: the secret, this once, where it was made here.
+#[derive(Debug)]
+pub struct Made {
+    pub id: String,
+    pub kept: Kept,
+    pub secret: Option<String>,
+}
+
+/// A consumer, and the commit that wrote it; none of one of the file.
+#[derive(Debug)]
+pub struct Told {
+    pub name: String,
+    pub groups: Vec<String>,
+    pub revision: Option<u64>,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ConsumerError {
+    #[error("there is no consumer \"{0}\"")]
+    Unknown(String),
+    #[error("consumer \"{0}\" has no credential \"{1}\"")]
+    UnknownCredential(String, String),
+    #[error("consumer \"{0}\" is in the configuration file: change it there")]
+    OfFile(String),
+    #[error("consumer \"{0}\" is not as the condition says")]
+    Condition(String),
+    #[error("{}", .0.iter().map(|(path, message)| shown(path, message)).collect::<Vec<_>>().join("; "))]
+    Invalid(Vec<(String, String)>),
+    #[error("{0}")]
+    Conflict(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Control {
+    /// Consumers of both layers, by name: at most `limit` of those after the name `after`.
+    pub async fn consumers(&self, after: Option<&str>, limit: usize) -> Result<Vec<Told>, StoreError> {
+        let of_file: Vec<_> = self.work.lock().await.layers.config().consumers.iter().map(of_file).collect();
+        let key = after.map(|after| format!("{CONSUMERS}{after}"));
+        let stored = self.store.list(CONSUMERS, key.as_deref(), limit).await?.entries;
+        let mut all: BTreeMap<String, Told> = BTreeMap::new();
+        for told in stored.iter().map(of_store).chain(of_file.into_iter().map(Ok)) {
+            let told = told?;
+            all.insert(told.name.clone(), told);
+        }
+        Ok(all.into_values().filter(|told| after.is_none_or(|after| *told.name > *after)).take(limit).collect())
+    }
+
+    pub async fn consumer(&self, name: &str) -> Result<Told, ConsumerError> {
+        if let Some(found) = self.work.lock().await.consumer_of_file(name) {
+            return Ok(of_file(found));
+        }
+        let entry =
+            self.store.get(&consumer_key(name)).await?.ok_or_else(|| ConsumerError::Unknown(name.to_owned()))?;
+        Ok(of_store(&entry)?)
+    }
+
+    /// Makes or changes a consumer; whether it is new.
+    pub async fn put_consumer(
+        self: &Arc<Self>,
+        name: String,
+        new: Stored,
+        condition: Condition,
+        by: Arc<str>,
+    ) -> Result<bool, ConsumerError> {
+        let mut mistakes = Vec::new();
+        for (path, text) in [("name".to_owned(), &name)]
+            .into_iter()
+            .chain(new.groups.iter().enumerate().map(|(n, group)| (format!("groups[{n}]"), group)))
+        {
+            if !is_name(text) {
+                mistakes.push((path, format!("\"{}\" is no name: {NAME}", text.escape_debug())));
+            }
+        }
+        if !mistakes.is_empty() {
+            return Err(ConsumerError::Invalid(mistakes));
+        }
+        let this = Arc::clone(self);
+        self.consumer_change(async move {
+            let mut work = this.work.lock().await;
+            let before = this.found(&work, &name, &condition).await?;
+            let consumer = Arc::new(compiled(&name, &new.groups));
+            let mut credentials = work.credentials.clone();
+            for (id, kept) in this.kept(&name).await? {
+                work.enter(&mut credentials, &consumer, &id, &kept)?;
+            }
+            let commit = Commit::new().put(consumer_key(&name), json!(new).to_string());
+            let told = |stored: &Stored| json!({ "groups": stored.groups });
+            let done = done(by, Action::Put, "consumers", name, before.as_ref().map(told), Some(told(&new)));
+            this.consumers_changed(&mut work, commit, done, credentials).await?;
+            Ok(before.is_none())
+        })
+        .await
+    }
+
+    /// Deletes a consumer with its credentials.
+    pub async fn delete_consumer(
+        self: &Arc<Self>,
+        name: String,
+        condition: Condition,
+        by: Arc<str>,
+    ) -> Result<(), ConsumerError> {
+        let this = Arc::clone(self);
+        self.consumer_change(async move {
+            let mut work = this.work.lock().await;
+            let Some(before) = this.found(&work, &name, &condition).await? else {
+                return Err(ConsumerError::Unknown(name));
+            };
+            let mut commit = Commit::new().delete(consumer_key(&name));
+            let mut credentials = work.credentials.clone();
+            for (id, kept) in this.kept(&name).await? {
+                credentials.remove(&kept.lookup()?);
+                commit = commit.delete(credential_key(&name, &id));
+            }
+            let before = json!({ "groups": before.groups });
+            let done = done(by, Action::Delete, "consumers", name, Some(before), None);
+            this.consumers_changed(&mut work, commit, done, credentials).await
+        })
+        .await
+    }
+
+    /// The credentials of a consumer of the store, by id.
+    pub async fn credentials(&self, name: &str) -> Result<Vec<(String, Kept)>, ConsumerError> {
+        if self.consumer(name).await?.revision.is_none() {
+            return Err(ConsumerError::OfFile(name.to_owned()));
+        }
+        self.kept(name).await
+    }
+
+    pub async fn add_credential(
+        self: &Arc<Self>,
+        name: String,
+        wanted: Wanted,
+        by: Arc<str>,
+    ) -> Result<Made, ConsumerError> {
+        let this = Arc::clone(self);
+        self.consumer_change(async move {
+            let mut work = this.work.lock().await;
+            this.add(&mut work, name, wanted, None, by).await
+        })
+        .await
+    }
+
+    /// Makes another secret in the place of one that ends after `overlap`.
+    pub async fn rotate_credential(
+        self: &Arc<Self>,
+        name: String,
+        id: String,
+        overlap: Duration,
+        by: Arc<str>,
+    ) -> Result<Made, ConsumerError> {
+        let this = Arc::clone(self);
+        self.consumer_change(async move {
+            let mut work = this.work.lock().await;
+            this.found(&work, &name, &Condition::Present).await.map_err(|_| ConsumerError::Unknown(name.clone()))?;
+            let old = this.kept(&name).await?.into_iter().find(|(known, _)| *known == id);
+            let (_, old) = old.ok_or_else(|| ConsumerError::UnknownCredential(name.clone(), id.clone()))?;
+            if !matches!(old.kind, CredentialType::ApiKey | CredentialType::Hmac) {
+                let message = format!("a credential of type {} has no secret to be made anew", type_name(old.kind));
+                return Err(ConsumerError::Conflict(message));
+            }
+            let (kind, expires) = (old.kind, None);
+            let wanted = Wanted { id: None, kind, expires, ..Wanted::empty(kind) };
+            let ending = old.until(Timestamp(now().0 + overlap.as_secs()));
+            this.add(&mut work, name, wanted, Some((id, ending)), by).await
+        })
+        .await
+    }
+
+    pub async fn remove_credential(
+        self: &Arc<Self>,
+        name: String,
+        id: String,
+        by: Arc<str>,
+    ) -> Result<(), ConsumerError> {
+        let this = Arc::clone(self);
+        self.consumer_change(async move {
+            let mut work = this.work.lock().await;
+            this.found(&work, &name, &Condition::Any).await?.ok_or_else(|| ConsumerError::Unknown(name.clone()))?;
+            let old = this.kept(&name).await?.into_iter().find(|(known, _)| *known == id);
+            let (_, old) = old.ok_or_else(|| ConsumerError::UnknownCredential(name.clone(), id.clone()))?;
+            let mut credentials = work.credentials.clone();
+            credentials.remove(&old.lookup()?);
+            let commit = Commit::new().delete(credential_key(&name, &id));
+            let done = done(by, Action::Delete, "credentials", format!("{name}/{id}"), Some(old.told(&id)), None);
+            this.consumers_changed(&mut work, commit, done, credentials).await
+        })
+        .await
+    }
+
+    /// Adds a credential; `ending` is one that is to end for it.
+    async fn add(
+        &self,
+        work: &mut Work,
+        name: String,
+        wanted: Wanted,
+        ending: Option<(String, Kept)>,
+        by: Arc<str>,
+    ) -> Result<Made, ConsumerError> {
+        let before = self.found(work, &name, &Condition::Any).await?;
+        let consumer = before.ok_or_else(|| ConsumerError::Unknown(name.clone()))?;
+        let known = self.kept(&name).await?;
+        if known.len() >= MAX_CREDENTIALS {
+            return Err(ConsumerError::Conflict(format!("a consumer may have {MAX_CREDENTIALS} credentials, no more")));
+        }
+        let id = wanted.id.clone().map_or_else(random_id, Ok)?;
+        if known.iter().any(|(known, _)| *known == id) {
+            return Err(ConsumerError::Conflict(format!("consumer \"{name}\" has a credential \"{id}\" already")));
+        }
+        let (kept, secret) = wanted.made(&id, &name, work.seal_key.as_ref()).await?;
+        let lookup = kept.lookup()?;
+        let live = self.live.load_full();
+        if live.access.file.get(&lookup).is_some() || work.credentials.get(&lookup).is_some() {
+            return Err(ConsumerError::Conflict("another credential is presented the same way".to_owned()));
+        }
+        let (mut credentials, consumer) = (work.credentials.clone(), Arc::new(compiled(&name, &consumer.groups)));
+        work.enter(&mut credentials, &consumer, &id, &kept)?;
+        let mut commit = Commit::new().put(credential_key(&name, &id), json!(kept).to_string());
+        let mut all = done(by, Action::Put, "credentials", format!("{name}/{id}"), None, Some(kept.told(&id)));
+        if let Some((old, ending)) = ending {
+            work.enter(&mut credentials, &consumer, &old, &ending)?;
+            commit = commit.put(credential_key(&name, &old), json!(ending).to_string());
+            all.before = Some(ending.told(&old));
+        }
+        self.consumers_changed(work, commit, all, credentials).await?;
+        Ok(Made { id, kept, secret })
+    }
+
+    /// The consumer of the store, if it is as it must be.
+    async fn found(&self, work: &Work, name: &str, condition: &Condition) -> Result<Option<Stored>, ConsumerError> {
+        if work.consumer_of_file(name).is_some() {
+            return Err(ConsumerError::OfFile(name.to_owned()));
+        }
+        let entry = self.store.get(&consumer_key(name)).await?;
+        let revision = entry.as_ref().map(|entry| entry.revision);
+        let holds = match (condition, revision) {
+            (Condition::Any, _) | (Condition::Absent, None) | (Condition::Present, Some(_)) => true,
+            (Condition::At(revisions), Some(revision)) => revisions.contains(&revision),
+            (Condition::Absent, Some(_)) | (Condition::Present | Condition::At(_), None) => false,
+        };
+        if !holds {
+            return Err(ConsumerError::Condition(name.to_owned()));
+        }
+        Ok(entry.map(|entry| entry.json()).transpose()?)
+    }
+
+    async fn kept(&self, name: &str) -> Result<Vec<(String, Kept)>, ConsumerError> {
+        let prefix = format!("{CREDENTIALS}{name}/");
+        let entries = self.store.list_all(&prefix).await?.entries;
+        let kept = entries.iter().map(|entry| Ok((entry.key[prefix.len()..].to_owned(), entry.json()?)));
+        kept.collect::<Result<_, StoreError>>().map_err(Into::into)
+    }
+
+    async fn consumers_changed(
+        &self,
+        work: &mut Work,
+        commit: Commit,
+        done: Done,
+        credentials: Credentials,
+    ) -> Result<(), ConsumerError> {
+        let generation = work.audit.next_generation();
+        self.store.commit(work.audit.add(commit, vec![done])).await?;
+        work.audit.made(1);
+        let live = self.live.load_full();
+        work.credentials = credentials.clone();
+        self.publish(Arc::new(live.with_access(live.access.with_stored(credentials), generation)));
+        Ok(())
+    }
+
+    async fn consumer_change<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, ConsumerError>> + Send + 'static,
+    ) -> Result<T, ConsumerError> {
+        self.tasks.spawn(change).await.unwrap_or(Err(ConsumerError::Store(StoreError::Ended)))
+    }
+}
+
+impl Work {
+    fn consumer_of_file(&self, name: &str) -> Option<&schema::Consumer> {
+        self.layers.config().consumers.iter().find(|consumer| consumer.name == name)
+    }
+
+    fn enter(
+        &self,
+        credentials: &mut Credentials,
+        consumer: &Arc<Consumer>,
+        id: &str,
+        kept: &Kept,
+    ) -> Result<(), StoreError> {
+        enter(credentials, consumer, id, kept, self.seal_key.as_ref())
+    }
+}
+
+/// All credentials of a store.
+pub(super) async fn stored(store: &Store, seal_key: Option<&SealKey>) -> Result<Credentials, StoreError> {
+    let mut consumers = HashMap::new();
+    for entry in store.list_all(CONSUMERS).await?.entries {
+        let Stored { groups } = entry.json()?;
+        let name = entry.key[CONSUMERS.len()..].to_owned();
+        let consumer = Arc::new(compiled(&name, &groups));
+        consumers.insert(name, consumer);
+    }
+    let mut credentials = Credentials::default();
+    for entry in store.list_all(CREDENTIALS).await?.entries {
+        let corrupt = || StoreError::Corrupt(entry.key.clone(), "its consumer is not there".to_owned());
+        let (name, id) = entry.key[CREDENTIALS.len()..].split_once('/').ok_or_else(corrupt)?;
+        let consumer = consumers.get(name).ok_or_else(corrupt)?;
+        enter(&mut credentials, consumer, id, &entry.json()?, seal_key)?;
+    }
+    Ok(credentials)
+}
+
+/// Consumers that a file and the store both have.
+pub(super) async fn clashes(store: &Store, consumers: &[schema::Consumer]) -> Result<Vec<Problem>, StoreError> {
+    let mut problems = Vec::new();
+    for (index, consumer) in consumers.iter().enumerate() {
+        if store.get(&consumer_key(&consumer.name)).await?.is_some() {
+            let message = format!("there is another \"{0}\" in consumers, at /v1/consumers/{0}", consumer.name);
+            problems.push(Problem::new(format!("consumers[{index}].name"), message));
+        }
+    }
+    Ok(problems)
+}
+
+fn of_file(consumer: &schema::Consumer) -> Told {
+    Told { name: consumer.name.clone(), groups: consumer.groups.clone(), revision: None }
+}
+
+fn of_store(entry: &Entry) -> Result<Told, StoreError> {
+    let Stored { groups } = entry.json()?;
+    Ok(Told { name: entry.key[CONSUMERS.len()..].to_owned(), groups, revision: Some(entry.revision) })
+}
+
+fn done(
+    by: Arc<str>,
+    action: Action,
+    kind: &'static str,
+    name: String,
+    before: Option<Value>,
+    after: Option<Value>,
+) -> Done {
+    Done { by, action, kind, name, before, after }
+}
+
+fn consumer_key(name: &str) -> String {
+    format!("{CONSUMERS}{name}")
+}
+
+pub(super) fn credential_key(consumer: &str, id: &str) -> String {
+    format!("{CREDENTIALS}{consumer}/{id}")
+}
+
+fn shown(path: &str, message: &str) -> String {
+    if path.is_empty() { message.to_owned() } else { format!("{path}: {message}") }
+}

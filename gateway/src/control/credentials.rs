@@ -1,0 +1,249 @@
+//! One credential: what is wanted of it, what is kept of it, and how what is kept is looked up. Nothing that is kept could be
+//! presented, but for what is sealed.
+
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+
+use aws_lc_rs::rand;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+
+use super::consumers::{ConsumerError, credential_key};
+use crate::{
+    access::{Consumer, Credential, Credentials, Lookup, MAX_PASSWORD, Proof, SealKey, Sealed, hash_password},
+    config::{
+        scalar::{Timestamp, is_name},
+        schema::{self, CredentialType},
+    },
+    snapshot::compile::consumers::{compiled_credential, type_name},
+    store::StoreError,
+};
+
+/// Bytes of the keys and secrets that are made here.
+const SECRET_BYTES: usize = 32;
+/// The fewest characters of those that are not.
+const SHORTEST: usize = 16;
+const NO_KEY: &str = "a secret can only be stored with a key to seal it: set store.key";
+pub(super) const NAME: &str = "a name has 1 to 64 letters, digits, \".\", \"_\" or \"-\"";
+
+/// A credential as it is stored and told of: nothing that could be presented.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    #[serde(rename = "type")]
+    pub kind: CredentialType,
+    pub created: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    /// What is no secret of it: a name, an issuer, the last characters of a key.
+    pub shown: BTreeMap<String, String>,
+    lookup: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sealed: Option<String>,
+}
+
+/// What is wanted of a new credential.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    pub id: Option<String>,
+    #[serde(rename = "type")]
+    pub kind: CredentialType,
+    pub expires: Option<Timestamp>,
+    /// Without it one is made.
+    pub key: Option<String>,
+    pub username: Option<String>,
+    pub password: Option<String>,
+    pub hash: Option<String>,
+    pub key_id: Option<String>,
+    /// Without it one is made.
+    pub secret: Option<String>,
+    pub issuer: Option<String>,
+    pub subject: Option<String>,
+}
+
+impl Wanted {
+    pub(super) fn empty(kind: CredentialType) -> Self {
+        let (id, expires, key, username, password) = Default::default();
+        let (hash, key_id, secret, issuer, subject) = Default::default();
+        Self { id, kind, expires, key, username, password, hash, key_id, secret, issuer, subject }
+    }
+
+    /// What is kept of it, and the secret that was made here.
+    pub(super) async fn made(
+        mut self,
+        id: &str,
+        consumer: &str,
+        seal_key: Option<&SealKey>,
+    ) -> Result<(Kept, Option<String>), ConsumerError> {
+        let mistakes = self.mistakes(id);
+        let secret = self.fill(id, consumer).await?;
+        let shown = self.shown();
+        let (kind, expires) = (self.kind, self.expires);
+        let (lookup, proof) = match compiled_credential(&self.written(id)) {
+            Ok(compiled) if mistakes.is_empty() => compiled,
+            compiled => {
+                let more = compiled.err().unwrap_or_default().into_iter();
+                let more = more.map(|(path, message)| (path.trim_start_matches('.').to_owned(), message));
+                return Err(ConsumerError::Invalid(mistakes.into_iter().chain(more).collect()));
+            }
+        };
+        let (mut hash, mut sealed) = (None, None);
+        match proof {
+            Proof::None => {}
+            Proof::Password(text) => hash = Some(text.into_string()),
+            Proof::Secret(bytes) => {
+                let key = seal_key.ok_or_else(|| ConsumerError::Conflict(NO_KEY.to_owned()))?;
+                let bytes = key.seal(&bytes, &credential_key(consumer, id)).map_err(|_| no_randomness())?;
+                sealed = Some(HEXLOWER.encode(&bytes.0));
+            }
+        }
+        let lookup = HEXLOWER.encode(lookup.as_bytes());
+        Ok((Kept { kind, created: now(), expires, shown, lookup, hash, sealed }, secret))
+    }
+
+    /// Makes what is left to us: keys, secrets, names of secrets, hashes of passwords. Gives what is secret of it.
+    async fn fill(&mut self, id: &str, consumer: &str) -> Result<Option<String>, ConsumerError> {
+        let mut secret = None;
+        match self.kind {
+            CredentialType::ApiKey if self.key.is_none() => {
+                secret = Some(format!("stile_{}", random(SECRET_BYTES)?));
+                self.key.clone_from(&secret);
+            }
+            CredentialType::Hmac => {
+                if self.secret.is_none() {
+                    secret = Some(random(SECRET_BYTES)?);
+                    self.secret.clone_from(&secret);
+                }
+                self.key_id.get_or_insert_with(|| format!("{consumer}.{id}"));
+            }
+            CredentialType::Basic => {
+                if let Some(password) = self.password.take() {
+                    let hashed = spawn_blocking(move || hash_password(&password)).await;
+                    self.hash = Some(hashed.ok().and_then(Result::ok).ok_or_else(no_randomness)?);
+                }
+            }
+            _ => {}
+        }
+        Ok(secret)
+    }
+
+    /// What is wrong with it beside what can be wrong in a file, too.
+    fn mistakes(&self, id: &str) -> Vec<(String, String)> {
+        let mut mistakes = Vec::new();
+        for (key, value) in [("key", &self.key), ("secret", &self.secret)] {
+            if value.as_ref().is_some_and(|value| value.len() < SHORTEST) {
+                mistakes.push((key.to_owned(), format!("it has fewer than {SHORTEST} characters")));
+            }
+        }
+        if !is_name(id) {
+            mistakes.push(("id".to_owned(), format!("\"{}\" is no name: {NAME}", id.escape_debug())));
+        }
+        if let Some(password) = &self.password {
+            let kind = type_name(self.kind);
+            let message = match self.kind {
+                CredentialType::Basic if password.len() <= MAX_PASSWORD => None,
+                CredentialType::Basic => Some(format!("it has more than {MAX_PASSWORD} bytes")),
+                _ => Some(format!("a credential of type {kind} has no \"password\"")),
+            };
+            mistakes.extend(message.map(|message| ("password".to_owned(), message)));
+        }
+        mistakes
+    }
+
+    fn shown(&self) -> BTreeMap<String, String> {
+        let all = [
+            ("username", &self.username),
+            ("key_id", &self.key_id),
+            ("issuer", &self.issuer),
+            ("subject", &self.subject),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect()
+    }
+
+    /// In the form of the file.
+    fn written(self, id: &str) -> schema::Credential {
+        schema::Credential {
+            id: id.to_owned(),
+            kind: self.kind,
+            expires: self.expires,
+            key: self.key,
+            username: self.username,
+            hash: self.hash,
+            key_id: self.key_id,
+            secret: self.secret,
+            issuer: self.issuer,
+            subject: self.subject,
+        }
+    }
+}
+
+impl Kept {
+    /// The same, ending then if it does not before.
+    pub(super) fn until(self, end: Timestamp) -> Self {
+        Self { expires: Some(self.expires.map_or(end, |before| before.min(end))), ..self }
+    }
+
+    /// What answers and the audit log tell of it.
+    pub fn told(&self, id: &str) -> Value {
+        let mut told = json!({ "id": id, "type": type_name(self.kind), "created": self.created });
+        if let Some(expires) = self.expires {
+            told["expires"] = json!(expires);
+        }
+        for (name, value) in &self.shown {
+            told[name] = value.as_str().into();
+        }
+        told
+    }
+
+    pub(super) fn lookup(&self) -> Result<Lookup, StoreError> {
+        let corrupt = || StoreError::Corrupt("credential".to_owned(), "its lookup is no digest".to_owned());
+        let bytes = HEXLOWER.decode(self.lookup.as_bytes()).map_err(|_| corrupt())?;
+        Ok(Lookup::from_bytes(bytes.try_into().map_err(|_| corrupt())?))
+    }
+}
+
+pub(super) fn enter(
+    credentials: &mut Credentials,
+    consumer: &Arc<Consumer>,
+    id: &str,
+    kept: &Kept,
+    seal_key: Option<&SealKey>,
+) -> Result<(), StoreError> {
+    let proof = match (&kept.hash, &kept.sealed) {
+        (Some(hash), _) => Proof::Password(hash.as_str().into()),
+        (None, None) => Proof::None,
+        (None, Some(sealed)) => {
+            let place = credential_key(&consumer.name, id);
+            let corrupt = |reason: &str| StoreError::Corrupt(place.clone(), reason.to_owned());
+            let key = seal_key.ok_or_else(|| corrupt("it is sealed, and there is no store.key to open it"))?;
+            let bytes = HEXLOWER.decode(sealed.as_bytes()).map_err(|_| corrupt("it is damaged"))?;
+            let secret = key.open(&Sealed(bytes), &place).map_err(|error| corrupt(&error.to_string()))?;
+            Proof::Secret(secret)
+        }
+    };
+    let expires = kept.expires.map(|end| end.0);
+    let (lookup, consumer, id) = (kept.lookup()?, Arc::clone(consumer), id.into());
+    credentials.insert(lookup, Arc::new(Credential { consumer, id, expires, proof }));
+    Ok(())
+}
+
+fn random(bytes: usize) -> Result<String, ConsumerError> {
+    let mut random = vec![0; bytes];
+    rand::fill(&mut random).map_err(|_| no_randomness())?;
+    Ok(BASE64URL_NOPAD.encode(&random))
+}
+
+pub(super) fn random_id() -> Result<String, ConsumerError> {
+    random(9)
+}
+
+fn no_randomness() -> ConsumerError {
+    ConsumerError::Conflict("there is no randomness to be had".to_owned())
+}
+
+pub(super) fn now() -> Timestamp {
+    Timestamp(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs())
+}
