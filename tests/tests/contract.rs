@@ -4,6 +4,7 @@ mod admin;
 mod check;
 mod explain;
 mod plugin;
+mod resource;
 mod run;
 
 use std::path::Path;

@@ -2,7 +2,7 @@
 //! Admin API tells them for programs.
 
 use std::{
-    io::{Read, stdin},
+    io::{Read, Write, stdin, stdout},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -68,18 +68,15 @@ pub(super) fn run(kind: Kind, command: Command) -> Result<ExitCode> {
             Command::List { target, json } => list(kind, &target, json).await,
             Command::Get { name, target } => {
                 let told = target.call(Method::GET, &path(kind, &name, false)?, Vec::new()).await?;
-                println!("{told:#}");
-                Ok(())
+                Ok(writeln!(stdout(), "{told:#}")?)
             }
             Command::Put { name, file, dry_run, target, json } => {
                 let told = target.call(Method::PUT, &path(kind, &name, dry_run)?, read(&file)?).await?;
-                say(json, &told, || format!("{} {name} {}", kind.singular(), done(&told, "is live")));
-                Ok(())
+                say(json, &told, || format!("{} {name} {}", kind.singular(), done(&told, "is live")))
             }
             Command::Delete { name, dry_run, target, json } => {
                 let told = target.call(Method::DELETE, &path(kind, &name, dry_run)?, Vec::new()).await?;
-                say(json, &told, || format!("{} {name} {}", kind.singular(), done(&told, "is deleted")));
-                Ok(())
+                say(json, &told, || format!("{} {name} {}", kind.singular(), done(&told, "is deleted")))
             }
         }
     })?;
@@ -98,12 +95,10 @@ async fn list(kind: Kind, target: &Target, json: bool) -> Result<()> {
         path = format!("/v1/{}?after={next}", kind.list());
     }
     if json {
-        println!("{}", json!({ "items": items }));
-        return Ok(());
+        return Ok(writeln!(stdout(), "{}", json!({ "items": items }))?);
     }
     let rows: Vec<_> = items.iter().map(|item| row(kind, item)).collect();
-    print!("{}", table::text(columns(kind), &rows));
-    Ok(())
+    Ok(write!(stdout(), "{}", table::text(columns(kind), &rows))?)
 }
 
 fn columns(kind: Kind) -> &'static [&'static str] {
@@ -150,12 +145,13 @@ fn done(told: &Value, otherwise: &str) -> String {
     }
 }
 
-fn say(json: bool, told: &Value, text: impl FnOnce() -> String) {
-    if json {
-        println!("{told}");
-    } else {
-        println!("{}", text());
+fn say(json: bool, told: &Value, text: impl FnOnce() -> String) -> Result<()> {
+    match (json, told) {
+        (false, _) => writeln!(stdout(), "{}", text())?,
+        (true, Value::Null) => writeln!(stdout(), "{{}}")?,
+        (true, told) => writeln!(stdout(), "{told}")?,
     }
+    Ok(())
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {

@@ -101,7 +101,7 @@ pub struct Token {
 pub enum Role {
     /// Everything.
     Admin,
-    /// Plugins and other published resources.
+    /// Plugins, routes and consumers, beside reading.
     Publisher,
     /// Reading only.
     Viewer,
