@@ -87,10 +87,6 @@ pub fn main() -> ExitCode {
     };
     match done {
         Ok(code) => code,
-        // Who reads what we print has seen enough.
-        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|it| it.kind() == io::ErrorKind::BrokenPipe) => {
-            ExitCode::SUCCESS
-        }
         Err(error) => {
             eprintln!("stile: {error:#}");
             ExitCode::FAILURE

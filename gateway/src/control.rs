@@ -20,7 +20,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::{
-    sync::{Mutex as AsyncMutex, watch},
+    sync::{Mutex as AsyncMutex, MutexGuard, watch},
     task::spawn_blocking,
     time::sleep,
 };
@@ -148,6 +148,16 @@ impl Control {
             Some(store) if document.is_sound() => Store::open(&store.path)?,
             _ => Store::in_memory()?,
         };
+        Self::over(store, engine, document, listeners, workers).await
+    }
+
+    async fn over(
+        store: Store,
+        engine: Engine,
+        document: Document,
+        listeners: Listeners,
+        workers: usize,
+    ) -> Result<Self, ApplyError> {
         let mut revisions = Revisions::new(engine, store.clone());
         let mut audit = Audit::open(&store).await?;
         let seal_key = seal_key(&document)?;
@@ -225,8 +235,10 @@ impl Control {
 
     /// Reads the configuration file and the plugins' files again and makes what changed live.
     pub async fn reload(&self, env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Result<Reloaded, ApplyError> {
-        let mut work = self.work.lock().await;
-        let result = self.reload_locked(&mut work, env).await;
+        let result = match self.settled().await {
+            Ok(mut work) => self.reload_locked(&mut work, env).await,
+            Err(error) => Err(error.into()),
+        };
         let refusal = match &result {
             Ok(reloaded) => reloaded.faults.as_ref().map(ToString::to_string),
             Err(error) => Some(error.to_string()),
@@ -236,6 +248,40 @@ impl Control {
         }
         self.note(refusal);
         result
+    }
+
+    /// The turn to change something. After a failure nobody knows what the store holds: then it is read again before
+    /// anything else is changed, and what it holds goes live.
+    async fn settled(&self) -> Result<MutexGuard<'_, Work>, StoreError> {
+        let mut work = self.work.lock().await;
+        if !work.revisions.is_doubtful() {
+            return Ok(work);
+        }
+        let unsound = |errors: Errors| StoreError::Corrupt("resource/".to_owned(), errors.to_string());
+        let mut audit = Audit::open(&self.store).await?;
+        let credentials = consumers::stored(&self.store, work.seal_key.as_ref()).await?;
+        let stored = resources::stored(&self.store).await?.map_err(unsound)?;
+        let layers = work.layers.stored(stored);
+        let staged = work.revisions.others().await?;
+        let active = work.revisions.with(&staged);
+        let previous = self.live.load_full();
+        let input = Input {
+            config: layers.config(),
+            revisions: &active,
+            previous: Some(&previous),
+            workers: self.workers,
+            generation: audit.next_generation(),
+            stored: credentials.clone(),
+        };
+        let snapshot = compile(input).await.map_err(|problems| unsound(layers.errors(problems)))?;
+        let again = Done { kind: "store", name: String::new(), by: "store".into(), ..read_again(&layers) };
+        work.revisions.commit(staged, audit.add(Commit::new(), vec![again])).await?;
+        work.revisions.is_settled();
+        audit.made(1);
+        (work.audit, work.credentials, work.layers) = (audit, credentials, layers);
+        self.publish(Arc::new(snapshot));
+        tracing::warn!("the store failed before: what it holds is read again, and live");
+        Ok(work)
     }
 
     async fn reload_locked(
@@ -410,8 +456,15 @@ fn fixed(old: &Document, new: &Document) -> Vec<Problem> {
 mod tests {
     use std::path::Path;
 
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
-    use crate::{golden, plugin::Bounds};
+    use crate::{
+        config::resource::{Kind, Stored},
+        golden,
+        plugin::Bounds,
+        store::Lossy,
+    };
 
     /// What `stile check` says of a file; of one named `fixed…`, what a gateway says that runs with the defaults.
     fn outcome(file: &Path) -> String {
@@ -442,6 +495,42 @@ mod tests {
         std::fs::File::create(module).and_then(|module| module.set_len((64 << 20) + 1)).expect("the folder is ours");
         let message = "the file has 67108865 bytes, more than the 67108864 that a module may have";
         assert_eq!(outcome(&file), format!("stile.yaml:1:32: plugins[0].file: {message}\n"));
+    }
+
+    fn wish(name: &str, text: &str) -> resources::Wish {
+        let kind = Kind::Service;
+        let stored = Some(Arc::new(Stored::parse(kind, name, text).expect("a service")));
+        resources::Wish { kind, name: name.to_owned(), stored, condition: Default::default(), by: "ops".into() }
+    }
+
+    /// A disk that tells a failure although everything was written: what was refused is there all the same.
+    #[tokio::test]
+    async fn after_a_failure_of_the_store_what_it_holds_is_what_is_live() {
+        let disk = Lossy::default();
+        let engine = Engine::new(Bounds { instances: 1, memory: 1 << 20, table_elements: 100 }).expect("an engine");
+        let document = Document::parse(Path::new("stile.yaml"), "{}", &|_| None);
+        let listeners = Listeners::new(Vec::new(), CancellationToken::new());
+        let store = Store::on(&disk).expect("a store");
+        let control = Arc::new(Control::over(store, engine, document, listeners, 1).await.expect("a control plane"));
+        let consumer =
+            |name: &str| control.put_consumer(name.to_owned(), Default::default(), Default::default(), "ops".into());
+        consumer("before").await.expect("room");
+        disk.set_failing(true);
+        let refused = control.change(wish("doubtful", "{}")).await;
+        assert!(matches!(refused, Err(resources::ResourceError::Store(_))), "{refused:?}");
+        assert!(control.layers().await.0.origin(Kind::Service, "doubtful").is_none(), "nobody knows yet");
+        assert!(consumer("later").await.is_err());
+        disk.set_failing(false);
+        control.change(wish("after", "{}")).await.expect("room again");
+
+        let (layers, _) = control.layers().await;
+        assert!(layers.origin(Kind::Service, "doubtful").is_some(), "it was written");
+        let told: Vec<_> = control.audit(None, 100).await.expect("a reading").into_iter().rev().collect();
+        let numbers: Vec<_> = told.iter().map(|change| (change.number, change.generation)).collect();
+        assert_eq!(numbers, (1..=told.len() as u64).map(|n| (n, n)).collect::<Vec<_>>(), "{told:?}");
+        let names: Vec<_> = told.iter().map(|change| change.name.as_str()).collect();
+        assert!(names.contains(&"doubtful") && names.ends_with(&["", "after"]), "{names:?}");
+        assert_eq!(control.live().load().generation, told.len() as u64);
     }
 
     #[test]

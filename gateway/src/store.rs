@@ -17,6 +17,8 @@ use tokio::{sync::oneshot, task::spawn_blocking, time::Instant};
 
 use self::embedded::{Answer, Embedded, Operation};
 pub use self::history::Watch;
+#[cfg(test)]
+pub(crate) use self::lossy::Lossy;
 
 /// The number of a commit: one more for each, for the life of the store.
 pub type Revision = u64;
@@ -116,6 +118,12 @@ impl Store {
     /// A store that ends with the process.
     pub fn in_memory() -> Result<Self, StoreError> {
         Embedded::in_memory().map(Arc::new).map(Self)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn on(disk: &Lossy) -> Result<Self, StoreError> {
+        let disk = disk.clone();
+        Embedded::over(move || disk.clone()).map(Arc::new).map(Self)
     }
 
     pub async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {

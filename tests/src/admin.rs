@@ -5,7 +5,13 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::client::{Answer, Client, request};
+use tokio::net::TcpStream;
+
+use crate::{
+    client::{Answer, Client, request},
+    raw::Raw,
+    wire::Wire,
+};
 
 /// The secret of the token `ops` that every gateway of the harness has.
 pub const SECRET: &str = "secret-of-the-harness";
@@ -42,6 +48,15 @@ impl Admin {
         let fields = [&[("authorization", bearer.as_str())], fields].concat();
         let body = if body.is_null() { String::new() } else { body.to_string() };
         Client::connect(self.0).await.send(request(method, path, &fields, body)).await
+    }
+
+    /// The status of a PUT; none if the gateway is gone before it has answered.
+    pub async fn try_put(&self, path: &str, body: &str) -> Option<u16> {
+        let mut raw = Raw(Wire::new(TcpStream::connect(self.0).await.ok()?));
+        let length = body.len();
+        let head = format!("PUT {path} HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {SECRET}\r\n");
+        raw.try_write(format!("{head}content-length: {length}\r\n\r\n{body}")).await.ok()?;
+        Some(raw.try_answer_to("PUT").await.ok()??.status())
     }
 
     pub async fn push(&self, plugin: &str, module: impl Into<Bytes>) -> Answer {

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+mod consumers;
+mod kills;
+
 use stile_tests::{
     gateway::{self, Gateway, service},
     guest,

@@ -79,7 +79,7 @@ pub(super) async fn put(
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
     let stored = Stored { groups };
-    let new = admin.control.put_consumer(name.clone(), stored, condition(&headers), actor.name).await?;
+    let new = admin.control.put_consumer(name.clone(), stored, condition(&headers)?, actor.name).await?;
     shown(&admin, &name, if new { StatusCode::CREATED } else { StatusCode::OK }).await
 }
 
@@ -89,7 +89,7 @@ pub(super) async fn delete(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    admin.control.delete_consumer(name, condition(&headers), actor.name).await?;
+    admin.control.delete_consumer(name, condition(&headers)?, actor.name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

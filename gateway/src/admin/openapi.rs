@@ -173,7 +173,7 @@ fn own_schemas() -> [(String, Value); 4] {
                 "additionalProperties": false,
                 "properties": {
                     "revision": { "type": "integer", "minimum": 0, "maximum": u32::MAX },
-                    "percent": { "type": "integer", "minimum": 0, "maximum": 255 },
+                    "percent": { "const": 100 },
                 },
             }),
         ),
@@ -183,7 +183,7 @@ fn own_schemas() -> [(String, Value); 4] {
 
 fn consumer_schemas() -> [(String, Value); 5] {
     let text = json!({ "type": "string" });
-    let time = json!({ "type": "string", "format": "date-time" });
+    let time = json!({ "type": "string", "format": "date-time", "pattern": "Z$" });
     let kind = json!({ "enum": ["api-key", "basic", "hmac", "jwt", "certificate"] });
     let groups = json!({ "type": "array", "items": text });
     let consumer = json!({ "name": text, "groups": groups, "origin": { "enum": ["file", "store"] } });

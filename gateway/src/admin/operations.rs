@@ -128,7 +128,7 @@ pub(super) fn all() -> Vec<Operation> {
 
 fn of_the_gateway() -> Vec<Operation> {
     let object = || json!({ "type": "object" });
-    let limit = || json!({ "type": "integer", "minimum": 0 });
+    let limit = || json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX });
     vec![
         Operation::new("get", "/healthz", None, "Is the process alive", status::health).text("It is."),
         Operation::new("get", "/readyz", None, "Does the gateway take traffic", status::ready)
@@ -169,10 +169,18 @@ fn of_a_kind(kind: Kind, role: Role) -> Vec<Operation> {
     let told = || reference(told_name(kind));
     let dry_run = || json!({ "type": "boolean" });
     vec![
-        Operation::new("get", list, Some(Role::Viewer), format!("List the {}", kind.list()), move |state, page| {
-            resources::list(kind, state, page)
-        })
-        .query("limit", json!({ "type": "integer", "minimum": 0 }), "At most so many, 1000 at most.")
+        Operation::new(
+            "get",
+            list,
+            Some(Role::Viewer),
+            format!("List the {}", kind.list()),
+            move |state, actor, page| resources::list(kind, state, actor, page),
+        )
+        .query(
+            "limit",
+            json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
+            "At most so many, 1000 at most.",
+        )
         .query("after", json!({ "type": "string" }), "Those after this name: `next` of the page before.")
         .gives(200, "By name; `next` is there if there are more.", list_of(&told())),
         Operation::new(
@@ -180,7 +188,7 @@ fn of_a_kind(kind: Kind, role: Role) -> Vec<Operation> {
             one.clone(),
             Some(Role::Viewer),
             format!("Get a {}", kind.singular()),
-            move |state, name| resources::get(kind, state, name),
+            move |state, actor, name| resources::get(kind, state, actor, name),
         )
         .gives(200, "In the form of the file. One from the store has an `ETag`.", told())
         .problem(404, "There is none of this name."),
@@ -235,7 +243,7 @@ fn of_revisions() -> Vec<Operation> {
             "Push a revision of a plugin and make it live",
             plugins::push,
         )
-        .query("percent", json!({ "type": "integer", "minimum": 0, "maximum": 255 }), "100, and no other share yet.")
+        .query("percent", json!({ "const": 100 }), "100, and no other share yet.")
         .takes("application/wasm", json!({ "type": "string", "format": "binary" }))
         .gives(200, "A revision with this digest was there, and is live.", revision())
         .gives(201, "It is new, and live.", revision())
@@ -262,7 +270,11 @@ fn of_consumers() -> Vec<Operation> {
     let told = || reference("Consumer");
     vec![
         Operation::new("get", list, Some(Role::Viewer), "List the consumers", consumers::list)
-            .query("limit", json!({ "type": "integer", "minimum": 0 }), "At most so many, 1000 at most.")
+            .query(
+                "limit",
+                json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
+                "At most so many, 1000 at most.",
+            )
             .query("after", json!({ "type": "string" }), "Those after this name: `next` of the page before.")
             .gives(200, "By name; `next` is there if there are more.", list_of(&told()))
             .problem(503, "The store cannot be read."),

@@ -24,13 +24,16 @@ use crate::{
         Layers,
         layers::Origin,
         resource::{Kind, Resource, Stored},
+        schema::Role,
     },
     control::resources::{Condition, Outcome, ResourceError, Wish},
-    plugin::Revision,
+    plugin,
 };
 
 /// Bytes of a resource.
 pub(super) const MAX_RESOURCE: usize = 1 << 20;
+/// Stands for what a viewer is not told.
+const REDACTED: &str = "[redacted]";
 /// Resources that one answer lists.
 pub(super) const MAX_ITEMS: usize = 1000;
 
@@ -53,6 +56,7 @@ pub(super) struct How {
 pub(super) async fn list(
     kind: Kind,
     State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(Page { limit, after }) = page?;
@@ -61,7 +65,7 @@ pub(super) async fn list(
     let all = standing.layers.list(kind);
     let mut left = all.iter().filter(|(name, _)| after.as_deref().is_none_or(|after| **name > after));
     let items: Vec<Value> =
-        left.by_ref().take(limit).map(|(name, resource)| standing.told(kind, name, resource)).collect();
+        left.by_ref().take(limit).map(|(name, resource)| standing.told(kind, name, resource, actor.role)).collect();
     let mut answer = json!({ "items": items });
     if left.next().is_some() {
         answer["next"] = answer["items"][limit - 1]["name"].clone();
@@ -69,8 +73,20 @@ pub(super) async fn list(
     Ok(Json(answer))
 }
 
-pub(super) async fn get(kind: Kind, State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Problem> {
-    shown(kind, &admin, &name, StatusCode::OK).await
+pub(super) async fn get(
+    kind: Kind,
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let standing = Standing::of(&admin).await;
+    let all = standing.layers.list(kind);
+    let resource = all.get(name.as_str()).ok_or_else(|| ResourceError::Unknown(kind, name.clone()))?;
+    let response = Json(standing.told(kind, &name, resource, actor.role)).into_response();
+    Ok(match standing.layers.origin(kind, &name) {
+        Some(Origin::Store(kept)) => tagged(response, kept.revision),
+        _ => response,
+    })
 }
 
 pub(super) async fn put(
@@ -85,17 +101,20 @@ pub(super) async fn put(
     let (Query(how), body) = (how?, body?);
     let text = std::str::from_utf8(&body)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the body is not UTF-8: {error}")))?;
-    let stored = Stored::parse(kind, &name, text).map_err(ResourceError::Invalid)?;
-    let condition = condition(&headers);
-    let wish = Wish { kind, name: name.clone(), stored: Some(Arc::new(stored)), condition, by: actor.name };
+    let condition = condition(&headers)?;
+    let stored = Arc::new(Stored::parse(kind, &name, text).map_err(ResourceError::Invalid)?);
+    let wish = Wish { kind, name: name.clone(), stored: Some(Arc::clone(&stored)), condition, by: actor.name };
     if how.dry_run {
         return Ok(would(admin.control.try_change(wish).await?));
     }
-    let status = match admin.control.change(wish).await? {
-        Outcome::Created(_) => StatusCode::CREATED,
-        Outcome::Changed(_) | Outcome::Deleted => StatusCode::OK,
+    let (status, revision) = match admin.control.change(wish).await? {
+        Outcome::Created(revision) => (StatusCode::CREATED, revision),
+        Outcome::Changed(revision) => (StatusCode::OK, revision),
+        Outcome::Deleted => return Err(ResourceError::Unknown(kind, name).into()),
     };
-    shown(kind, &admin, &name, status).await
+    // What was made, whatever others have made of it since.
+    let told = Standing::of(&admin).await.tell(kind, &name, stored.resource.to_value(), "store");
+    Ok(tagged((status, Json(told)).into_response(), revision))
 }
 
 pub(super) async fn delete(
@@ -107,7 +126,7 @@ pub(super) async fn delete(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Query(how) = how?;
-    let wish = Wish { kind, name, stored: None, condition: condition(&headers), by: actor.name };
+    let wish = Wish { kind, name, stored: None, condition: condition(&headers)?, by: actor.name };
     if how.dry_run {
         return Ok(would(admin.control.try_change(wish).await?));
     }
@@ -119,7 +138,7 @@ pub(super) async fn delete(
 struct Standing {
     layers: Layers,
     /// The active revisions of plugins.
-    revisions: HashMap<Arc<str>, Revision>,
+    revisions: HashMap<Arc<str>, plugin::Revision>,
 }
 
 impl Standing {
@@ -128,12 +147,27 @@ impl Standing {
         Self { layers, revisions }
     }
 
-    fn told(&self, kind: Kind, name: &str, resource: &Resource) -> Value {
-        let mut told = resource.to_value();
+    /// A resource as whoever has this role may see it.
+    fn told(&self, kind: Kind, name: &str, resource: &Resource, role: Role) -> Value {
+        let mut value = resource.to_value();
         let origin = match self.layers.origin(kind, name) {
             Some(Origin::Store(_)) => "store",
-            _ => "file",
+            _ => {
+                // What a variable holds is no business of the Admin API.
+                self.layers.with_variables(kind, name, &mut value);
+                "file"
+            }
         };
+        if role == Role::Viewer {
+            // Plugins are configured with secrets, too.
+            for filter in value.get_mut("filters").and_then(Value::as_array_mut).into_iter().flatten() {
+                filter["config"] = REDACTED.into();
+            }
+        }
+        self.tell(kind, name, value, origin)
+    }
+
+    fn tell(&self, kind: Kind, name: &str, mut told: Value, origin: &str) -> Value {
         told["origin"] = origin.into();
         if kind == Kind::Plugin {
             plugins::tell(&mut told, self.revisions.get(name));
@@ -142,17 +176,11 @@ impl Standing {
     }
 }
 
-async fn shown(kind: Kind, admin: &Admin, name: &str, status: StatusCode) -> Result<Response, Problem> {
-    let standing = Standing::of(admin).await;
-    let all = standing.layers.list(kind);
-    let resource = all.get(name).ok_or_else(|| ResourceError::Unknown(kind, name.to_owned()))?;
-    let mut response = (status, Json(standing.told(kind, name, resource))).into_response();
-    if let Some(Origin::Store(kept)) = standing.layers.origin(kind, name)
-        && let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", kept.revision))
-    {
+fn tagged(mut response: Response, revision: u64) -> Response {
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
         response.headers_mut().insert(ETAG, tag);
     }
-    Ok(response)
+    response
 }
 
 fn would(outcome: Outcome) -> Response {
@@ -164,16 +192,21 @@ fn would(outcome: Outcome) -> Response {
     Json(json!({ "would": would })).into_response()
 }
 
-/// A tag that none of ours can be matches nothing.
-pub(super) fn condition(headers: &HeaderMap) -> Condition {
-    let value = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    match (value(IF_MATCH), value(IF_NONE_MATCH)) {
-        (Some("*"), _) => Condition::Present,
-        (Some(tags), _) => {
-            Condition::At(tags.split(',').filter_map(|tag| tag.trim().trim_matches('"').parse().ok()).collect())
+/// What is there and cannot be one of our tags matches nothing; only `*` can be excluded.
+pub(super) fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
+    let values =
+        |name| headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect::<Vec<_>>();
+    let (matching, none_matching) = (values(IF_MATCH), values(IF_NONE_MATCH));
+    match (matching.as_slice(), none_matching.as_slice()) {
+        ([], []) => Ok(Condition::Any),
+        ([], ["*"]) => Ok(Condition::Absent),
+        (["*"], []) => Ok(Condition::Present),
+        (tags, []) => {
+            let tags = tags.iter().flat_map(|line| line.split(','));
+            let revision = |tag: &str| tag.trim().strip_prefix('"')?.strip_suffix('"')?.parse().ok();
+            Ok(Condition::At(tags.filter_map(revision).filter(|revision| *revision > 0).collect()))
         }
-        (None, Some("*")) => Condition::Absent,
-        (None, _) => Condition::Any,
+        _ => Err(Problem::new(StatusCode::BAD_REQUEST, "If-None-Match takes `*`, and goes without If-Match")),
     }
 }
 

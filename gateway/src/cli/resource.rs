@@ -2,7 +2,7 @@
 //! Admin API tells them for programs.
 
 use std::{
-    io::{Read, Write, stdin, stdout},
+    io::{self, ErrorKind, Read, Write, stdin, stdout},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -63,7 +63,7 @@ pub enum Command {
 }
 
 pub(super) fn run(kind: Kind, command: Command) -> Result<ExitCode> {
-    super::runtime()?.block_on(async {
+    let done = super::runtime()?.block_on(async {
         match command {
             Command::List { target, json } => list(kind, &target, json).await,
             Command::Get { name, target } => {
@@ -79,7 +79,12 @@ pub(super) fn run(kind: Kind, command: Command) -> Result<ExitCode> {
                 say(json, &told, || format!("{} {name} {}", kind.singular(), done(&told, "is deleted")))
             }
         }
-    })?;
+    });
+    match done {
+        // Who reads what we print has seen enough.
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|it| it.kind() == ErrorKind::BrokenPipe) => {}
+        done => done?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 

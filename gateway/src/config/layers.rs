@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde_json::Value;
+
 use super::{
     Config, Document, Error, Errors, Problem,
     resource::{Kind, Resource, Stored},
@@ -69,6 +71,12 @@ impl Layers {
         self
     }
 
+    /// The same with these stored resources in the place of those there were.
+    #[must_use]
+    pub fn stored(&self, stored: impl IntoIterator<Item = ((Kind, String), Option<Kept>)>) -> Self {
+        Self { stored: BTreeMap::new(), ..self.clone() }.with(stored)
+    }
+
     pub fn document(&self) -> &Document {
         &self.document
     }
@@ -98,6 +106,19 @@ impl Layers {
             Kind::Plugin => plugins.iter().map(|it| (it.name.as_str(), Resource::Plugin(it.clone()))).collect(),
             Kind::Service => services.iter().map(|it| (it.name.as_str(), Resource::Service(it.clone()))).collect(),
             Kind::Route => routes.iter().map(|it| (it.name.as_str(), Resource::Route(it.clone()))).collect(),
+        }
+    }
+
+    /// Puts the variables of the file's text in the place of what they hold, in a resource of the file.
+    pub fn with_variables(&self, kind: Kind, name: &str, value: &mut Value) {
+        let config = &self.document.config;
+        let place = match kind {
+            Kind::Plugin => config.plugins.iter().position(|plugin| plugin.name == name),
+            Kind::Service => config.services.iter().position(|service| service.name == name),
+            Kind::Route => config.routes.iter().position(|route| route.name == name),
+        };
+        if let Some(place) = place {
+            self.document.with_variables(&format!("{}[{place}]", kind.list()), value);
         }
     }
 
@@ -189,6 +210,18 @@ mod tests {
         assert!(layers.origin(Kind::Route, "c").is_none());
         let without = layers.with([((Kind::Service, "b".to_owned()), None)]);
         assert_eq!(without.list(Kind::Service).into_keys().collect::<Vec<_>>(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_a_variable_holds_is_shown_as_the_variable() {
+        let text = "routes: [{ name: a, service: s, filters: [{ plugin: p, config: { keys: [\"x${KEY}\", b] } }] }]";
+        let document = Document::parse(Path::new("stile.yaml"), text, &|_| Some("secret".to_owned()));
+        let layers = Layers::new(document);
+        let mut value = layers.list(Kind::Route)["a"].to_value();
+        assert_eq!(value["filters"][0]["config"]["keys"][0], "xsecret");
+        layers.with_variables(Kind::Route, "a", &mut value);
+        assert_eq!(value["filters"][0]["config"], serde_json::json!({ "keys": ["x${KEY}", "b"] }));
+        assert!(!value.to_string().contains("secret"), "{value}");
     }
 
     #[test]

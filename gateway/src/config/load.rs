@@ -9,12 +9,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_json::Value;
+
 use super::{
     Config, Errors, Problem,
     check::deserialise,
     error::{Finding, Premise},
     include::Pattern,
-    tree::{Spot, Tree},
+    tree::{Source, Spot, Tree},
 };
 use assembly::Assembly;
 
@@ -82,6 +84,14 @@ impl Document {
         Finding { position: found.spot.at, path: found.path, message }
     }
 
+    /// Puts the variables of the text in the place of what they hold, in a value that stands at this path.
+    pub(super) fn with_variables(&self, path: &str, value: &mut Value) {
+        let found = self.spot.find(path);
+        if found.ends {
+            put_variables(found.spot, value);
+        }
+    }
+
     /// Where a place of this file is.
     pub(super) fn shown(&self, path: &str) -> String {
         self.spot.find(path).spot.at.shown(&self.files)
@@ -123,6 +133,26 @@ impl Document {
         let plugins = config.plugins.iter().filter_map(|plugin| plugin.file.clone());
         let sources = Sources { files: files.iter().cloned().chain(plugins).collect(), patterns };
         Self { file: main, config, sources, files, spot, mistakes }
+    }
+}
+
+fn put_variables(spot: &Spot, value: &mut Value) {
+    if let Source::Variables(text) = &spot.source {
+        *value = text.as_str().into();
+        return;
+    }
+    match value {
+        Value::Array(items) => {
+            for (n, item) in items.iter_mut().enumerate() {
+                spot.step(&n.to_string()).into_iter().for_each(|spot| put_variables(spot, item));
+            }
+        }
+        Value::Object(members) => {
+            for (key, member) in members.iter_mut() {
+                spot.step(key).into_iter().for_each(|spot| put_variables(spot, member));
+            }
+        }
+        _ => {}
     }
 }
 

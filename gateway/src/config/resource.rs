@@ -1,7 +1,7 @@
 //! One resource by itself, as the Admin API takes it: a JSON text in the form that the file has for it, checked as the
 //! file is, with every mistake named and positioned.
 
-use std::{path::PathBuf, sync::LazyLock};
+use std::{borrow::Cow, path::PathBuf, sync::LazyLock};
 
 use serde_json::Value;
 
@@ -75,7 +75,7 @@ impl Stored {
     ///
     /// Every mistake, positioned in the text, which is called after the path of the resource.
     pub fn parse(kind: Kind, name: &str, text: &str) -> Result<Self, Errors> {
-        let mut tree = tree::read_plain(text, 0);
+        let mut tree = tree::read_plain(&plain(text), 0);
         let Tree { value, spot, findings } = &mut tree;
         if let Value::Object(members) = value {
             TOLD.iter().for_each(|told| drop(members.shift_remove(*told)));
@@ -131,6 +131,15 @@ impl Resource {
     }
 }
 
+/// YAML knows no surrogates, which JSON writes what is beyond 16 bits with (RFC 8259 §7).
+fn plain(text: &str) -> Cow<'_, str> {
+    let has_surrogates = text.contains("\\uD") || text.contains("\\ud");
+    match has_surrogates.then(|| serde_json::from_str::<Value>(text)) {
+        Some(Ok(value)) => Cow::Owned(value.to_string()),
+        _ => Cow::Borrowed(text),
+    }
+}
+
 fn place(kind: Kind, name: &str) -> PathBuf {
     format!("/v1/{}/{name}", kind.list()).into()
 }
@@ -182,6 +191,13 @@ mod tests {
             "/v1/routes/users:1:1: expected a mapping, found a list"
         );
         assert!(Stored::parse(Kind::Route, "users", "{").is_err());
+    }
+
+    #[test]
+    fn json_may_escape_what_it_likes() {
+        let text = r#"{ "service": "s", "filters": [{ "plugin": "p", "config": "\uD83D\uDE00\u00e9" }] }"#;
+        let stored = Stored::parse(Kind::Route, "users", text).expect("a route");
+        assert_eq!(stored.value["filters"][0]["config"], "😀é");
     }
 
     #[test]

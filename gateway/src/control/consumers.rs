@@ -30,6 +30,10 @@ use crate::{
 
 const CONSUMERS: &str = "consumer/";
 const CREDENTIALS: &str = "credential/";
+/// How long a credential may go on that another took the place of.
+const LONGEST_OVERLAP: Duration = Duration::from_secs(366 * 86_400);
+/// Entries that are read at once.
+const AT_ONCE: usize = 10_000;
 /// Credentials that a consumer may have.
 const MAX_CREDENTIALS: usize = 100;
 
@@ -47,6 +51,13 @@ pub struct Made {
     pub id: String,
     pub kept: Kept,
     pub secret: Option<String>,
+}
+
+/// A credential that is to end for another, and what was told of it before.
+struct Ending {
+    id: String,
+    kept: Kept,
+    before: Value,
 }
 
 /// A consumer, and the commit that wrote it; none of one of the file.
@@ -120,7 +131,7 @@ impl Control {
         }
         let this = Arc::clone(self);
         self.consumer_change(async move {
-            let mut work = this.work.lock().await;
+            let mut work = this.settled().await?;
             let before = this.found(&work, &name, &condition).await?;
             let consumer = Arc::new(compiled(&name, &new.groups));
             let mut credentials = work.credentials.clone();
@@ -145,7 +156,7 @@ impl Control {
     ) -> Result<(), ConsumerError> {
         let this = Arc::clone(self);
         self.consumer_change(async move {
-            let mut work = this.work.lock().await;
+            let mut work = this.settled().await?;
             let Some(before) = this.found(&work, &name, &condition).await? else {
                 return Err(ConsumerError::Unknown(name));
             };
@@ -178,7 +189,7 @@ impl Control {
     ) -> Result<Made, ConsumerError> {
         let this = Arc::clone(self);
         self.consumer_change(async move {
-            let mut work = this.work.lock().await;
+            let mut work = this.settled().await?;
             this.add(&mut work, name, wanted, None, by).await
         })
         .await
@@ -192,20 +203,26 @@ impl Control {
         overlap: Duration,
         by: Arc<str>,
     ) -> Result<Made, ConsumerError> {
+        if overlap > LONGEST_OVERLAP {
+            let message = format!("it is longer than {} days", LONGEST_OVERLAP.as_secs() / 86_400);
+            return Err(ConsumerError::Invalid(vec![("overlap".to_owned(), message)]));
+        }
         let this = Arc::clone(self);
         self.consumer_change(async move {
-            let mut work = this.work.lock().await;
-            this.found(&work, &name, &Condition::Present).await.map_err(|_| ConsumerError::Unknown(name.clone()))?;
+            let mut work = this.settled().await?;
+            this.found(&work, &name, &Condition::Any).await?.ok_or_else(|| ConsumerError::Unknown(name.clone()))?;
             let old = this.kept(&name).await?.into_iter().find(|(known, _)| *known == id);
             let (_, old) = old.ok_or_else(|| ConsumerError::UnknownCredential(name.clone(), id.clone()))?;
             if !matches!(old.kind, CredentialType::ApiKey | CredentialType::Hmac) {
                 let message = format!("a credential of type {} has no secret to be made anew", type_name(old.kind));
                 return Err(ConsumerError::Conflict(message));
             }
-            let (kind, expires) = (old.kind, None);
+            // One that ends is followed by one that ends then.
+            let (kind, expires) = (old.kind, old.expires);
             let wanted = Wanted { id: None, kind, expires, ..Wanted::empty(kind) };
+            let before = old.told(&id);
             let ending = old.until(Timestamp(now().0 + overlap.as_secs()));
-            this.add(&mut work, name, wanted, Some((id, ending)), by).await
+            this.add(&mut work, name, wanted, Some(Ending { id, kept: ending, before }), by).await
         })
         .await
     }
@@ -218,7 +235,7 @@ impl Control {
     ) -> Result<(), ConsumerError> {
         let this = Arc::clone(self);
         self.consumer_change(async move {
-            let mut work = this.work.lock().await;
+            let mut work = this.settled().await?;
             this.found(&work, &name, &Condition::Any).await?.ok_or_else(|| ConsumerError::Unknown(name.clone()))?;
             let old = this.kept(&name).await?.into_iter().find(|(known, _)| *known == id);
             let (_, old) = old.ok_or_else(|| ConsumerError::UnknownCredential(name.clone(), id.clone()))?;
@@ -237,7 +254,7 @@ impl Control {
         work: &mut Work,
         name: String,
         wanted: Wanted,
-        ending: Option<(String, Kept)>,
+        ending: Option<Ending>,
         by: Arc<str>,
     ) -> Result<Made, ConsumerError> {
         let before = self.found(work, &name, &Condition::Any).await?;
@@ -260,10 +277,10 @@ impl Control {
         work.enter(&mut credentials, &consumer, &id, &kept)?;
         let mut commit = Commit::new().put(credential_key(&name, &id), json!(kept).to_string());
         let mut all = done(by, Action::Put, "credentials", format!("{name}/{id}"), None, Some(kept.told(&id)));
-        if let Some((old, ending)) = ending {
-            work.enter(&mut credentials, &consumer, &old, &ending)?;
-            commit = commit.put(credential_key(&name, &old), json!(ending).to_string());
-            all.before = Some(ending.told(&old));
+        if let Some(Ending { id, kept, before }) = ending {
+            work.enter(&mut credentials, &consumer, &id, &kept)?;
+            commit = commit.put(credential_key(&name, &id), json!(kept).to_string());
+            all.before = Some(before);
         }
         self.consumers_changed(work, commit, all, credentials).await?;
         Ok(Made { id, kept, secret })
@@ -302,7 +319,8 @@ impl Control {
         credentials: Credentials,
     ) -> Result<(), ConsumerError> {
         let generation = work.audit.next_generation();
-        self.store.commit(work.audit.add(commit, vec![done])).await?;
+        let commit = work.audit.add(commit, vec![done]);
+        work.revisions.commit(Vec::new(), commit).await?;
         work.audit.made(1);
         let live = self.live.load_full();
         work.credentials = credentials.clone();
@@ -337,20 +355,38 @@ impl Work {
 /// All credentials of a store.
 pub(super) async fn stored(store: &Store, seal_key: Option<&SealKey>) -> Result<Credentials, StoreError> {
     let mut consumers = HashMap::new();
-    for entry in store.list_all(CONSUMERS).await?.entries {
+    each(store, CONSUMERS, |entry| {
         let Stored { groups } = entry.json()?;
         let name = entry.key[CONSUMERS.len()..].to_owned();
         let consumer = Arc::new(compiled(&name, &groups));
         consumers.insert(name, consumer);
-    }
+        Ok(())
+    })
+    .await?;
     let mut credentials = Credentials::default();
-    for entry in store.list_all(CREDENTIALS).await?.entries {
+    each(store, CREDENTIALS, |entry| {
         let corrupt = || StoreError::Corrupt(entry.key.clone(), "its consumer is not there".to_owned());
         let (name, id) = entry.key[CREDENTIALS.len()..].split_once('/').ok_or_else(corrupt)?;
         let consumer = consumers.get(name).ok_or_else(corrupt)?;
-        enter(&mut credentials, consumer, id, &entry.json()?, seal_key)?;
-    }
+        enter(&mut credentials, consumer, id, &entry.json()?, seal_key)
+    })
+    .await?;
     Ok(credentials)
+}
+
+/// Goes through all entries of a prefix, of which only some are in memory at a time: there may be a million.
+async fn each(
+    store: &Store,
+    prefix: &str,
+    mut take: impl FnMut(&Entry) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut after: Option<String> = None;
+    loop {
+        let entries = store.list(prefix, after.as_deref(), AT_ONCE).await?.entries;
+        let Some(last) = entries.last() else { return Ok(()) };
+        after = Some(last.key.clone());
+        entries.iter().try_for_each(&mut take)?;
+    }
 }
 
 /// Consumers that a file and the store both have.

@@ -24,6 +24,7 @@ use crate::{
 const SECRET_BYTES: usize = 32;
 /// The fewest characters of those that are not.
 const SHORTEST: usize = 16;
+const SHORTEST_PASSWORD: usize = 8;
 const NO_KEY: &str = "a secret can only be stored with a key to seal it: set store.key";
 pub(super) const NAME: &str = "a name has 1 to 64 letters, digits, \".\", \"_\" or \"-\"";
 
@@ -35,7 +36,7 @@ pub struct Kept {
     pub created: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
-    /// What is no secret of it: a name, an issuer, the last characters of a key.
+    /// What is no secret of it: a name, an issuer, a subject.
     pub shown: BTreeMap<String, String>,
     lookup: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,7 +135,7 @@ impl Wanted {
     fn mistakes(&self, id: &str) -> Vec<(String, String)> {
         let mut mistakes = Vec::new();
         for (key, value) in [("key", &self.key), ("secret", &self.secret)] {
-            if value.as_ref().is_some_and(|value| value.len() < SHORTEST) {
+            if value.as_ref().is_some_and(|value| value.chars().count() < SHORTEST) {
                 mistakes.push((key.to_owned(), format!("it has fewer than {SHORTEST} characters")));
             }
         }
@@ -144,6 +145,10 @@ impl Wanted {
         if let Some(password) = &self.password {
             let kind = type_name(self.kind);
             let message = match self.kind {
+                CredentialType::Basic if self.hash.is_some() => Some("it has a \"hash\" already".to_owned()),
+                CredentialType::Basic if password.chars().count() < SHORTEST_PASSWORD => {
+                    Some(format!("it has fewer than {SHORTEST_PASSWORD} characters"))
+                }
                 CredentialType::Basic if password.len() <= MAX_PASSWORD => None,
                 CredentialType::Basic => Some(format!("it has more than {MAX_PASSWORD} bytes")),
                 _ => Some(format!("a credential of type {kind} has no \"password\"")),

@@ -40,7 +40,7 @@ impl Control {
     pub async fn push(self: &Arc<Self>, plugin: &str, bytes: Vec<u8>, by: Arc<str>) -> Result<Pushed, PluginError> {
         let (this, plugin) = (Arc::clone(self), plugin.to_owned());
         self.to_its_end(async move {
-            let mut work = this.work.lock().await;
+            let mut work = this.settled().await?;
             work.knows(&plugin)?;
             let staged = work.revisions.stage(&plugin, bytes, Origin::Push).await?;
             let new = staged.is_new();
@@ -54,7 +54,7 @@ impl Control {
     pub async fn roll_to(self: &Arc<Self>, plugin: &str, number: u32, by: Arc<str>) -> Result<Revision, PluginError> {
         let (this, plugin) = (Arc::clone(self), plugin.to_owned());
         self.to_its_end(async move {
-            let mut work = this.work.lock().await;
+            let mut work = this.settled().await?;
             work.knows(&plugin)?;
             let staged = work.revisions.stored(&plugin, number).await?;
             this.activate(&mut work, staged, by).await

@@ -106,10 +106,15 @@ impl Control {
         let this = Arc::clone(self);
         // To its end, although who asked may leave. The first to come makes the changes of all who wait by then.
         self.tasks.spawn(async move {
-            let mut work = this.work.lock().await;
+            let settled = this.settled().await;
             let waiting = mem::take(&mut *this.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            if !waiting.is_empty() {
-                this.change_all(&mut work, waiting).await;
+            match settled {
+                Ok(_) if waiting.is_empty() => {}
+                Ok(mut work) => this.change_all(&mut work, waiting).await,
+                Err(error) => {
+                    let failed = |Waiting { answer, .. }| drop(answer.send(Err(ResourceError::Store(error.clone()))));
+                    waiting.into_iter().for_each(failed);
+                }
             }
         });
         told.await.unwrap_or(Err(ResourceError::Store(StoreError::Ended)))
@@ -117,18 +122,22 @@ impl Control {
 
     /// Says what would come of a change.
     pub async fn try_change(&self, wish: Wish) -> Result<Outcome, ResourceError> {
-        let work = self.work.lock().await;
+        let work = self.settled().await.map_err(ResourceError::Store)?;
         let mut changes = Changes::new();
         let granted = grant(&work.layers, &mut changes, wish)?;
-        let deletes = granted.wish.stored.is_none();
-        let tried = self.compiled(&work, &work.layers.with(changes), slice::from_ref(&granted)).await;
-        tried.map_err(|errors| refusal(deletes, errors))?;
+        self.compiled(&work, &work.layers.with(changes), slice::from_ref(&granted)).await?;
         Ok(granted.outcome(self.store.revision() + 1))
     }
 
     async fn change_all(&self, work: &mut Work, waiting: Vec<Waiting>) {
         let (mut changes, mut granted, mut answers) = (Changes::new(), Vec::new(), Vec::new());
+        let mut later = Vec::new();
         for Waiting { wish, answer } in waiting {
+            // After what came before it is made, or refused: nobody knows yet which.
+            if changes.contains_key(&(wish.kind, wish.name.clone())) {
+                later.push(Waiting { wish, answer });
+                continue;
+            }
             match grant(&work.layers, &mut changes, wish) {
                 Ok(more) => {
                     granted.push(more);
@@ -152,20 +161,23 @@ impl Control {
                     Box::pin(self.change_all(work, vec![Waiting { wish, answer }])).await;
                 }
             }
-            Err(errors) => {
-                for (granted, answer) in granted.into_iter().zip(answers) {
-                    drop(answer.send(Err(refusal(granted.wish.stored.is_none(), errors.clone()))));
-                }
-            }
+            Err(error) => answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone())))),
+        }
+        if !later.is_empty() {
+            Box::pin(self.change_all(work, later)).await;
         }
     }
 
     /// Compiles a configuration with changes, which may bring plugins that have revisions from before.
-    async fn compiled(&self, work: &Work, layers: &Layers, granted: &[Granted]) -> Result<Ready, Errors> {
+    async fn compiled(&self, work: &Work, layers: &Layers, granted: &[Granted]) -> Result<Ready, ResourceError> {
         let named =
             |name: &str| granted.iter().any(|Granted { wish, .. }| wish.kind == Kind::Plugin && wish.name == name);
-        let failed = |error: StoreError| layers.errors(vec![Problem::new("", error.to_string())]);
-        let stage = stage(&work.revisions, layers, named).await.map_err(failed)?;
+        let refused = |problems: Vec<Problem>| {
+            let errors = layers.errors(problems);
+            let deletes = granted.iter().all(|Granted { wish, .. }| wish.stored.is_none());
+            if deletes { ResourceError::InUse(errors) } else { ResourceError::Invalid(errors) }
+        };
+        let stage = stage(&work.revisions, layers, named).await.map_err(ResourceError::Store)?;
         let active = work.revisions.with(&stage.changes);
         let previous = self.live.load_full();
         let generation = work.audit.next_generation();
@@ -177,7 +189,7 @@ impl Control {
             generation,
             stored: work.credentials.clone(),
         };
-        let snapshot = compile(input).await.map_err(|problems| layers.errors(problems))?;
+        let snapshot = compile(input).await.map_err(refused)?;
         Ok(Ready { snapshot, staged: stage.changes })
     }
 
@@ -263,14 +275,13 @@ pub(super) async fn stored(store: &Store) -> Result<Result<Changes, Errors>, Sto
 fn grant(layers: &Layers, changes: &mut Changes, wish: Wish) -> Result<Granted, ResourceError> {
     let Wish { kind, name, stored, condition, .. } = &wish;
     let key = (*kind, name.clone());
-    let kept = match (changes.get(&key), layers.origin(*kind, name)) {
-        (_, Some(Origin::File)) => {
+    let kept = match layers.origin(*kind, name) {
+        Some(Origin::File) => {
             let file = layers.document().file.display().to_string();
             return Err(ResourceError::OfFile { kind: *kind, name: name.clone(), file });
         }
-        (Some(changed), _) => changed.as_ref(),
-        (None, Some(Origin::Store(kept))) => Some(kept),
-        (None, None) => None,
+        Some(Origin::Store(kept)) => Some(kept),
+        None => None,
     };
     let holds = match (condition, kept) {
         (Condition::Any, _) | (Condition::Absent, None) | (Condition::Present, Some(_)) => true,
@@ -286,10 +297,6 @@ fn grant(layers: &Layers, changes: &mut Changes, wish: Wish) -> Result<Granted, 
     // Its revision is known once it is stored.
     changes.insert(key, stored.clone().map(|stored| Kept { stored, revision: 0 }));
     Ok(Granted { wish, created, before })
-}
-
-fn refusal(deletes: bool, errors: Errors) -> ResourceError {
-    if deletes { ResourceError::InUse(errors) } else { ResourceError::Invalid(errors) }
 }
 
 fn key(kind: Kind, name: &str) -> String {

@@ -57,6 +57,8 @@ pub(super) struct Revisions {
     engine: Engine,
     store: Store,
     active: HashMap<Arc<str>, Revision>,
+    /// A commit failed, and may have been made all the same.
+    doubtful: bool,
 }
 
 impl Staged {
@@ -71,7 +73,28 @@ impl Staged {
 
 impl Revisions {
     pub(super) fn new(engine: Engine, store: Store) -> Self {
-        Self { engine, store, active: HashMap::new() }
+        Self { engine, store, active: HashMap::new(), doubtful: false }
+    }
+
+    /// Whether what is stored is not known to be what is here.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubtful
+    }
+
+    pub(super) fn is_settled(&mut self) {
+        self.doubtful = false;
+    }
+
+    /// The revisions that the store says are active, where others are.
+    pub(super) async fn others(&self) -> Result<Vec<Staged>, StoreError> {
+        let mut others = Vec::new();
+        for (plugin, running) in &self.active {
+            let stored = self.state(plugin).await?.filter(|state| state.active != running.number);
+            if stored.is_some() {
+                others.extend(self.resume(plugin).await?);
+            }
+        }
+        Ok(others)
     }
 
     pub(super) fn active(&self, plugin: &str) -> Option<&Revision> {
@@ -175,7 +198,10 @@ impl Revisions {
             commit = commit.put(state_key(plugin), json(&state));
             active.push((Arc::clone(plugin), revision));
         }
-        let number = self.store.commit(commit).await?;
+        // Expectations that do not hold change nothing; any other failure may come after the change.
+        let committed = self.store.commit(commit).await;
+        self.doubtful |= !matches!(committed, Ok(_) | Err(StoreError::Conflict { .. } | StoreError::NoLease));
+        let number = committed?;
         self.active.extend(active);
         Ok(number)
     }

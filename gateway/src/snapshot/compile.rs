@@ -280,7 +280,7 @@ impl<'a> Compiler<'a> {
 
     /// What consumers of the file present.
     fn consumers(&mut self) -> Credentials {
-        let (credentials, problems) = consumers::of_file(&self.input.config.consumers);
+        let (credentials, problems) = consumers::of_file(&self.input.config.consumers, &self.input.stored);
         self.problems.extend(problems);
         credentials
     }

@@ -1,10 +1,10 @@
 //! What any store must do, whatever it keeps its entries in; and what the embedded one must do beside that.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::advance;
 
-use super::{embedded::Embedded, lossy::Lossy, *};
+use super::*;
 
 /// A store that is empty, and what must live as long as it.
 fn stores() -> Vec<(&'static str, Store, Option<tempfile::TempDir>)> {
@@ -13,11 +13,6 @@ fn stores() -> Vec<(&'static str, Store, Option<tempfile::TempDir>)> {
         ("in memory", Store::in_memory().expect("a store"), None),
         ("in a file", Store::open(folder.path()).expect("a store"), Some(folder)),
     ]
-}
-
-fn on(disk: &Lossy) -> Result<Store, StoreError> {
-    let disk = disk.clone();
-    Embedded::over(move || disk.clone()).map(Arc::new).map(Store)
 }
 
 fn put(key: &str, value: &str) -> Commit {
@@ -193,12 +188,12 @@ async fn outlives_its_process_and_is_used_by_one() {
 async fn a_lease_has_its_whole_time_again_after_a_restart() {
     const TTL: Duration = Duration::from_secs(30);
     let disk = Lossy::default();
-    let store = on(&disk).expect("a store");
+    let store = Store::on(&disk).expect("a store");
     let lease = store.grant(TTL).await.expect("a lease");
     store.commit(Commit::new().put_until("a", "1", Some(lease))).await.expect("room");
     drop(store);
     advance(TTL * 10).await;
-    let store = on(&disk).expect("the same store");
+    let store = Store::on(&disk).expect("the same store");
     store.expire().await.expect("room");
     assert_eq!(keys(&store, "").await, ["a"]);
     assert_ne!(store.grant(TTL).await.expect("a lease"), lease, "none is given twice");
@@ -219,7 +214,7 @@ async fn a_crash_at_any_moment_loses_nothing_that_was_acknowledged() {
     let mut known: BTreeMap<String, (u32, u32)> = BTreeMap::new();
     let mut lost_in_flight = 0;
     for crash in 0..CRASHES {
-        let store = on(&disk).unwrap_or_else(|error| panic!("crash {crash}: {error}"));
+        let store = Store::on(&disk).unwrap_or_else(|error| panic!("crash {crash}: {error}"));
         for (key, (acknowledged, asked)) in &mut known {
             let found = value(&store, key).await.map_or(0, |value| value.parse().expect("a number"));
             assert!((*acknowledged..=*asked).contains(&found), "crash {crash}: {key} is {found}, was {acknowledged}");
@@ -262,7 +257,7 @@ async fn a_crash_at_any_moment_loses_nothing_that_was_acknowledged() {
 #[tokio::test]
 async fn a_full_disk_is_told_of_and_over_once_there_is_room() {
     let disk = Lossy::default();
-    let store = on(&disk).expect("a store");
+    let store = Store::on(&disk).expect("a store");
     let first = store.commit(put("a", "1")).await.expect("room");
     let mut watch = store.watch("", first);
     disk.set_full(true);

@@ -191,7 +191,7 @@ impl Shared {
                     made.answers
                 }
                 Err(error) => {
-                    self.reopen();
+                    self.reopen(true);
                     vec![Err(error); replies.len()]
                 }
             };
@@ -203,9 +203,6 @@ impl Shared {
     }
 
     fn write(&self, operations: Vec<Operation>) -> Result<Made, StoreError> {
-        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_err() {
-            self.reopen();
-        }
         self.read(|database| {
             let write = database.begin_write()?;
             let mut made = Made::default();
@@ -223,7 +220,11 @@ impl Shared {
         })
     }
 
+    /// Where the file could not be opened after a failure, it is tried again.
     fn read<T>(&self, read: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_err() {
+            self.reopen(false);
+        }
         match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
             Ok(database) => read(database),
             Err(error) => Err(error.clone()),
@@ -231,8 +232,12 @@ impl Shared {
     }
 
     /// What failed may have been made after all: nobody knows until it is read again.
-    fn reopen(&self) {
+    fn reopen(&self, failed: bool) {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else was faster.
+        if database.is_ok() && !failed {
+            return;
+        }
         // The old one must be closed before.
         *database = Err(StoreError::Ended);
         *database = self.source.open().map(|(open, revision)| {

@@ -12,7 +12,7 @@ use redb::StorageBackend;
 const SECTOR: usize = 512;
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Lossy(Arc<Mutex<Disk>>);
+pub(crate) struct Lossy(Arc<Mutex<Disk>>);
 
 #[derive(Debug, Default)]
 struct Disk {
@@ -22,6 +22,8 @@ struct Disk {
     synced: Vec<u8>,
     since: Vec<Write>,
     full: bool,
+    /// Syncs, and says that it could not.
+    failing: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -32,12 +34,17 @@ enum Write {
 
 impl Lossy {
     /// Makes every write fail, or no longer.
-    pub(super) fn set_full(&self, full: bool) {
+    pub(crate) fn set_full(&self, full: bool) {
         self.disk().full = full;
     }
 
+    /// Makes every sync say that it failed although it did not, or no longer.
+    pub(crate) fn set_failing(&self, failing: bool) {
+        self.disk().failing = failing;
+    }
+
     /// What a crash at this moment leaves behind.
-    pub(super) fn crash(&self, rng: &mut fastrand::Rng) -> Self {
+    pub(crate) fn crash(&self, rng: &mut fastrand::Rng) -> Self {
         let disk = self.disk();
         let mut left = disk.synced.clone();
         for write in &disk.since {
@@ -95,7 +102,7 @@ impl StorageBackend for Lossy {
         }
         disk.synced = disk.now.clone();
         disk.since.clear();
-        Ok(())
+        if disk.failing { Err(Error::from(ErrorKind::TimedOut)) } else { Ok(()) }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {

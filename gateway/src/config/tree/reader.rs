@@ -109,6 +109,11 @@ impl<'t> Reader<'t> {
             node.spot.source = Source::Unreadable;
         }
         if anchor > 0 {
+            // Kept for the aliases to come: a copy like theirs.
+            self.copied += extent(&node.value).0;
+            if self.copied > MAX_SIZE {
+                return Err(self.finding(at, "anchors and aliases make the file larger than 16MiB"));
+            }
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)

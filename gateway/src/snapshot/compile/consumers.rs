@@ -19,8 +19,8 @@ use crate::{
 /// Keys that a credential may have, each with whether it is there.
 type Keys<'a> = [(&'static str, Option<&'a str>); 7];
 
-/// The credentials of a file's consumers, and all that is wrong with them.
-pub(super) fn of_file(consumers: &[schema::Consumer]) -> (Credentials, Vec<Problem>) {
+/// The credentials of a file's consumers, and all that is wrong with them and beside those that are stored.
+pub(super) fn of_file(consumers: &[schema::Consumer], stored: &Credentials) -> (Credentials, Vec<Problem>) {
     let (mut credentials, mut problems) = (Credentials::default(), Vec::new());
     let mut seen: BTreeMap<Lookup, String> = BTreeMap::new();
     for (index, consumer) in consumers.iter().enumerate() {
@@ -39,6 +39,12 @@ pub(super) fn of_file(consumers: &[schema::Consumer]) -> (Credentials, Vec<Probl
             }
             match compiled_credential(credential) {
                 Ok((lookup, proof)) => {
+                    if let Some(other) = stored.get(&lookup) {
+                        let other = format!("/v1/consumers/{}/credentials/{}", other.consumer.name, other.id);
+                        let message = format!("another credential is presented the same way, at {other}");
+                        problems.push(Problem::new(path, message));
+                        continue;
+                    }
                     if let Some(other) = seen.insert(lookup, path.clone()) {
                         let problem = Problem::new(path, "another credential is presented the same way");
                         problems.push(problem.with_other(other));
