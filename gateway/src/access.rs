@@ -1,5 +1,5 @@
 //! Consumers and their credentials: who is it that presents this? A leaf: looked up without a lock, in one step for any
-//! number of them; a change copies a few hundred bytes and shares the rest with the generation before.
+//! number of them; a change copies one way through a tree and shares the rest with the generation before.
 
 mod password;
 mod secret;

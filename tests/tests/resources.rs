@@ -5,7 +5,7 @@ use std::path::Path;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use stile_tests::{
-    admin::{Admin, PUBLISHER},
+    admin::{Admin, PUBLISHER, VIEWER},
     client::{Answer, fetch},
     gateway::{self, Gateway, plain, service},
     guest,
@@ -79,6 +79,42 @@ async fn what_is_told_can_be_sent_back() {
 }
 
 #[tokio::test]
+async fn who_may_only_look_sees_no_configuration_of_a_filter() {
+    let upstream = Upstream::echo().await;
+    let filters = json!([{ "plugin": "stamp", "config": { "mark": "planted-mark" } }]);
+    let gateway =
+        Gateway::start(gateway::filtered(upstream.address(), json!([guest::plugin("stamp")]), filters.clone())).await;
+    let admin = gateway.admin();
+    let mut stored = route("/stored", "echo");
+    stored["filters"] = filters;
+    assert_eq!(admin.send("PUT", "/v1/routes/stored", stored).await.status, 201);
+    for path in ["/v1/routes", "/v1/routes/all", "/v1/routes/stored"] {
+        let seen = admin.call("GET", path, Some(VIEWER), "").await;
+        assert!(seen.status == 200 && !seen.text().contains("planted-mark"), "{path}: {}", seen.text());
+        assert!(seen.text().contains("[redacted]"), "{path}: {}", seen.text());
+        assert!(admin.call("GET", path, Some(PUBLISHER), "").await.text().contains("planted-mark"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn of_changes_of_one_resource_at_the_same_time_each_is_judged_by_what_became_of_the_others() {
+    let upstream = Upstream::echo().await;
+    let gateway = started(&upstream).await;
+    let admin = gateway.admin();
+    for round in 0..20 {
+        let path = format!("/v1/routes/r{round}");
+        let new = [("if-none-match", "*")];
+        let put = async |service: &str| {
+            admin.send_with("PUT", &path, &new, route(&format!("/r{round}"), service)).await.status.as_u16()
+        };
+        let (wrong, right, other) = tokio::join!(put("none"), put("echo"), put("echo"));
+        let mut both = [right, other];
+        both.sort_unstable();
+        assert_eq!((wrong == 422 || wrong == 412, both), (true, [201, 412]), "one of the right ones is made: {wrong}");
+    }
+}
+
+#[tokio::test]
 async fn conditions_keep_two_writers_apart() {
     let upstream = Upstream::echo().await;
     let gateway = started(&upstream).await;
@@ -99,6 +135,10 @@ async fn conditions_keep_two_writers_apart() {
         assert_eq!(detail(&refused), "service \"users\" is not as the condition says");
         assert_eq!(admin.send_with("DELETE", path, &[("if-match", old)], Value::Null).await.status, 412);
     }
+    for fields in [&[("if-match", "*"), ("if-none-match", "*")][..], &[("if-none-match", "\"7\"")]] {
+        assert_eq!(put(fields).await.status, 400, "{fields:?}");
+    }
+    assert_eq!(put(&[("if-match", "W/1")]).await.status, 412, "no tag of ours");
     let both = format!("{tag}, {}", second.header("etag"));
     assert_eq!(admin.send_with("DELETE", path, &[("if-match", &both)], Value::Null).await.status, 204);
 }

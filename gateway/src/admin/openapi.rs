@@ -127,7 +127,7 @@ fn schemas() -> Map<String, Value> {
 }
 
 /// Those of what no file holds.
-fn own_schemas() -> [(String, Value); 4] {
+fn own_schemas() -> [(String, Value); 5] {
     let text = json!({ "type": "string" });
     let number = json!({ "type": "integer" });
     [
@@ -163,6 +163,15 @@ fn own_schemas() -> [(String, Value); 4] {
                     "revision": number, "sha256": text,
                     "phases": { "type": "array", "items": text }, "imports": { "type": "array", "items": text },
                 },
+            }),
+        ),
+        (
+            "Would",
+            json!({
+                "type": "object",
+                "required": ["would"],
+                "additionalProperties": false,
+                "properties": { "would": { "enum": ["create", "change", "delete"] } },
             }),
         ),
         (

@@ -202,7 +202,11 @@ fn of_a_kind(kind: Kind, role: Role) -> Vec<Operation> {
         .query("dry_run", dry_run(), "Only say what would come of it.")
         .conditional()
         .takes("application/json", reference(type_name(kind)))
-        .gives(200, "It was there and is changed, or what would be done.", told())
+        .gives(
+            200,
+            "It was there and is changed, or what would be done.",
+            json!({ "anyOf": [told(), reference("Would")] }),
+        )
         .gives(201, "It is new.", told())
         .problem(409, "It is in the configuration file, and is changed there.")
         .problem(503, "The store cannot be written; nothing was changed."),
@@ -215,7 +219,7 @@ fn of_a_kind(kind: Kind, role: Role) -> Vec<Operation> {
         )
         .query("dry_run", dry_run(), "Only say what would come of it.")
         .conditional()
-        .gives(200, "What would be done.", json!({ "type": "object" }))
+        .gives(200, "What would be done.", reference("Would"))
         .nothing(204, "It is gone.")
         .problem(404, "There is none of this name.")
         .problem(409, "Others need it, or it is in the configuration file.")

@@ -14,7 +14,8 @@ use super::scalar::{Address, Duration, Size, Timestamp};
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "Configuration of Stile")]
 pub struct Config {
-    /// More files, each with `listeners`, `plugins`, `services` and `routes` of its own, which are added to those here.
+    /// More files, each with `listeners`, `plugins`, `services`, `routes` and `consumers` of its own, which are added to those
+    /// here.
     /// Relative to this file; the last part may have wildcards: `conf.d/*.yaml`.
     pub include: Vec<String>,
     /// Threads that serve traffic; without it, one per core. Fixed while the gateway runs.
@@ -23,7 +24,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The address of the Admin API and who may use it; without it there is none. Fixed while the gateway runs.
     pub admin: Option<Admin>,
-    /// Where pushed plugins are kept; without it they last as long as the process. Fixed while the gateway runs.
+    /// Where what comes through the Admin API is kept; without it, that lasts as long as the process. Fixed while the
+    /// gateway runs.
     pub store: Option<Store>,
     /// How long exchanges in flight may take to finish when the gateway stops. Fixed while the gateway runs.
     pub grace: Duration,
