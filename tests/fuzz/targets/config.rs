@@ -6,6 +6,7 @@ use std::{collections::HashMap, path::Path, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use stile_gateway::{
+    access::Credentials,
     config::{Document, Errors},
     snapshot::compile::{Input, compile},
 };
@@ -31,7 +32,14 @@ fuzz_target!(|bytes: &[u8]| {
 /// The way of `stile check`, but for what plugins are made of.
 fn errors(text: &str) -> Errors {
     let document = Document::parse(Path::new(FILE), text, &|name| (name == "SET").then(|| "value".to_owned()));
-    let input = Input { config: &document.config, revisions: &HashMap::new(), previous: None, workers: 1 };
+    let input = Input {
+        config: &document.config,
+        revisions: &HashMap::new(),
+        previous: None,
+        workers: 1,
+        generation: 1,
+        stored: Credentials::default(),
+    };
     let refused = RUNTIME.block_on(compile(input)).err();
     let runs = refused.is_none() && document.is_sound();
     let errors = document.errors(refused.unwrap_or_default());
