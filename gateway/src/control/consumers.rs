@@ -210,9 +210,7 @@ impl Control {
         let this = Arc::clone(self);
         self.consumer_change(async move {
             let mut work = this.settled().await?;
-            this.found(&work, &name, &Condition::Any).await?.ok_or_else(|| ConsumerError::Unknown(name.clone()))?;
-            let old = this.kept(&name).await?.into_iter().find(|(known, _)| *known == id);
-            let (_, old) = old.ok_or_else(|| ConsumerError::UnknownCredential(name.clone(), id.clone()))?;
+            let old = this.credential(&work, &name, &id).await?;
             if !matches!(old.kind, CredentialType::ApiKey | CredentialType::Hmac) {
                 let message = format!("a credential of type {} has no secret to be made anew", type_name(old.kind));
                 return Err(ConsumerError::Conflict(message));
@@ -236,9 +234,7 @@ impl Control {
         let this = Arc::clone(self);
         self.consumer_change(async move {
             let mut work = this.settled().await?;
-            this.found(&work, &name, &Condition::Any).await?.ok_or_else(|| ConsumerError::Unknown(name.clone()))?;
-            let old = this.kept(&name).await?.into_iter().find(|(known, _)| *known == id);
-            let (_, old) = old.ok_or_else(|| ConsumerError::UnknownCredential(name.clone(), id.clone()))?;
+            let old = this.credential(&work, &name, &id).await?;
             let mut credentials = work.credentials.clone();
             credentials.remove(&old.lookup()?);
             let commit = Commit::new().delete(credential_key(&name, &id));
@@ -302,6 +298,13 @@ impl Control {
             return Err(ConsumerError::Condition(name.to_owned()));
         }
         Ok(entry.map(|entry| entry.json()).transpose()?)
+    }
+
+    async fn credential(&self, work: &Work, name: &str, id: &str) -> Result<Kept, ConsumerError> {
+        let found = self.found(work, name, &Condition::Any).await?;
+        found.ok_or_else(|| ConsumerError::Unknown(name.to_owned()))?;
+        let kept = self.kept(name).await?.into_iter().find(|(known, _)| known == id);
+        kept.map(|(_, kept)| kept).ok_or_else(|| ConsumerError::UnknownCredential(name.to_owned(), id.to_owned()))
     }
 
     async fn kept(&self, name: &str) -> Result<Vec<(String, Kept)>, ConsumerError> {

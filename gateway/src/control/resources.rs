@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    mem, slice,
+    slice,
     sync::{Arc, PoisonError},
 };
 
@@ -99,22 +99,27 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// Nothing was changed. After a failure of the store, the change may be there after a restart.
+    /// Nothing was changed; only after a failure of the store it may have been made all the same, which is looked at
+    /// before the next change.
     pub async fn change(self: &Arc<Self>, wish: Wish) -> Result<Outcome, ResourceError> {
         let (answer, told) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { wish, answer });
         let this = Arc::clone(self);
         // To its end, although who asked may leave. The first to come makes the changes of all who wait by then.
         self.tasks.spawn(async move {
-            let settled = this.settled().await;
-            let waiting = mem::take(&mut *this.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            match settled {
-                Ok(_) if waiting.is_empty() => {}
-                Ok(mut work) => this.change_all(&mut work, waiting).await,
-                Err(error) => {
-                    let failed = |Waiting { answer, .. }| drop(answer.send(Err(ResourceError::Store(error.clone()))));
-                    waiting.into_iter().for_each(failed);
-                }
+            let mut left = Vec::new();
+            loop {
+                let settled = this.settled().await;
+                left.append(&mut this.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+                left = match settled {
+                    _ if left.is_empty() => return,
+                    Ok(mut work) => this.change_all(&mut work, left).await,
+                    Err(error) => {
+                        let failed =
+                            |Waiting { answer, .. }| drop(answer.send(Err(ResourceError::Store(error.clone()))));
+                        return left.into_iter().for_each(failed);
+                    }
+                };
             }
         });
         told.await.unwrap_or(Err(ResourceError::Store(StoreError::Ended)))
@@ -129,7 +134,8 @@ impl Control {
         Ok(granted.outcome(self.store.revision() + 1))
     }
 
-    async fn change_all(&self, work: &mut Work, waiting: Vec<Waiting>) {
+    /// Makes changes together, as far as they go together, and gives back those whose turn comes later.
+    async fn change_all(&self, work: &mut Work, waiting: Vec<Waiting>) -> Vec<Waiting> {
         let (mut changes, mut granted, mut answers) = (Changes::new(), Vec::new(), Vec::new());
         let mut later = Vec::new();
         for Waiting { wish, answer } in waiting {
@@ -147,7 +153,7 @@ impl Control {
             }
         }
         if granted.is_empty() {
-            return;
+            return later;
         }
         let layers = work.layers.with(changes);
         match self.compiled(work, &layers, &granted).await {
@@ -158,14 +164,16 @@ impl Control {
             // One at a time, so that nobody is refused for the mistake of another.
             Err(_) if granted.len() > 1 => {
                 for (Granted { wish, .. }, answer) in granted.into_iter().zip(answers) {
-                    Box::pin(self.change_all(work, vec![Waiting { wish, answer }])).await;
+                    let one = vec![Waiting { wish, answer }];
+                    // After a failure of the store nothing may be changed before it is read again.
+                    let put_off =
+                        if work.revisions.is_doubtful() { one } else { Box::pin(self.change_all(work, one)).await };
+                    later.extend(put_off);
                 }
             }
             Err(error) => answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone())))),
         }
-        if !later.is_empty() {
-            Box::pin(self.change_all(work, later)).await;
-        }
+        later
     }
 
     /// Compiles a configuration with changes, which may bring plugins that have revisions from before.
