@@ -37,24 +37,26 @@ pub struct Consumer {
 }
 
 /// One way in which a consumer proves who it is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Credential {
     pub consumer: Arc<Consumer>,
-    pub id: Box<str>,
+    pub id: Arc<str>,
     /// Seconds since 1970.
     pub expires: Option<u64>,
     pub proof: Proof,
 }
 
 /// What a client must show beside what its credential is looked up by.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Proof {
-    /// Nothing: to know what is looked up is the proof, or others have proved it.
-    None,
+    /// To know what is looked up: a key.
+    Key,
+    /// Others have verified it: a token, a certificate.
+    Verified,
     /// A password, of which this is the hash (argon2id in PHC form).
-    Password(Box<str>),
+    Password(Arc<str>),
     /// A signature with this secret.
-    Secret(Box<[u8]>),
+    Secret(Arc<[u8]>),
 }
 
 /// What a client shows.
@@ -98,12 +100,16 @@ impl Access {
 
     /// Whose credential it is, if it is one, has not expired and is proved. Waits for passwords alone, whose check takes
     /// long on purpose.
-    pub async fn verify(&self, presented: Presented<'_>, now: SystemTime) -> Option<Arc<Credential>> {
+    pub async fn verify(&self, presented: Presented<'_>, now: SystemTime) -> Option<&Credential> {
         let found = self.find(&presented.lookup(), now);
         match presented {
-            Presented::ApiKey(_) | Presented::Jwt { .. } | Presented::Certificate { .. } => found,
+            // A key is looked up by its bare digest: it must not be taken for what others verify.
+            Presented::ApiKey(_) => found.filter(|found| matches!(found.proof, Proof::Key)),
+            Presented::Jwt { .. } | Presented::Certificate { .. } => {
+                found.filter(|found| matches!(found.proof, Proof::Verified))
+            }
             Presented::Basic { password, .. } => {
-                let hash = found.as_ref().and_then(|found| found.password());
+                let hash = found.and_then(Credential::password);
                 // For an unknown name, too: the time must not tell which names there are.
                 self.passwords.verify(password, hash).await.then_some(found).flatten()
             }
@@ -113,10 +119,10 @@ impl Access {
     }
 
     /// The credential that is looked up so, unless it has expired.
-    pub fn find(&self, lookup: &Lookup, now: SystemTime) -> Option<Arc<Credential>> {
+    pub fn find(&self, lookup: &Lookup, now: SystemTime) -> Option<&Credential> {
         let found = self.file.get(lookup).or_else(|| self.stored.get(lookup))?;
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-        found.expires.is_none_or(|end| since < end).then(|| Arc::clone(found))
+        found.expires.is_none_or(|end| since < end).then_some(found)
     }
 }
 
@@ -124,7 +130,7 @@ impl Presented<'_> {
     /// What a credential that could be this is kept under.
     pub fn lookup(&self) -> Lookup {
         match self {
-            Self::ApiKey(key) => Lookup::of("api-key", &[key]),
+            Self::ApiKey(key) => Lookup::of_key(key),
             Self::Basic { username, .. } => Lookup::of("basic", &[username]),
             Self::Hmac { key_id, .. } => Lookup::of("hmac", &[key_id]),
             Self::Jwt { issuer, subject } => Lookup::of("jwt", &[issuer, subject]),
@@ -134,12 +140,12 @@ impl Presented<'_> {
 }
 
 impl Credentials {
-    pub fn get(&self, lookup: &Lookup) -> Option<&Arc<Credential>> {
+    pub fn get(&self, lookup: &Lookup) -> Option<&Credential> {
         self.0.get(lookup)
     }
 
     /// Adds one, in the place of one that is looked up the same.
-    pub fn insert(&mut self, lookup: Lookup, credential: Arc<Credential>) {
+    pub fn insert(&mut self, lookup: Lookup, credential: Credential) {
         self.0.insert(lookup, credential);
     }
 
@@ -160,7 +166,7 @@ impl Credential {
     fn password(&self) -> Option<&str> {
         match &self.proof {
             Proof::Password(hash) => Some(hash),
-            Proof::None | Proof::Secret(_) => None,
+            Proof::Key | Proof::Verified | Proof::Secret(_) => None,
         }
     }
 }
@@ -173,13 +179,8 @@ mod tests {
         let mut stored = Credentials::default();
         for (n, (presented, expires, proof)) in entries.iter().enumerate() {
             let consumer = Arc::new(Consumer { name: format!("c{n}").into(), groups: Box::default() });
-            let proof = match proof {
-                Proof::None => Proof::None,
-                Proof::Password(hash) => Proof::Password(hash.clone()),
-                Proof::Secret(key) => Proof::Secret(key.clone()),
-            };
-            let credential = Credential { consumer, id: "1".into(), expires: *expires, proof };
-            stored.insert(presented.lookup(), Arc::new(credential));
+            let (expires, proof) = (*expires, proof.clone());
+            stored.insert(presented.lookup(), Credential { consumer, id: "1".into(), expires, proof });
         }
         Access::default().with_stored(stored)
     }
@@ -193,19 +194,25 @@ mod tests {
     async fn each_kind_is_known_by_what_it_shows_and_by_nothing_else() {
         let hash = password::hash("right").expect("a hash");
         let basic = |password| Presented::Basic { username: "ann", password };
-        let key: Box<[u8]> = Box::from(&b"key"[..]);
+        let key: Arc<[u8]> = Arc::from(&b"key"[..]);
         let signature = secret::sign(&key, b"message");
         let hmac = |message, signature| Presented::Hmac { key_id: "k1", message, signature };
         let jwt = |issuer, subject| Presented::Jwt { issuer, subject };
         let access = access(&[
-            (Presented::ApiKey("one"), None, Proof::None),
-            (Presented::ApiKey("old"), Some(1000), Proof::None),
-            (Presented::ApiKey("new"), Some(1001), Proof::None),
+            (Presented::ApiKey("one"), None, Proof::Key),
+            (Presented::ApiKey("old"), Some(1000), Proof::Key),
+            (Presented::ApiKey("new"), Some(1001), Proof::Key),
             (basic(""), None, Proof::Password(hash.into())),
             (hmac(b"", b""), None, Proof::Secret(key)),
-            (jwt("a", "bc"), None, Proof::None),
-            (Presented::Certificate { subject: "CN=x" }, None, Proof::None),
+            (jwt("a", "bc"), None, Proof::Verified),
+            (Presented::Certificate { subject: "CN=x" }, None, Proof::Verified),
         ]);
+        let digested = format!("certificate{}CN=x", "\u{4}\0\0\0\0\0\0\0");
+        assert_eq!(
+            Presented::ApiKey(&digested).lookup(),
+            Presented::Certificate { subject: "CN=x" }.lookup(),
+            "what a certificate is looked up by can be sent as a key"
+        );
         for (presented, name) in [
             (Presented::ApiKey("one"), Some("c0")),
             (Presented::ApiKey("One"), None),
@@ -222,6 +229,7 @@ mod tests {
             (jwt("a", "bc"), Some("c5")),
             (jwt("ab", "c"), None),
             (Presented::Certificate { subject: "CN=x" }, Some("c6")),
+            (Presented::ApiKey(&digested), None),
         ] {
             assert_eq!(who(&access, presented).await.as_deref(), name, "{presented:?}");
         }

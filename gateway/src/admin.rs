@@ -4,25 +4,28 @@ mod audit;
 mod auth;
 mod consumers;
 mod errors;
+mod extract;
+mod history;
 mod openapi;
 mod operations;
 mod plugins;
 mod problem;
 mod resources;
 mod status;
+mod transfer;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
-use axum::{Router, extract::DefaultBodyLimit, middleware};
+use axum::{Extension, Router, extract::DefaultBodyLimit, middleware};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::schema, control::Control, plugin::loader::MAX_MODULE};
+use crate::{config::schema, control::Control};
 
 pub(crate) use auth::Tokens;
+use extract::Most;
 use operations::Operation;
 pub(crate) use problem::Problem;
-use resources::MAX_RESOURCE;
 
 /// What every handler may use.
 #[derive(Debug, Clone)]
@@ -37,8 +40,8 @@ pub fn router(control: Arc<Control>, tokens: &[schema::Token], stop: Cancellatio
     let admin = Admin { control, tokens: Arc::new(Tokens::new(tokens)), stop };
     let mut router = Router::new();
     for Operation { path, role, body, handler, .. } in operations::all() {
-        let most = body.map_or(0, |body| if body.kind == "application/wasm" { MAX_MODULE } else { MAX_RESOURCE });
-        let handler = handler.layer(DefaultBodyLimit::max(most));
+        let most = body.map_or(0, |body| body.most);
+        let handler = handler.layer::<_, Infallible>(DefaultBodyLimit::max(most)).layer(Extension(Most(most)));
         let handler = match role {
             Some(role) => handler
                 .route_layer(middleware::from_fn_with_state(admin.clone(), move |state, client, request, next| {

@@ -2,8 +2,10 @@
 
 pub mod check;
 pub mod client;
+pub mod consumer;
 pub mod demo;
 pub mod explain;
+pub mod generation;
 pub mod plugin;
 pub mod resource;
 pub mod run;
@@ -11,16 +13,18 @@ pub mod schema;
 mod table;
 mod target;
 pub mod toolchain;
+pub mod transfer;
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, ErrorKind, IsTerminal, Write, stdout},
     path::PathBuf,
     process::ExitCode,
 };
 
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::resource::Kind;
+use resource::Noun;
 pub use target::Target;
 
 /// A programmable HTTP gateway whose filters are WebAssembly plugins.
@@ -62,6 +66,16 @@ enum Command {
     /// Make, build, check and push plugins; list, get, put and delete those of a running gateway.
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// List, get, put and delete the consumers of a running gateway, and give them credentials.
+    #[command(subcommand)]
+    Consumer(consumer::Command),
+    /// List the generations of a running gateway, compare with one, bring one back.
+    #[command(subcommand)]
+    Generation(generation::Command),
+    /// Print what the store of a running gateway adds to its file, in the form of the file.
+    Export(transfer::Export),
+    /// Make the store of a running gateway hold what a file has: all of it or nothing.
+    Import(transfer::Import),
 }
 
 #[derive(Debug, Args)]
@@ -81,9 +95,13 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::explain(arguments),
         Command::Schema => schema::schema(),
         Command::Demo { check } => demo::demo(check),
-        Command::Service(command) => resource::run(Kind::Service, command),
-        Command::Route(command) => resource::run(Kind::Route, command),
+        Command::Service(command) => resource::run(Noun::Service, command),
+        Command::Route(command) => resource::run(Noun::Route, command),
         Command::Plugin(command) => plugin::plugin(command),
+        Command::Consumer(command) => consumer::consumer(command),
+        Command::Generation(command) => generation::generation(command),
+        Command::Export(arguments) => transfer::export(arguments),
+        Command::Import(arguments) => transfer::import(arguments),
     };
     match done {
         Ok(code) => code,
@@ -91,6 +109,14 @@ pub fn main() -> ExitCode {
             eprintln!("stile: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints; whoever has seen enough of it may leave.
+fn print(text: &str) -> Result<()> {
+    match stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
     }
 }
 

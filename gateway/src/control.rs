@@ -4,13 +4,15 @@
 pub mod audit;
 pub mod consumers;
 mod credentials;
+mod draft;
 pub mod explain;
+pub mod history;
 pub mod plugins;
 pub mod resources;
 mod revisions;
+pub mod transfer;
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -27,23 +29,21 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    access::{Credentials, SealError, SealKey},
+    access::{SealError, SealKey},
     config::{Document, Errors, Layers, Premise, Problem, Sources},
     listener::{Bound, Listeners},
     monitor::record::Standing,
-    plugin::{Engine, Revision},
-    snapshot::{
-        Snapshot,
-        compile::{Input, compile},
-    },
-    store::{Commit, Store},
+    plugin::Engine,
+    snapshot::Snapshot,
+    store::{Commit, Revision as Number, Store},
 };
 
 use self::{
-    audit::{Action, Audit, Done},
-    revisions::{Revisions, Staged},
+    audit::{Action, Done},
+    draft::{Draft, Work},
 };
 pub use self::{
+    draft::View,
     plugins::{PluginError, Pushed},
     revisions::{Origin, Record},
 };
@@ -51,17 +51,20 @@ pub use crate::store::StoreError;
 
 /// How often it is looked whether a generation that is past is still in use.
 const RETIREMENT: Duration = Duration::from_millis(100);
+/// Who changes something by changing a file.
+const FILE: &str = "file";
 
 /// The control plane of one gateway.
 #[derive(Debug)]
 pub struct Control {
     live: Arc<ArcSwap<Snapshot>>,
+    view: ArcSwap<View>,
     /// Tells that another generation is live.
     changed: watch::Sender<()>,
     listeners: Listeners,
-    workers: usize,
     work: AsyncMutex<Work>,
     store: Store,
+    seal_key: Option<Arc<SealKey>>,
     /// Changes of resources that are to be made.
     waiting: Mutex<Vec<resources::Waiting>>,
     refused: Mutex<Option<Refused>>,
@@ -71,19 +74,6 @@ pub struct Control {
     refusals: AtomicU64,
     /// Changes go on to their end although who asked for them has left.
     tasks: TaskTracker,
-}
-
-/// What only one change at a time may touch.
-#[derive(Debug)]
-struct Work {
-    layers: Layers,
-    revisions: Revisions,
-    audit: Audit,
-    /// What consumers of the store present.
-    credentials: Credentials,
-    seal_key: Option<SealKey>,
-    /// Those of the configuration that was last read, also if it was refused: a change of them may mend it.
-    sources: Sources,
 }
 
 /// The last change that was refused, until one succeeds.
@@ -110,31 +100,6 @@ pub struct Reloaded {
     pub faults: Option<Errors>,
 }
 
-/// What became of the plugins' files.
-#[derive(Default)]
-struct Stage {
-    changes: Vec<Staged>,
-    /// Plugins that cannot run.
-    problems: Vec<Problem>,
-    /// Plugins of which an earlier revision can go on.
-    faults: Vec<Problem>,
-}
-
-/// Where a generation stands.
-struct Place<'a> {
-    previous: Option<&'a Snapshot>,
-    workers: usize,
-    generation: u64,
-    stored: Credentials,
-}
-
-/// A generation that is not live yet, and the revisions that become active with it.
-struct Next {
-    snapshot: Snapshot,
-    staged: Vec<Staged>,
-    faults: Option<Errors>,
-}
-
 impl Control {
     /// Compiles the first generation and binds its listeners.
     pub async fn start(
@@ -158,33 +123,23 @@ impl Control {
         listeners: Listeners,
         workers: usize,
     ) -> Result<Self, ApplyError> {
-        let mut revisions = Revisions::new(engine, store.clone());
-        let mut audit = Audit::open(&store).await?;
-        let seal_key = seal_key(&document)?;
-        let credentials = consumers::stored(&store, seal_key.as_ref()).await?;
-        let layers = Layers::new(document);
-        let layers = match resources::stored(&store).await? {
-            Ok(stored) => layers.with(stored),
-            Err(errors) => return Err(errors.into()),
-        };
-        let mut stage = stage(&revisions, &layers, |_| true).await?;
-        stage.problems.extend(consumers::clashes(&store, &layers.config().consumers).await?);
-        let place = Place { previous: None, workers, generation: audit.next_generation(), stored: credentials.clone() };
-        let Next { snapshot, staged, faults } = generation(&revisions, &layers, stage, place).await?;
-        if let Some(faults) = &faults {
+        let mut work = Work::open(store.clone(), engine, document, workers).await?;
+        let stage = work.stage_file(&work.layers).await?;
+        let draft = work.draft(None, Arc::clone(&work.layers), stage).await?;
+        if let Some(faults) = &draft.faults {
             tracing::error!("a plugin's file is refused, its stored revision goes on:\n{faults}");
         }
-        let bound = open(&listeners, &snapshot, &layers)?;
-        revisions.commit(staged, audit.add(Commit::new(), vec![read_again(&layers)])).await?;
-        audit.made(1);
+        let bound = open(&listeners, &draft)?;
+        let done = vec![read_again(&work.layers)];
+        let (snapshot, _) = work.adopt(draft, Commit::new(), &FILE.into(), done).await?;
         listeners.open(bound, &snapshot.listeners);
-        let sources = layers.document().sources.clone();
         Ok(Self {
-            live: Arc::new(ArcSwap::from_pointee(snapshot)),
+            live: Arc::new(ArcSwap::new(snapshot)),
+            view: ArcSwap::new(work.view()),
+            seal_key: work.seal_key.clone(),
             changed: watch::Sender::new(()),
             listeners,
-            workers,
-            work: AsyncMutex::new(Work { layers, revisions, audit, credentials, seal_key, sources }),
+            work: AsyncMutex::new(work),
             store,
             waiting: Mutex::default(),
             refused: Mutex::default(),
@@ -196,6 +151,11 @@ impl Control {
 
     pub fn live(&self) -> &Arc<ArcSwap<Snapshot>> {
         &self.live
+    }
+
+    /// The whole configuration that is live, and the active revisions of plugins.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
     }
 
     /// Changes whenever another generation is live.
@@ -210,12 +170,6 @@ impl Control {
     /// What a change of this gateway may come from.
     pub async fn sources(&self) -> Sources {
         self.work.lock().await.sources.clone()
-    }
-
-    /// The whole configuration, and the active revisions of plugins.
-    pub async fn layers(&self) -> (Layers, HashMap<Arc<str>, Revision>) {
-        let work = self.work.lock().await;
-        (work.layers.clone(), work.revisions.with(&[]))
     }
 
     /// The newest changes first: at most `limit` of those before the one of that number.
@@ -254,33 +208,14 @@ impl Control {
     /// anything else is changed, and what it holds goes live.
     async fn settled(&self) -> Result<MutexGuard<'_, Work>, StoreError> {
         let mut work = self.work.lock().await;
-        if !work.revisions.is_doubtful() {
-            return Ok(work);
+        if work.revisions.is_doubtful() {
+            let draft = work.draft_again(&self.live.load_full()).await?;
+            let by = "store".into();
+            let again = Done { kind: "store", name: String::new(), by: Arc::clone(&by), ..read_again(&work.layers) };
+            self.make_live(&mut work, draft, Commit::new(), &by, vec![again]).await?;
+            work.revisions.is_settled();
+            tracing::warn!("the store failed before: what it holds is read again, and live");
         }
-        let unsound = |errors: Errors| StoreError::Corrupt("resource/".to_owned(), errors.to_string());
-        let mut audit = Audit::open(&self.store).await?;
-        let credentials = consumers::stored(&self.store, work.seal_key.as_ref()).await?;
-        let stored = resources::stored(&self.store).await?.map_err(unsound)?;
-        let layers = work.layers.stored(stored);
-        let staged = work.revisions.others().await?;
-        let active = work.revisions.with(&staged);
-        let previous = self.live.load_full();
-        let input = Input {
-            config: layers.config(),
-            revisions: &active,
-            previous: Some(&previous),
-            workers: self.workers,
-            generation: audit.next_generation(),
-            stored: credentials.clone(),
-        };
-        let snapshot = compile(input).await.map_err(|problems| unsound(layers.errors(problems)))?;
-        let again = Done { kind: "store", name: String::new(), by: "store".into(), ..read_again(&layers) };
-        work.revisions.commit(staged, audit.add(Commit::new(), vec![again])).await?;
-        work.revisions.is_settled();
-        audit.made(1);
-        (work.audit, work.credentials, work.layers) = (audit, credentials, layers);
-        self.publish(Arc::new(snapshot));
-        tracing::warn!("the store failed before: what it holds is read again, and live");
         Ok(work)
     }
 
@@ -293,35 +228,35 @@ impl Control {
         work.sources = document.sources.clone();
         let layers = work.layers.over(document);
         let (old, new) = (work.layers.document(), layers.document());
-        let mut stage = stage(&work.revisions, &layers, |_| true).await?;
+        let mut stage = work.stage_file(&layers).await?;
         stage.problems.extend(fixed(old, new));
-        stage.problems.extend(consumers::clashes(&self.store, &layers.config().consumers).await?);
         let same = new.is_sound() && new.config == old.config;
         if same && stage.changes.is_empty() && stage.problems.is_empty() {
             return Ok(Reloaded { changed: false, faults: stage.faults(&layers) });
         }
-        let previous = self.live.load_full();
-        let place = Place {
-            previous: Some(&previous),
-            workers: self.workers,
-            generation: work.audit.next_generation(),
-            stored: work.credentials.clone(),
-        };
-        let Next { snapshot, staged, faults } = generation(&work.revisions, &layers, stage, place).await?;
-        let bound = open(&self.listeners, &snapshot, &layers)?;
-        work.revisions.commit(staged, work.audit.add(Commit::new(), vec![read_again(&layers)])).await?;
-        work.audit.made(1);
-        let snapshot = Arc::new(snapshot);
-        self.publish(Arc::clone(&snapshot));
-        self.listeners.open(bound, &snapshot.listeners);
-        work.layers = layers;
+        let after = Some(history::of_file(&old.config, &new.config));
+        let done = vec![Done { after, ..read_again(&layers) }];
+        let mut draft = work.draft(Some(&self.live.load_full()), Arc::new(layers), stage).await?;
+        let (bound, faults) = (open(&self.listeners, &draft)?, draft.faults.take());
+        self.make_live(work, draft, Commit::new(), &FILE.into(), done).await?;
+        self.listeners.open(bound, &self.live.load().listeners);
         Ok(Reloaded { changed: true, faults })
     }
 
-    fn publish(&self, snapshot: Arc<Snapshot>) {
+    /// Stores a draft as `Work::adopt` does, and makes it live.
+    async fn make_live(
+        &self,
+        work: &mut Work,
+        draft: Draft,
+        commit: Commit,
+        by: &Arc<str>,
+        done: Vec<Done>,
+    ) -> Result<Number, StoreError> {
+        let (snapshot, number) = work.adopt(draft, commit, by, done).await?;
         tracing::info!(generation = snapshot.generation, "generation is live");
         self.applied.fetch_add(1, Relaxed);
         let previous = self.live.swap(snapshot);
+        self.view.store(work.view());
         self.changed.send_replace(());
         // Whoever lets go of it last ends its instances and connections: better here than on a worker. Workers let go
         // of it at once, exchanges in flight when they are answered.
@@ -331,6 +266,7 @@ impl Control {
             }
             let _ = spawn_blocking(move || drop(previous)).await;
         });
+        Ok(number)
     }
 
     fn note(&self, message: Option<String>) {
@@ -339,71 +275,16 @@ impl Control {
     }
 }
 
-impl Stage {
-    fn faults(&self, layers: &Layers) -> Option<Errors> {
-        (!self.faults.is_empty()).then(|| layers.errors(self.faults.clone()))
-    }
-}
-
 /// Everything that would keep this configuration from starting, but for addresses in use and what a store holds.
 pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError> {
-    let revisions = Revisions::new(engine, Store::in_memory()?);
-    let layers = Layers::new(document);
-    let stage = stage(&revisions, &layers, |_| true).await?;
-    let place = Place { previous: None, workers: 1, generation: 1, stored: Credentials::default() };
-    generation(&revisions, &layers, stage, place).await.map(drop)
-}
-
-/// What is wrong with one plugin's file does not hide what is wrong elsewhere, and does not keep the rest from going live
-/// where an earlier revision can go on.
-///
-/// Only for plugins of such names.
-async fn stage(revisions: &Revisions, layers: &Layers, named: impl Fn(&str) -> bool) -> Result<Stage, StoreError> {
-    let mut stage = Stage::default();
-    let plugins = layers.config().plugins.iter().enumerate();
-    for (index, plugin) in plugins.filter(|(_, plugin)| named(&plugin.name)) {
-        let runs = revisions.active(&plugin.name).is_some();
-        let resumed = if runs { None } else { revisions.resume(&plugin.name).await? };
-        let goes_on = runs || resumed.is_some();
-        let changed = match &plugin.file {
-            Some(file) => revisions.stage_file(&plugin.name, file, !goes_on).await,
-            None => Ok(None),
-        };
-        match changed {
-            Ok(changed) => stage.changes.extend(changed.or(resumed)),
-            Err(error) => {
-                let refused = if goes_on { &mut stage.faults } else { &mut stage.problems };
-                refused.push(Problem::new(format!("plugins[{index}].file"), error.to_string()));
-                stage.changes.extend(resumed);
-            }
-        }
-    }
-    Ok(stage)
-}
-
-async fn generation(
-    revisions: &Revisions,
-    layers: &Layers,
-    stage: Stage,
-    Place { previous, workers, generation, stored }: Place<'_>,
-) -> Result<Next, ApplyError> {
-    let active = revisions.with(&stage.changes);
-    let input = Input { config: layers.config(), revisions: &active, previous, workers, generation, stored };
-    let faults = stage.faults(layers);
-    let mut problems = stage.problems;
-    match compile(input).await {
-        Ok(snapshot) if problems.is_empty() && layers.document().is_sound() => {
-            return Ok(Next { snapshot, staged: stage.changes, faults });
-        }
-        Ok(_) => {}
-        Err(more) => problems.extend(more),
-    }
-    problems.extend(stage.faults);
-    Err(layers.errors(problems).into())
+    let work = Work::open(Store::in_memory()?, engine, document, 1).await?;
+    let stage = work.stage_file(&work.layers).await?;
+    work.draft(None, Arc::clone(&work.layers), stage).await?;
+    Ok(())
 }
 
 /// Opens the access log and binds what is not bound yet; nobody is served before the listeners are opened.
-fn open(listeners: &Listeners, snapshot: &Snapshot, layers: &Layers) -> Result<Bound, ApplyError> {
+fn open(listeners: &Listeners, Draft { snapshot, layers, .. }: &Draft) -> Result<Bound, ApplyError> {
     let mut problems = Vec::new();
     if let Some(Err(error)) = snapshot.access_log.as_ref().map(|log| log.open()) {
         problems.push(Problem::new("access_log.file", format!("the file cannot be opened: {error}")));
@@ -421,7 +302,7 @@ fn open(listeners: &Listeners, snapshot: &Snapshot, layers: &Layers) -> Result<B
 /// The configuration file was read, as the audit log tells it.
 fn read_again(layers: &Layers) -> Done {
     Done {
-        by: "file".into(),
+        by: FILE.into(),
         action: Action::Reload,
         kind: "configuration",
         name: layers.document().file.display().to_string(),
@@ -512,18 +393,23 @@ mod tests {
         let listeners = Listeners::new(Vec::new(), CancellationToken::new());
         let store = Store::on(&disk).expect("a store");
         let control = Arc::new(Control::over(store, engine, document, listeners, 1).await.expect("a control plane"));
-        let consumer =
-            |name: &str| control.put_consumer(name.to_owned(), Default::default(), Default::default(), "ops".into());
+        let consumer = |name: &str| {
+            let (name, stored) = (name.to_owned(), Some(Default::default()));
+            control.change_consumer(
+                consumers::Wish { name, stored, condition: Default::default(), by: "ops".into() },
+                false,
+            )
+        };
         consumer("before").await.expect("room");
         disk.set_failing(true);
         let refused = control.change(wish("doubtful", "{}")).await;
         assert!(matches!(refused, Err(resources::ResourceError::Store(_))), "{refused:?}");
-        assert!(control.layers().await.0.origin(Kind::Service, "doubtful").is_none(), "nobody knows yet");
+        assert!(control.view().layers.origin(Kind::Service, "doubtful").is_none(), "nobody knows yet");
         assert!(consumer("later").await.is_err());
         disk.set_failing(false);
         control.change(wish("after", "{}")).await.expect("room again");
 
-        let (layers, _) = control.layers().await;
+        let layers = Arc::clone(&control.view().layers);
         assert!(layers.origin(Kind::Service, "doubtful").is_some(), "it was written");
         let told: Vec<_> = control.audit(None, 100).await.expect("a reading").into_iter().rev().collect();
         let numbers: Vec<_> = told.iter().map(|change| (change.number, change.generation)).collect();

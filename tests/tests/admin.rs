@@ -71,7 +71,7 @@ async fn unknown_paths_and_methods_are_problems() {
     assert_problem(&admin.call("DELETE", "/v1/status", Some(SECRET), "").await, 405);
     let large = admin.push("stamp", vec![0; (64 << 20) + 1]).await;
     assert_problem(&large, 413);
-    assert_eq!(large.json()["detail"], "a module may have 67108864 bytes, no more");
+    assert_eq!(large.json()["detail"], "the body may have 67108864 bytes here, no more");
     let bearer = format!("Bearer {SECRET}");
     let untyped = request("POST", "/v1/plugins/stamp/rollout", &[("authorization", &bearer)], r#"{"revision":1}"#);
     let untyped = Client::connect(admin.0).await.send(untyped).await;

@@ -16,6 +16,8 @@ mod store;
 mod admin;
 mod resources;
 mod consumers;
+mod history;
+mod transfer;
 mod openapi;
 mod drain;
 mod reload;

@@ -14,7 +14,7 @@ fn operations(document: &Value) -> Vec<(String, String, Option<String>)> {
         for (method, operation) in item.as_object().expect("operations") {
             let role = operation["x-role"].as_str().map(str::to_owned);
             assert_eq!(role.is_some(), operation.get("security").is_some(), "{method} {path}");
-            operations.push((method.to_uppercase(), path.replace("{name}", "echo"), role));
+            operations.push((method.to_uppercase(), path.replace("{name}", "echo").replace("{generation}", "1"), role));
         }
     }
     operations

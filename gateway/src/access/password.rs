@@ -18,36 +18,33 @@ pub const MAX_PASSWORD: usize = 1024;
 pub struct Passwords {
     permits: Arc<Semaphore>,
     /// Checked where there is nothing to check.
-    decoy: OnceLock<String>,
+    decoy: Arc<OnceLock<String>>,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { permits: Arc::new(Semaphore::new(AT_ONCE)), decoy: OnceLock::new() }
+        Self { permits: Arc::new(Semaphore::new(AT_ONCE)), decoy: Arc::default() }
     }
 }
 
 impl Passwords {
     /// Takes as long where there is no hash, and says no.
-    pub(super) async fn verify(&self, password: &str, hash: Option<&str>) -> bool {
+    pub(super) async fn verify(&self, password: &str, known: Option<&str>) -> bool {
         if password.len() > MAX_PASSWORD {
             return false;
         }
         // Closed never, so that a permit is what comes.
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return false };
-        let is_known = hash.is_some();
-        let hash = hash.map_or_else(|| self.decoy().to_owned(), str::to_owned);
-        let password = password.to_owned();
+        let is_known = known.is_some();
+        let (known, decoy, password) = (known.map(str::to_owned), Arc::clone(&self.decoy), password.to_owned());
         let checked = spawn_blocking(move || {
             let _permit = permit;
-            let hash = PasswordHash::new(&hash);
+            let decoy = || decoy.get_or_init(|| hash("a decoy").unwrap_or_default()).clone();
+            let known = known.unwrap_or_else(decoy);
+            let hash = PasswordHash::new(&known);
             hash.is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
         });
         checked.await.unwrap_or(false) && is_known
-    }
-
-    fn decoy(&self) -> &str {
-        self.decoy.get_or_init(|| hash("a decoy").unwrap_or_default())
     }
 }
 

@@ -1,11 +1,13 @@
 //! Credentials by digest: three steps to any of them, and a change that copies one way through the tree.
 //!
 //! Digests are spread evenly, so that a tree by their first two bytes needs no balancing: of a million entries some fifteen
-//! share a leaf, a sorted list of exactly its length.
+//! share a leaf, a sorted list of exactly its length. Memory is what a look-up waits for: each entry is whole in its leaf,
+//! and found near where its third byte says.
 
 use std::{fmt, sync::Arc};
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
+use data_encoding::HEXLOWER_PERMISSIVE;
 
 use super::Credential;
 
@@ -23,9 +25,15 @@ pub(super) struct Table {
 }
 
 type Branch = Vec<Option<Leaf>>;
-type Leaf = Arc<[(Lookup, Arc<Credential>)]>;
+type Leaf = Arc<Items>;
+type Items = [(Lookup, Credential)];
 
 impl Lookup {
+    /// Of a key: its SHA-256, as anybody can make it.
+    pub fn of_key(key: &str) -> Self {
+        Self::finished(digest(&SHA256, key.as_bytes()))
+    }
+
     /// Of a kind of credential and what tells one of that kind from others.
     pub fn of(kind: &str, parts: &[&str]) -> Self {
         let mut context = Context::new(&SHA256);
@@ -35,13 +43,22 @@ impl Lookup {
             context.update(&(part.len() as u64).to_le_bytes());
             context.update(part.as_bytes());
         }
+        Self::finished(context.finish())
+    }
+
+    fn finished(digest: Digest) -> Self {
         let mut bytes = [0; 32];
-        bytes.copy_from_slice(context.finish().as_ref());
+        bytes.copy_from_slice(digest.as_ref());
         Self(bytes)
     }
 
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    /// As `{:?}` writes it; capital digits are as good.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok().map(Self)
     }
 
     pub fn as_bytes(&self) -> &[u8; 32] {
@@ -54,14 +71,14 @@ impl Lookup {
 }
 
 impl Table {
-    pub(super) fn get(&self, lookup: &Lookup) -> Option<&Arc<Credential>> {
+    pub(super) fn get(&self, lookup: &Lookup) -> Option<&Credential> {
         let (branch, leaf) = lookup.place();
         let leaf = self.branches.get(branch)?.as_ref()?.get(leaf)?.as_ref()?;
-        let found = leaf.binary_search_by(|(known, _)| known.cmp(lookup)).ok()?;
+        let found = place_in(leaf, lookup).ok()?;
         Some(&leaf[found].1)
     }
 
-    pub(super) fn insert(&mut self, lookup: Lookup, credential: Arc<Credential>) {
+    pub(super) fn insert(&mut self, lookup: Lookup, credential: Credential) {
         let leaf = self.leaf(&lookup);
         let (before, after, replaced) = split(leaf, &lookup);
         let new = before.iter().cloned().chain([(lookup, credential)]).chain(after.iter().cloned()).collect();
@@ -94,12 +111,22 @@ impl Table {
     }
 }
 
-type Items = [(Lookup, Arc<Credential>)];
+/// Where a digest is in a leaf, or would be.
+fn place_in(items: &Items, lookup: &Lookup) -> Result<usize, usize> {
+    let mut place = usize::from(lookup.0[2]) * items.len() / WIDTH;
+    while place > 0 && items[place - 1].0 >= *lookup {
+        place -= 1;
+    }
+    while place < items.len() && items[place].0 < *lookup {
+        place += 1;
+    }
+    if items.get(place).is_some_and(|(known, _)| known == lookup) { Ok(place) } else { Err(place) }
+}
 
 /// What is before a digest in a leaf, what is after it, and whether it is there.
 fn split<'l>(leaf: &'l Option<Leaf>, lookup: &Lookup) -> (&'l Items, &'l Items, bool) {
     let items: &Items = leaf.as_deref().unwrap_or_default();
-    match items.binary_search_by(|(known, _)| known.cmp(lookup)) {
+    match place_in(items, lookup) {
         Ok(place) => (&items[..place], &items[place + 1..], true),
         Err(place) => (&items[..place], &items[place..], false),
     }
@@ -126,9 +153,9 @@ mod tests {
         *,
     };
 
-    fn credential(n: usize) -> Arc<Credential> {
+    fn credential(n: usize) -> Credential {
         let consumer = Arc::new(Consumer { name: n.to_string().into(), groups: Box::default() });
-        Arc::new(Credential { consumer, id: "1".into(), expires: None, proof: Proof::None })
+        Credential { consumer, id: "1".into(), expires: None, proof: Proof::Key }
     }
 
     /// Digests of which many share a leaf.
@@ -136,7 +163,8 @@ mod tests {
         let mut bytes = [0; 32];
         bytes[0] = rng.u8(..2);
         bytes[1] = rng.u8(..2);
-        bytes[31] = rng.u8(..40);
+        bytes[2] = rng.u8(..);
+        bytes[31] = rng.u8(..2);
         Lookup::from_bytes(bytes)
     }
 

@@ -1,13 +1,10 @@
 //! `/v1/audit`: who changed what.
 
-use axum::{
-    Json,
-    extract::{Query, State, rejection::QueryRejection},
-};
+use axum::{Json, extract::State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Admin, Problem, resources::MAX_ITEMS};
+use super::{Admin, Problem, extract::Asked, resources::MAX_ITEMS};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,9 +18,8 @@ pub(super) struct Page {
 /// The newest first.
 pub(super) async fn list(
     State(admin): State<Admin>,
-    page: Result<Query<Page>, QueryRejection>,
+    Asked(Page { limit, before }): Asked<Page>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(Page { limit, before }) = page?;
     let changes = admin.control.audit(before, limit.clamp(1, MAX_ITEMS)).await?;
     Ok(Json(json!({ "items": changes })))
 }

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use axum::{
     Extension, Json,
-    extract::{
-        Path, Query, State,
-        rejection::{JsonRejection, QueryRejection},
-    },
+    extract::State,
     http::{
         HeaderMap, HeaderValue, StatusCode,
         header::{CACHE_CONTROL, ETAG},
@@ -20,17 +17,21 @@ use serde_json::{Value, json};
 use super::{
     Admin, Problem,
     auth::Actor,
-    resources::{MAX_ITEMS, Page, condition},
+    extract::{Asked, At, Sent},
+    resources::{How, MAX_ITEMS, Page, condition, would},
 };
 use crate::{
     config::scalar,
-    control::consumers::{Made, Stored, Told, Wanted},
+    control::{
+        consumers::{Made, Stored, Told, Wanted, Wish},
+        resources::Outcome,
+    },
 };
 
 /// A consumer as it is sent; what is told of it beside may come back with it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Sent {
+pub(super) struct Consumer {
     name: Option<String>,
     #[serde(default)]
     groups: Vec<String>,
@@ -47,9 +48,8 @@ pub(super) struct Rotation {
 
 pub(super) async fn list(
     State(admin): State<Admin>,
-    page: Result<Query<Page>, QueryRejection>,
+    Asked(Page { limit, after }): Asked<Page>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(Page { limit, after }) = page?;
     let limit = limit.clamp(1, MAX_ITEMS);
     let mut all = admin.control.consumers(after.as_deref(), limit + 1).await?;
     let more = all.len() > limit;
@@ -62,38 +62,44 @@ pub(super) async fn list(
     Ok(Json(answer))
 }
 
-pub(super) async fn get(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn get(State(admin): State<Admin>, At(name): At<String>) -> Result<Response, Problem> {
     shown(&admin, &name, StatusCode::OK).await
 }
 
 pub(super) async fn put(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    Path(name): Path<String>,
+    At(name): At<String>,
+    Asked(How { dry_run }): Asked<How>,
     headers: HeaderMap,
-    body: Result<Json<Sent>, JsonRejection>,
+    Sent(Consumer { name: said, groups, .. }): Sent<Consumer>,
 ) -> Result<Response, Problem> {
-    let Json(Sent { name: said, groups, .. }) = body?;
     if let Some(said) = said.filter(|said| *said != name) {
         let detail = format!("name: this is \"{}\", the path is that of \"{name}\"", said.escape_debug());
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
-    let stored = Stored { groups };
-    let new = admin.control.put_consumer(name.clone(), stored, condition(&headers)?, actor.name).await?;
-    shown(&admin, &name, if new { StatusCode::CREATED } else { StatusCode::OK }).await
+    let (stored, condition) = (Some(Stored { groups }), condition(&headers)?);
+    let wish = Wish { name: name.clone(), stored, condition, by: actor.name };
+    match admin.control.change_consumer(wish, dry_run).await? {
+        outcome if dry_run => Ok(would(outcome)),
+        Outcome::Created(_) => shown(&admin, &name, StatusCode::CREATED).await,
+        Outcome::Changed(_) | Outcome::Deleted => shown(&admin, &name, StatusCode::OK).await,
+    }
 }
 
 pub(super) async fn delete(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    Path(name): Path<String>,
+    At(name): At<String>,
+    Asked(How { dry_run }): Asked<How>,
     headers: HeaderMap,
-) -> Result<StatusCode, Problem> {
-    admin.control.delete_consumer(name, condition(&headers)?, actor.name).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Response, Problem> {
+    let wish = Wish { name, stored: None, condition: condition(&headers)?, by: actor.name };
+    let outcome = admin.control.change_consumer(wish, dry_run).await?;
+    Ok(if dry_run { would(outcome) } else { StatusCode::NO_CONTENT.into_response() })
 }
 
-pub(super) async fn credentials(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn credentials(State(admin): State<Admin>, At(name): At<String>) -> Result<Json<Value>, Problem> {
     let all = admin.control.credentials(&name).await?;
     let items: Vec<Value> = all.iter().map(|(id, kept)| kept.told(id)).collect();
     Ok(Json(json!({ "items": items })))
@@ -102,20 +108,18 @@ pub(super) async fn credentials(State(admin): State<Admin>, Path(name): Path<Str
 pub(super) async fn add(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    Path(name): Path<String>,
-    body: Result<Json<Wanted>, JsonRejection>,
+    At(name): At<String>,
+    Sent(wanted): Sent<Wanted>,
 ) -> Result<Response, Problem> {
-    let Json(wanted) = body?;
     Ok(made(admin.control.add_credential(name, wanted, actor.name).await?))
 }
 
 pub(super) async fn rotate(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    Path((name, id)): Path<(String, String)>,
-    body: Result<Json<Rotation>, JsonRejection>,
+    At((name, id)): At<(String, String)>,
+    Sent(Rotation { overlap }): Sent<Rotation>,
 ) -> Result<Response, Problem> {
-    let Json(Rotation { overlap }) = body?;
     let overlap = overlap.map_or(Duration::ZERO, |overlap| overlap.0);
     Ok(made(admin.control.rotate_credential(name, id, overlap, actor.name).await?))
 }
@@ -123,7 +127,7 @@ pub(super) async fn rotate(
 pub(super) async fn remove(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    Path((name, id)): Path<(String, String)>,
+    At((name, id)): At<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     admin.control.remove_credential(name, id, actor.name).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -2,14 +2,11 @@
 
 use std::time::SystemTime;
 
-use axum::{
-    Json,
-    extract::{Query, State, rejection::QueryRejection},
-};
+use axum::{Json, extract::State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Admin, Problem};
+use super::{Admin, Problem, extract::Asked};
 use crate::monitor::record::Mishap;
 
 #[derive(Debug, Deserialize)]
@@ -22,11 +19,7 @@ pub(super) struct Filter {
 }
 
 /// The newest first.
-pub(super) async fn list(
-    State(admin): State<Admin>,
-    filter: Result<Query<Filter>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
-    let Query(filter) = filter?;
+pub(super) async fn list(State(admin): State<Admin>, Asked(filter): Asked<Filter>) -> Result<Json<Value>, Problem> {
     let routes = admin.control.live().load_full().records.routes.all();
     let wanted = routes.iter().filter(|([route, _], _)| filter.route.as_ref().is_none_or(|wanted| **wanted == **route));
     let mut mishaps: Vec<_> = wanted

@@ -40,8 +40,7 @@ fn told(operation: &Operation) -> Value {
         .iter()
         .map(|(status, about, media)| (status.to_string(), answer(about, media.as_ref())))
         .collect();
-    let problem =
-        |about| answer(about, Some(&Media { kind: "application/problem+json", schema: reference("Problem") }));
+    let problem = |about| answer(about, Some(&Media::new("application/problem+json", reference("Problem"))));
     if let Some(role) = operation.role {
         answers.insert("401".to_owned(), problem("There is no token, or a wrong one."));
         answers.insert("403".to_owned(), problem("The role of the token is too small."));
@@ -63,12 +62,15 @@ fn described(operation: &Operation, mut answers: Map<String, Value>) -> Value {
             parameters.push(parameter(name, "path", true, about, &text));
         }
     }
+    if operation.path.contains("{generation}") {
+        let number = json!({ "type": "integer", "minimum": 1 });
+        parameters.push(parameter("generation", "path", true, "The number of the generation.", &number));
+    }
     for query in &operation.query {
         parameters.push(parameter(query.name, "query", false, query.about, &query.schema));
     }
     if !operation.query.is_empty() || !parameters.is_empty() {
-        let schema = reference("Problem");
-        let media = Media { kind: "application/problem+json", schema };
+        let media = Media::new("application/problem+json", reference("Problem"));
         answers.entry("400").or_insert_with(|| answer("The query or the path is not right.", Some(&media)));
     }
     if operation.conditional {
@@ -85,7 +87,7 @@ fn described(operation: &Operation, mut answers: Map<String, Value>) -> Value {
         "parameters": parameters,
         "responses": answers,
     });
-    if let Some(Media { kind, schema }) = &operation.body {
+    if let Some(Media { kind, schema, .. }) = &operation.body {
         told["requestBody"] = json!({ "required": true, "content": { *kind: { "schema": schema } } });
     }
     told
@@ -93,7 +95,7 @@ fn described(operation: &Operation, mut answers: Map<String, Value>) -> Value {
 
 fn answer(about: &str, media: Option<&Media>) -> Value {
     match media {
-        Some(Media { kind, schema }) => json!({ "description": about, "content": { *kind: { "schema": schema } } }),
+        Some(Media { kind, schema, .. }) => json!({ "description": about, "content": { *kind: { "schema": schema } } }),
         None => json!({ "description": about }),
     }
 }
@@ -123,6 +125,7 @@ fn schemas() -> Map<String, Value> {
     }
     schemas.extend(own_schemas());
     schemas.extend(consumer_schemas());
+    schemas.extend(history_schemas());
     schemas
 }
 
@@ -218,7 +221,7 @@ fn consumer_schemas() -> [(String, Value); 5] {
                 "required": ["type"],
                 "additionalProperties": false,
                 "properties": {
-                    "id": text, "type": kind, "expires": time, "key": long, "username": text, "password": text,
+                    "id": text, "type": kind, "expires": time, "key": long, "key_sha256": { "type": "string", "pattern": "^[0-9a-fA-F]{64}$" }, "username": text, "password": text,
                     "hash": text, "key_id": text, "secret": long, "issuer": text, "subject": text,
                 },
             }),
@@ -230,6 +233,52 @@ fn consumer_schemas() -> [(String, Value); 5] {
                 "additionalProperties": false,
                 "properties": { "overlap": { "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$" } },
             }),
+        ),
+    ]
+    .map(|(name, schema)| (name.to_owned(), schema))
+}
+
+fn history_schemas() -> [(String, Value); 4] {
+    let text = json!({ "type": "string" });
+    let kind = json!({ "enum": ["plugins", "services", "routes", "consumers"] });
+    let list = |items: Value| json!({ "type": "array", "items": items });
+    let name = json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" });
+    // Resources are checked more closely once it is known which they are.
+    let named = json!({ "type": "object", "required": ["name"], "properties": { "name": name } });
+    let object = |required: Value, properties: Value| json!({ "type": "object", "required": required, "properties": properties });
+    let changes = list(reference("Change"));
+    [
+        (
+            "Generation",
+            object(
+                json!(["generation", "at", "changes"]),
+                json!({ "generation": { "type": "integer" }, "at": text, "changes": changes }),
+            ),
+        ),
+        (
+            "Difference",
+            object(
+                json!(["kind", "name", "now", "then"]),
+                json!({ "kind": { "enum": ["plugins", "services", "routes", "revisions"] }, "name": text, "now": true, "then": true }),
+            ),
+        ),
+        (
+            "Bundle",
+            json!({
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {
+                    "plugins": list(named.clone()), "services": list(named.clone()), "routes": list(named.clone()),
+                    "consumers": list(named),
+                },
+            }),
+        ),
+        (
+            "Imported",
+            object(
+                json!(["kind", "name", "action"]),
+                json!({ "kind": kind, "name": text, "action": { "enum": ["create", "change", "delete"] } }),
+            ),
         ),
     ]
     .map(|(name, schema)| (name.to_owned(), schema))

@@ -7,8 +7,16 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Admin, audit, consumers, errors, openapi, plugins, resources, status};
-use crate::config::{resource::Kind, schema::Role};
+use super::{
+    Admin, audit, consumers, errors, history, openapi, plugins,
+    resources::{self, MAX_RESOURCE},
+    status,
+    transfer::{self, MAX_IMPORT},
+};
+use crate::{
+    config::{resource::Kind, schema::Role},
+    plugin::loader::MAX_MODULE,
+};
 
 /// One method on one path.
 pub(super) struct Operation {
@@ -39,6 +47,14 @@ pub(super) struct Parameter {
 pub(super) struct Media {
     pub(super) kind: &'static str,
     pub(super) schema: Value,
+    /// Bytes that it may have, where it is sent here.
+    pub(super) most: usize,
+}
+
+impl Media {
+    pub(super) fn new(kind: &'static str, schema: Value) -> Self {
+        Self { kind, schema, most: MAX_RESOURCE }
+    }
 }
 
 impl Operation {
@@ -77,24 +93,33 @@ impl Operation {
         self
     }
 
+    fn dry_run(self) -> Self {
+        self.query("dry_run", json!({ "type": "boolean" }), "Only say what would come of it.")
+    }
+
     fn conditional(mut self) -> Self {
         self.conditional = true;
         self.problem(412, "The resource is not as the condition says.")
     }
 
     fn takes(mut self, kind: &'static str, schema: Value) -> Self {
-        self.body = Some(Media { kind, schema });
+        self.body = Some(Media::new(kind, schema));
         self.problem(413, "The body is too large.")
             .problem(422, "Something is wrong with the body; `errors` tells all of it.")
     }
 
+    fn up_to(mut self, most: usize) -> Self {
+        self.body = self.body.map(|body| Media { most, ..body });
+        self
+    }
+
     fn gives(mut self, status: u16, about: &'static str, schema: Value) -> Self {
-        self.answers.push((status, about, Some(Media { kind: "application/json", schema })));
+        self.answers.push((status, about, Some(Media::new("application/json", schema))));
         self
     }
 
     fn text(mut self, about: &'static str) -> Self {
-        self.answers.push((200, about, Some(Media { kind: "text/plain", schema: json!({ "type": "string" }) })));
+        self.answers.push((200, about, Some(Media::new("text/plain", json!({ "type": "string" })))));
         self
     }
 
@@ -104,11 +129,7 @@ impl Operation {
     }
 
     fn problem(mut self, status: u16, about: &'static str) -> Self {
-        self.answers.push((
-            status,
-            about,
-            Some(Media { kind: "application/problem+json", schema: reference("Problem") }),
-        ));
+        self.answers.push((status, about, Some(Media::new("application/problem+json", reference("Problem")))));
         self
     }
 }
@@ -123,6 +144,8 @@ pub(super) fn all() -> Vec<Operation> {
     all.extend(of_revisions());
     all.extend(of_consumers());
     all.extend(of_credentials());
+    all.extend(of_history());
+    all.extend(of_transfer());
     all
 }
 
@@ -167,7 +190,6 @@ fn of_the_gateway() -> Vec<Operation> {
 fn of_a_kind(kind: Kind, role: Role) -> Vec<Operation> {
     let (list, one) = (format!("/v1/{}", kind.list()), format!("/v1/{}/{{name}}", kind.list()));
     let told = || reference(told_name(kind));
-    let dry_run = || json!({ "type": "boolean" });
     vec![
         Operation::new(
             "get",
@@ -199,7 +221,7 @@ fn of_a_kind(kind: Kind, role: Role) -> Vec<Operation> {
             format!("Make or change a {}", kind.singular()),
             move |state, actor, name, how, headers, body| resources::put(kind, state, actor, name, how, headers, body),
         )
-        .query("dry_run", dry_run(), "Only say what would come of it.")
+        .dry_run()
         .conditional()
         .takes("application/json", reference(type_name(kind)))
         .gives(
@@ -217,7 +239,7 @@ fn of_a_kind(kind: Kind, role: Role) -> Vec<Operation> {
             format!("Delete a {}", kind.singular()),
             move |state, actor, name, how, headers| resources::delete(kind, state, actor, name, how, headers),
         )
-        .query("dry_run", dry_run(), "Only say what would come of it.")
+        .dry_run()
         .conditional()
         .gives(200, "What would be done.", reference("Would"))
         .nothing(204, "It is gone.")
@@ -249,6 +271,7 @@ fn of_revisions() -> Vec<Operation> {
         )
         .query("percent", json!({ "const": 100 }), "100, and no other share yet.")
         .takes("application/wasm", json!({ "type": "string", "format": "binary" }))
+        .up_to(MAX_MODULE)
         .gives(200, "A revision with this digest was there, and is live.", revision())
         .gives(201, "It is new, and live.", revision())
         .problem(404, "There is no such plugin.")
@@ -287,9 +310,14 @@ fn of_consumers() -> Vec<Operation> {
             .problem(404, "There is none of this name.")
             .problem(503, "The store cannot be read."),
         Operation::new("put", one, Some(Role::Publisher), "Make or change a consumer", consumers::put)
+            .dry_run()
             .conditional()
             .takes("application/json", reference("ConsumerSent"))
-            .gives(200, "It was there and is changed.", told())
+            .gives(
+                200,
+                "It was there and is changed, or what would be done.",
+                json!({ "anyOf": [told(), reference("Would")] }),
+            )
             .gives(201, "It is new.", told())
             .problem(400, "The body is not JSON.")
             .problem(409, "It is in the configuration file, and is changed there.")
@@ -302,7 +330,9 @@ fn of_consumers() -> Vec<Operation> {
             "Delete a consumer and its credentials",
             consumers::delete,
         )
+        .dry_run()
         .conditional()
+        .gives(200, "What would be done.", reference("Would"))
         .nothing(204, "It is gone.")
         .problem(404, "There is none of this name.")
         .problem(409, "It is in the configuration file.")
@@ -346,6 +376,82 @@ fn of_credentials() -> Vec<Operation> {
             .problem(404, "There is no such consumer, or no such credential.")
             .problem(409, "The consumer is in the configuration file.")
             .problem(503, "The store cannot be written; nothing was changed."),
+    ]
+}
+
+fn of_history() -> Vec<Operation> {
+    let (list, one) = ("/v1/generations", "/v1/generations/{generation}");
+    let number = || json!({ "type": "integer", "minimum": 0 });
+    let back = |operation: Operation| {
+        operation
+            .problem(404, "There is no such generation yet.")
+            .problem(410, "The audit log does not go back to it any more.")
+            .problem(503, "The store cannot be read or written.")
+    };
+    vec![
+        Operation::new("get", list, Some(Role::Viewer), "List the generations", history::list)
+            .query("limit", number(), "At most so many, 1000 at most.")
+            .query("before", number(), "Those before this generation.")
+            .gives(200, "The newest first, each with what made it.", list_of(&reference("Generation")))
+            .problem(503, "The store cannot be read."),
+        back(Operation::new(
+            "get",
+            format!("{one}/diff"),
+            Some(Role::Admin),
+            "Tell what is otherwise now than in a generation",
+            history::differences,
+        ))
+        .gives(
+            200,
+            "Resources of the store and active revisions of plugins.",
+            list_of(&reference("Difference")),
+        ),
+        back(Operation::new(
+            "post",
+            format!("{one}/restore"),
+            Some(Role::Admin),
+            "Make what was stored in a generation live again, as a new one",
+            history::restore,
+        ))
+        .dry_run()
+        .gives(200, "What was otherwise, and is as it was then.", list_of(&reference("Difference")))
+        .problem(409, "It does not go together with what the file has now, or a revision of it is gone."),
+    ]
+}
+
+fn of_transfer() -> Vec<Operation> {
+    let yes = || json!({ "type": "boolean" });
+    vec![
+        Operation::new(
+            "get",
+            "/v1/export",
+            Some(Role::Admin),
+            "Everything of the store, as one document",
+            transfer::export,
+        )
+        .query("secrets", yes(), "With the credentials of consumers and what is secret of them.")
+        .gives(200, "In the form of the file.", reference("Bundle"))
+        .problem(503, "The store cannot be read."),
+        Operation::new(
+            "post",
+            "/v1/import",
+            Some(Role::Admin),
+            "Make the store hold what a document has",
+            transfer::import,
+        )
+        .dry_run()
+        .query("prune", yes(), "Delete what is not in the document.")
+        .takes("application/json", reference("Bundle"))
+        .up_to(MAX_IMPORT)
+        .gives(
+            200,
+            "What was made, changed and deleted; the rest was the same already.",
+            list_of(&reference("Imported")),
+        )
+        .problem(400, "The body is not JSON.")
+        .problem(409, "Others need what would be deleted.")
+        .problem(415, "The body is not said to be JSON.")
+        .problem(503, "The store cannot be read or written."),
     ]
 }
 

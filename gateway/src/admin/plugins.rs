@@ -1,19 +1,15 @@
 //! Revisions of plugins: what there is, pushing one, going back to one.
 
-use axum::{
-    Extension, Json,
-    body::Bytes,
-    extract::{
-        Path, Query, State,
-        rejection::{BytesRejection, JsonRejection, QueryRejection},
-    },
-    http::StatusCode,
-};
+use axum::{Extension, Json, extract::State, http::StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Admin, Problem, auth::Actor};
-use crate::plugin::{Revision, loader::MAX_MODULE};
+use super::{
+    Admin, Problem,
+    auth::Actor,
+    extract::{Asked, At, Sent, Whole},
+};
+use crate::plugin::Revision;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,7 +26,7 @@ pub(super) struct Share {
     percent: u8,
 }
 
-pub(super) async fn revisions(State(admin): State<Admin>, Path(plugin): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn revisions(State(admin): State<Admin>, At(plugin): At<String>) -> Result<Json<Value>, Problem> {
     let (records, active) = admin.control.revisions(&plugin).await?;
     let items: Vec<Value> = records
         .into_iter()
@@ -45,19 +41,12 @@ pub(super) async fn revisions(State(admin): State<Admin>, Path(plugin): Path<Str
 
 pub(super) async fn push(
     State(admin): State<Admin>,
-    Path(plugin): Path<String>,
+    At(plugin): At<String>,
     Extension(actor): Extension<Actor>,
-    share: Result<Query<Share>, QueryRejection>,
-    module: Result<Bytes, BytesRejection>,
+    Asked(share): Asked<Share>,
+    Whole(module): Whole,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let Query(share) = share?;
     check_whole(share.percent)?;
-    let module = module.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a module may have {MAX_MODULE} bytes, no more"))
-        }
-        status => Problem::new(status, error.body_text()),
-    })?;
     let pushed = admin.control.push(&plugin, module.into(), actor.name).await?;
     let status = if pushed.new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(describe(&pushed.revision))))
@@ -65,11 +54,10 @@ pub(super) async fn push(
 
 pub(super) async fn rollout(
     State(admin): State<Admin>,
-    Path(plugin): Path<String>,
+    At(plugin): At<String>,
     Extension(actor): Extension<Actor>,
-    rollout: Result<Json<Rollout>, JsonRejection>,
+    Sent(rollout): Sent<Rollout>,
 ) -> Result<Json<Value>, Problem> {
-    let Json(rollout) = rollout?;
     check_whole(rollout.percent)?;
     let revision = admin.control.roll_to(&plugin, rollout.revision, actor.name).await?;
     Ok(Json(describe(&revision)))

@@ -1,13 +1,18 @@
 //! Errors of the Admin API as problem documents (RFC 9457).
 
 use axum::{
-    extract::rejection::{BytesRejection, JsonRejection, QueryRejection},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 
-use crate::control::{PluginError, StoreError, consumers::ConsumerError, resources::ResourceError};
+use crate::{
+    config::Errors,
+    control::{
+        PluginError, StoreError, consumers::ConsumerError, history::HistoryError, resources::ResourceError,
+        transfer::ImportError,
+    },
+};
 
 /// One error, as the client sees it.
 #[derive(Debug)]
@@ -21,11 +26,9 @@ impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), errors: Vec::new() }
     }
-}
 
-impl From<QueryRejection> for Problem {
-    fn from(error: QueryRejection) -> Self {
-        Self::new(error.status(), error.body_text())
+    fn of(status: StatusCode, detail: String, errors: Errors) -> Self {
+        Self { status, detail, errors: errors.0.into_iter().map(|error| json!(error)).collect() }
     }
 }
 
@@ -35,30 +38,10 @@ impl From<PluginError> for Problem {
         let (status, errors) = match error {
             PluginError::UnknownPlugin(_) | PluginError::UnknownRevision(..) => (StatusCode::NOT_FOUND, Vec::new()),
             PluginError::Load(_) => (StatusCode::UNPROCESSABLE_ENTITY, Vec::new()),
-            PluginError::Refused(problems) => {
-                let errors = problems.iter().map(|it| json!({ "path": it.path, "message": it.message }));
-                (StatusCode::UNPROCESSABLE_ENTITY, errors.collect())
-            }
-            PluginError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, Vec::new()),
+            PluginError::Refused(errors) => (StatusCode::UNPROCESSABLE_ENTITY, errors.0),
+            PluginError::Store(error) => return error.into(),
         };
-        Self { status, detail, errors }
-    }
-}
-
-impl From<BytesRejection> for Problem {
-    fn from(error: BytesRejection) -> Self {
-        Self::new(error.status(), error.body_text())
-    }
-}
-
-impl From<JsonRejection> for Problem {
-    fn from(error: JsonRejection) -> Self {
-        match error {
-            JsonRejection::MissingJsonContentType(_) => {
-                Self::new(error.status(), "the body must be JSON, and say so: content-type: application/json")
-            }
-            error => Self::new(error.status(), error.body_text()),
-        }
+        Self { status, detail, errors: errors.into_iter().map(|error| json!(error)).collect() }
     }
 }
 
@@ -96,6 +79,33 @@ impl From<ResourceError> for Problem {
         };
         let errors = errors.into_iter().flat_map(|errors| errors.0).map(|error| json!(error)).collect();
         Self { status, detail, errors }
+    }
+}
+
+impl From<HistoryError> for Problem {
+    fn from(error: HistoryError) -> Self {
+        let detail = error.to_string();
+        match error {
+            HistoryError::Unknown(..) => Self::new(StatusCode::NOT_FOUND, detail),
+            HistoryError::Forgotten(..) => Self::new(StatusCode::GONE, detail),
+            HistoryError::Unsound(_, errors) => Self::of(StatusCode::CONFLICT, detail, errors),
+            HistoryError::Revision(_, PluginError::Store(error)) | HistoryError::Store(error) => error.into(),
+            HistoryError::Revision(..) => Self::new(StatusCode::CONFLICT, detail),
+            HistoryError::Resource(error) => error.into(),
+        }
+    }
+}
+
+impl From<ImportError> for Problem {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::Invalid(errors) => Self::of(StatusCode::UNPROCESSABLE_ENTITY, errors.to_string(), errors),
+            ImportError::Resource(ResourceError::InUse(errors)) => {
+                Self::of(StatusCode::CONFLICT, errors.to_string(), errors)
+            }
+            ImportError::Resource(error) => error.into(),
+            ImportError::Store(error) => error.into(),
+        }
     }
 }
 

@@ -1,14 +1,10 @@
 //! `/v1/{plugins,services,routes}`: the resources of the file, and those that are put, changed and deleted here.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Extension, Json,
-    body::Bytes,
-    extract::{
-        Path, Query, State,
-        rejection::{BytesRejection, QueryRejection},
-    },
+    extract::State,
     http::{
         HeaderMap, HeaderValue, StatusCode,
         header::{ETAG, IF_MATCH, IF_NONE_MATCH},
@@ -18,16 +14,22 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Admin, Problem, auth::Actor, plugins};
+use super::{
+    Admin, Problem,
+    auth::Actor,
+    extract::{Asked, At, Whole},
+    plugins,
+};
 use crate::{
     config::{
-        Layers,
         layers::Origin,
         resource::{Kind, Resource, Stored},
         schema::Role,
     },
-    control::resources::{Condition, Outcome, ResourceError, Wish},
-    plugin,
+    control::{
+        View,
+        resources::{Condition, Outcome, ResourceError, Wish},
+    },
 };
 
 /// Bytes of a resource.
@@ -50,19 +52,18 @@ pub(super) struct Page {
 #[serde(deny_unknown_fields)]
 pub(super) struct How {
     #[serde(default)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 pub(super) async fn list(
     kind: Kind,
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    page: Result<Query<Page>, QueryRejection>,
+    Asked(Page { limit, after }): Asked<Page>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(Page { limit, after }) = page?;
     let limit = limit.clamp(1, MAX_ITEMS);
-    let standing = Standing::of(&admin).await;
-    let all = standing.layers.list(kind);
+    let standing = Standing::of(&admin);
+    let all = standing.0.layers.list(kind);
     let mut left = all.iter().filter(|(name, _)| after.as_deref().is_none_or(|after| **name > after));
     let items: Vec<Value> =
         left.by_ref().take(limit).map(|(name, resource)| standing.told(kind, name, resource, actor.role)).collect();
@@ -77,13 +78,13 @@ pub(super) async fn get(
     kind: Kind,
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    Path(name): Path<String>,
+    At(name): At<String>,
 ) -> Result<Response, Problem> {
-    let standing = Standing::of(&admin).await;
-    let all = standing.layers.list(kind);
+    let standing = Standing::of(&admin);
+    let all = standing.0.layers.list(kind);
     let resource = all.get(name.as_str()).ok_or_else(|| ResourceError::Unknown(kind, name.clone()))?;
     let response = Json(standing.told(kind, &name, resource, actor.role)).into_response();
-    Ok(match standing.layers.origin(kind, &name) {
+    Ok(match standing.0.layers.origin(kind, &name) {
         Some(Origin::Store(kept)) => tagged(response, kept.revision),
         _ => response,
     })
@@ -93,12 +94,11 @@ pub(super) async fn put(
     kind: Kind,
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    Path(name): Path<String>,
-    how: Result<Query<How>, QueryRejection>,
+    At(name): At<String>,
+    Asked(how): Asked<How>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Whole(body): Whole,
 ) -> Result<Response, Problem> {
-    let (Query(how), body) = (how?, body?);
     let text = std::str::from_utf8(&body)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the body is not UTF-8: {error}")))?;
     let condition = condition(&headers)?;
@@ -113,7 +113,7 @@ pub(super) async fn put(
         Outcome::Deleted => return Err(ResourceError::Unknown(kind, name).into()),
     };
     // What was made, whatever others have made of it since.
-    let told = Standing::of(&admin).await.tell(kind, &name, stored.resource.to_value(), "store");
+    let told = Standing::of(&admin).tell(kind, &name, stored.resource.to_value(), "store");
     Ok(tagged((status, Json(told)).into_response(), revision))
 }
 
@@ -121,11 +121,10 @@ pub(super) async fn delete(
     kind: Kind,
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    Path(name): Path<String>,
-    how: Result<Query<How>, QueryRejection>,
+    At(name): At<String>,
+    Asked(how): Asked<How>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Query(how) = how?;
     let wish = Wish { kind, name, stored: None, condition: condition(&headers)?, by: actor.name };
     if how.dry_run {
         return Ok(would(admin.control.try_change(wish).await?));
@@ -135,26 +134,21 @@ pub(super) async fn delete(
 }
 
 /// What is, with what is told of each resource beside its own form.
-struct Standing {
-    layers: Layers,
-    /// The active revisions of plugins.
-    revisions: HashMap<Arc<str>, plugin::Revision>,
-}
+struct Standing(Arc<View>);
 
 impl Standing {
-    async fn of(admin: &Admin) -> Self {
-        let (layers, revisions) = admin.control.layers().await;
-        Self { layers, revisions }
+    fn of(admin: &Admin) -> Self {
+        Self(admin.control.view())
     }
 
     /// A resource as whoever has this role may see it.
     fn told(&self, kind: Kind, name: &str, resource: &Resource, role: Role) -> Value {
         let mut value = resource.to_value();
-        let origin = match self.layers.origin(kind, name) {
+        let origin = match self.0.layers.origin(kind, name) {
             Some(Origin::Store(_)) => "store",
             _ => {
                 // What a variable holds is no business of the Admin API.
-                self.layers.with_variables(kind, name, &mut value);
+                self.0.layers.with_variables(kind, name, &mut value);
                 "file"
             }
         };
@@ -170,7 +164,7 @@ impl Standing {
     fn tell(&self, kind: Kind, name: &str, mut told: Value, origin: &str) -> Value {
         told["origin"] = origin.into();
         if kind == Kind::Plugin {
-            plugins::tell(&mut told, self.revisions.get(name));
+            plugins::tell(&mut told, self.0.revisions.get(name));
         }
         told
     }
@@ -183,7 +177,7 @@ fn tagged(mut response: Response, revision: u64) -> Response {
     response
 }
 
-fn would(outcome: Outcome) -> Response {
+pub(super) fn would(outcome: Outcome) -> Response {
     let would = match outcome {
         Outcome::Created(_) => "create",
         Outcome::Changed(_) => "change",

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Target, resource, target};
 use crate::{
-    config::{resource::Kind as ResourceKind, scalar::is_name},
+    config::scalar::is_name,
     plugin::{Bounds, Engine, Module},
 };
 
@@ -64,7 +64,7 @@ pub enum Command {
 
 pub(super) fn plugin(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Resource(command) => return resource::run(ResourceKind::Plugin, command),
+        Command::Resource(command) => return resource::run(resource::Noun::Plugin, command),
         Command::New { name, kind } => {
             let folder = new::new(Path::new("."), &name, kind)?;
             println!("made {}; try `stile plugin build {name}`", folder.display());

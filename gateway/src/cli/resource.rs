@@ -1,8 +1,8 @@
-//! `stile service|route|plugin list|get|put|delete`: the resources of a running gateway, as tables for people and as the
+//! `stile service|route|plugin|consumer list|get|put|delete`: the resources of a running gateway, as tables for people and as the
 //! Admin API tells them for programs.
 
 use std::{
-    io::{self, ErrorKind, Read, Write, stdin, stdout},
+    io::{Read, stdin},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -13,7 +13,16 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{Target, table};
-use crate::config::{resource::Kind, scalar::is_name};
+use crate::config::{self, scalar::is_name};
+
+/// What a command is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noun {
+    Plugin,
+    Service,
+    Route,
+    Consumer,
+}
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -62,59 +71,76 @@ pub enum Command {
     },
 }
 
-pub(super) fn run(kind: Kind, command: Command) -> Result<ExitCode> {
-    let done = super::runtime()?.block_on(async {
+impl Noun {
+    /// Their part of a path of the Admin API.
+    fn list(self) -> &'static str {
+        match self {
+            Self::Plugin => "plugins",
+            Self::Service => "services",
+            Self::Route => "routes",
+            Self::Consumer => "consumers",
+        }
+    }
+
+    fn singular(self) -> &'static str {
+        self.list().trim_end_matches('s')
+    }
+}
+
+pub(super) fn run(noun: Noun, command: Command) -> Result<ExitCode> {
+    super::runtime()?.block_on(async {
         match command {
-            Command::List { target, json } => list(kind, &target, json).await,
+            Command::List { target, json } => list(noun, &target, json).await,
             Command::Get { name, target } => {
-                let told = target.call(Method::GET, &path(kind, &name, false)?, Vec::new()).await?;
-                Ok(writeln!(stdout(), "{told:#}")?)
+                let told = target.call(Method::GET, &path(noun, &name, false)?, Vec::new()).await?;
+                super::print(&format!("{told:#}\n"))
             }
             Command::Put { name, file, dry_run, target, json } => {
-                let told = target.call(Method::PUT, &path(kind, &name, dry_run)?, read(&file)?).await?;
-                say(json, &told, || format!("{} {name} {}", kind.singular(), done(&told, "is live")))
+                let told = target.call(Method::PUT, &path(noun, &name, dry_run)?, body(noun, &file)?).await?;
+                say(json, &told, || format!("{} {name} {}", noun.singular(), done(&told, "is live")))
             }
             Command::Delete { name, dry_run, target, json } => {
-                let told = target.call(Method::DELETE, &path(kind, &name, dry_run)?, Vec::new()).await?;
-                say(json, &told, || format!("{} {name} {}", kind.singular(), done(&told, "is deleted")))
+                let told = target.call(Method::DELETE, &path(noun, &name, dry_run)?, Vec::new()).await?;
+                say(json, &told, || format!("{} {name} {}", noun.singular(), done(&told, "is deleted")))
             }
         }
-    });
-    match done {
-        // Who reads what we print has seen enough.
-        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|it| it.kind() == ErrorKind::BrokenPipe) => {}
-        done => done?,
-    }
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(kind: Kind, target: &Target, json: bool) -> Result<()> {
+async fn list(noun: Noun, target: &Target, json: bool) -> Result<()> {
+    let items = items(target, &format!("/v1/{}", noun.list())).await?;
+    if json {
+        return super::print(&format!("{}\n", json!({ "items": items })));
+    }
+    let rows: Vec<_> = items.iter().map(|item| row(noun, item)).collect();
+    super::print(&table::text(columns(noun), &rows))
+}
+
+/// Everything that a list has, page by page.
+pub(super) async fn items(target: &Target, path: &str) -> Result<Vec<Value>> {
     let mut items = Vec::new();
-    let mut path = format!("/v1/{}", kind.list());
+    let mut page = path.to_owned();
     loop {
-        let mut page = target.call(Method::GET, &path, Vec::new()).await?;
-        if let Some(Value::Array(more)) = page.get_mut("items").map(Value::take) {
+        let mut told = target.call(Method::GET, &page, Vec::new()).await?;
+        if let Some(Value::Array(more)) = told.get_mut("items").map(Value::take) {
             items.extend(more);
         }
-        let Some(next) = page["next"].as_str() else { break };
-        path = format!("/v1/{}?after={next}", kind.list());
-    }
-    if json {
-        return Ok(writeln!(stdout(), "{}", json!({ "items": items }))?);
-    }
-    let rows: Vec<_> = items.iter().map(|item| row(kind, item)).collect();
-    Ok(write!(stdout(), "{}", table::text(columns(kind), &rows))?)
-}
-
-fn columns(kind: Kind) -> &'static [&'static str] {
-    match kind {
-        Kind::Plugin => &["NAME", "FROM", "REVISION", "PHASES"],
-        Kind::Service => &["NAME", "FROM", "BALANCE", "ENDPOINTS"],
-        Kind::Route => &["NAME", "FROM", "HOSTS", "PATH", "FILTERS", "SERVICE"],
+        let Some(next) = told["next"].as_str() else { return Ok(items) };
+        page = format!("{path}?after={next}");
     }
 }
 
-fn row(kind: Kind, item: &Value) -> Vec<String> {
+fn columns(noun: Noun) -> &'static [&'static str] {
+    match noun {
+        Noun::Plugin => &["NAME", "FROM", "REVISION", "PHASES"],
+        Noun::Service => &["NAME", "FROM", "BALANCE", "ENDPOINTS"],
+        Noun::Route => &["NAME", "FROM", "HOSTS", "PATH", "FILTERS", "SERVICE"],
+        Noun::Consumer => &["NAME", "FROM", "GROUPS"],
+    }
+}
+
+fn row(noun: Noun, item: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let texts = |list: &Value, key: Option<&str>| {
         let items = list.as_array().into_iter().flatten();
@@ -122,25 +148,26 @@ fn row(kind: Kind, item: &Value) -> Vec<String> {
     };
     let or = |text: String, otherwise: &str| if text.is_empty() { otherwise.to_owned() } else { text };
     let mut row = vec![text(&item["name"]), text(&item["origin"])];
-    match kind {
-        Kind::Plugin => {
+    match noun {
+        Noun::Plugin => {
             let revision = item["revision"].as_u64().map_or_else(|| "-".to_owned(), |revision| revision.to_string());
             row.extend([revision, or(texts(&item["phases"], None), "-")]);
         }
-        Kind::Service => row.extend([text(&item["balance"]), or(texts(&item["endpoints"], Some("address")), "-")]),
-        Kind::Route => row.extend([
+        Noun::Service => row.extend([text(&item["balance"]), or(texts(&item["endpoints"], Some("address")), "-")]),
+        Noun::Route => row.extend([
             or(texts(&item["match"]["hosts"], None), "*"),
             item["match"]["path"].as_str().unwrap_or("*").to_owned(),
             or(texts(&item["filters"], Some("plugin")), "-"),
             text(&item["service"]),
         ]),
+        Noun::Consumer => row.push(or(texts(&item["groups"], None), "-")),
     }
     row
 }
 
-fn path(kind: Kind, name: &str, dry_run: bool) -> Result<String> {
-    anyhow::ensure!(is_name(name), "{name:?} is no name of a {}", kind.singular());
-    Ok(format!("/v1/{}/{name}{}", kind.list(), if dry_run { "?dry_run=true" } else { "" }))
+pub(super) fn path(noun: Noun, name: &str, dry_run: bool) -> Result<String> {
+    anyhow::ensure!(is_name(name), "{name:?} is no name of a {}", noun.singular());
+    Ok(format!("/v1/{}/{name}{}", noun.list(), if dry_run { "?dry_run=true" } else { "" }))
 }
 
 fn done(told: &Value, otherwise: &str) -> String {
@@ -150,16 +177,25 @@ fn done(told: &Value, otherwise: &str) -> String {
     }
 }
 
-fn say(json: bool, told: &Value, text: impl FnOnce() -> String) -> Result<()> {
-    match (json, told) {
-        (false, _) => writeln!(stdout(), "{}", text())?,
-        (true, Value::Null) => writeln!(stdout(), "{{}}")?,
-        (true, told) => writeln!(stdout(), "{told}")?,
-    }
-    Ok(())
+pub(super) fn say(json: bool, told: &Value, text: impl FnOnce() -> String) -> Result<()> {
+    super::print(&match (json, told) {
+        (false, _) => format!("{}\n", text()),
+        (true, Value::Null) => "{}\n".to_owned(),
+        (true, told) => format!("{told}\n"),
+    })
 }
 
-fn read(file: &Path) -> Result<Vec<u8>> {
+/// What a file holds, as the Admin API takes it: resources as they are written, so that mistakes are told by their place.
+fn body(noun: Noun, file: &Path) -> Result<Vec<u8>> {
+    let text = read(file)?;
+    if noun != Noun::Consumer {
+        return Ok(text);
+    }
+    let text = String::from_utf8(text).context("the file is no UTF-8 text")?;
+    Ok(config::plain(file, &text)?.to_string().into_bytes())
+}
+
+pub(super) fn read(file: &Path) -> Result<Vec<u8>> {
     if file == Path::new("-") {
         let mut bytes = Vec::new();
         stdin().read_to_end(&mut bytes).context("cannot read the standard input")?;

@@ -109,6 +109,11 @@ impl Layers {
         }
     }
 
+    /// The stored resources of a kind as they were sent, by name.
+    pub fn stored_values(&self, kind: Kind) -> impl Iterator<Item = &Value> {
+        self.stored.get(&kind).into_iter().flat_map(BTreeMap::values).map(|kept| &kept.stored.value)
+    }
+
     /// Puts the variables of the file's text in the place of what they hold, in a resource of the file.
     pub fn with_variables(&self, kind: Kind, name: &str, value: &mut Value) {
         let config = &self.document.config;

@@ -16,9 +16,12 @@ use super::{
     check::deserialise,
     error::{Finding, Premise},
     include::Pattern,
-    tree::{Source, Spot, Tree},
+    tree::{self, Source, Spot, Tree},
 };
 use assembly::Assembly;
+
+/// The lists that the Admin API takes too.
+const BUNDLED: [&str; 4] = ["plugins", "services", "routes", "consumers"];
 
 /// A configuration, as far as it could be understood, and where each part of it stands in its files.
 #[derive(Debug)]
@@ -32,6 +35,37 @@ pub struct Document {
     files: Vec<PathBuf>,
     spot: Spot,
     mistakes: Vec<Finding>,
+}
+
+/// The lists of a file that the Admin API takes too, as they are written there, variables filled in.
+///
+/// # Errors
+///
+/// All that is wrong with their form, and every other part that the file has.
+pub fn bundle(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Value, Errors> {
+    let mut assembly = Assembly::new(file, None, env);
+    assembly.include();
+    let Assembly { mut tree, files, .. } = assembly;
+    // As it is written: deserialised, it would have every default.
+    let mut written = mem::take(&mut tree.value);
+    let Value::Object(parts) = &mut written else { return Err(Errors::new(&files, tree.findings)) };
+    parts.shift_remove("include");
+    for key in parts.keys().filter(|key| !BUNDLED.contains(&key.as_str())) {
+        let found = tree.spot.find(key);
+        let message = format!("only {} are imported; \"{key}\" is for the configuration file", BUNDLED.join(", "));
+        tree.findings.push(Finding { position: found.spot.at, path: found.path, message });
+    }
+    if tree.findings.is_empty() { Ok(written) } else { Err(Errors::new(&files, tree.findings)) }
+}
+
+/// What a YAML text says, whatever that is, without variables.
+///
+/// # Errors
+///
+/// Where it is no YAML.
+pub fn plain(file: &Path, text: &str) -> Result<Value, Errors> {
+    let Tree { value, findings, .. } = tree::read_plain(text, 0);
+    if findings.is_empty() { Ok(value) } else { Err(Errors::new(&[file.to_owned()], findings)) }
 }
 
 /// What a change of a configuration may come from.

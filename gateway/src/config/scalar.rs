@@ -148,6 +148,8 @@ fn display(n: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Re
     write!(f, "{}{unit}", n / scale)
 }
 
+pub const NAME: &str = "a name has 1 to 64 letters, digits, \".\", \"_\" or \"-\"";
+
 /// Names of resources stand in metrics, store keys and Admin API paths.
 pub fn is_name(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');

@@ -355,6 +355,9 @@ pub struct Credential {
     #[serde(default)]
     #[schemars(length(min = 16))]
     pub key: Option<String>,
+    /// Of `api-key`, in place of `key`: its SHA-256 in hexadecimal digits.
+    #[serde(default)]
+    pub key_sha256: Option<String>,
     /// Of `basic`: the name.
     #[serde(default)]
     pub username: Option<String>,

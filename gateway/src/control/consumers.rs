@@ -14,28 +14,27 @@ pub use super::credentials::{Kept, Wanted};
 use super::{
     Control, Work,
     audit::{Action, Done},
-    credentials::{NAME, enter, now, random_id},
-    resources::Condition,
+    credentials::{CREDENTIALS, credential_key, enter, now, random_id},
+    resources::{Condition, Outcome},
 };
 use crate::{
     access::{Consumer, Credentials, SealKey},
     config::{
         Problem,
-        scalar::{Timestamp, is_name},
+        scalar::{NAME, Timestamp, is_name},
         schema::{self, CredentialType},
     },
     snapshot::compile::consumers::{compiled, type_name},
-    store::{Commit, Entry, Store, StoreError},
+    store::{Commit, Entry, Revision, Store, StoreError},
 };
 
-const CONSUMERS: &str = "consumer/";
-const CREDENTIALS: &str = "credential/";
+pub(super) const CONSUMERS: &str = "consumer/";
 /// How long a credential may go on that another took the place of.
 const LONGEST_OVERLAP: Duration = Duration::from_secs(366 * 86_400);
 /// Entries that are read at once.
 const AT_ONCE: usize = 10_000;
 /// Credentials that a consumer may have.
-const MAX_CREDENTIALS: usize = 100;
+pub(super) const MAX_CREDENTIALS: usize = 100;
 
 /// A consumer as it is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,12 +44,32 @@ pub struct Stored {
     pub groups: Vec<String>,
 }
 
+/// A wish to change one consumer.
+#[derive(Debug)]
+pub struct Wish {
+    pub name: String,
+    /// None deletes it.
+    pub stored: Option<Stored>,
+    pub condition: Condition,
+    /// The name of the token that is used.
+    pub by: Arc<str>,
+}
+
 /// What is told of a credential that was made: the secret, this once, where it was made here.
 #[derive(Debug)]
 pub struct Made {
     pub id: String,
     pub kept: Kept,
     pub secret: Option<String>,
+}
+
+/// What is to be stored and told of consumers that change, and what their credentials are then.
+#[derive(Debug, Default)]
+pub(super) struct Edit {
+    pub(super) commit: Commit,
+    pub(super) done: Vec<Done>,
+    /// None where nothing changes.
+    pub(super) credentials: Option<Credentials>,
 }
 
 /// A credential that is to end for another, and what was told of it before.
@@ -89,7 +108,7 @@ pub enum ConsumerError {
 impl Control {
     /// Consumers of both layers, by name: at most `limit` of those after the name `after`.
     pub async fn consumers(&self, after: Option<&str>, limit: usize) -> Result<Vec<Told>, StoreError> {
-        let of_file: Vec<_> = self.work.lock().await.layers.config().consumers.iter().map(of_file).collect();
+        let of_file: Vec<_> = self.view().layers.config().consumers.iter().map(of_file).collect();
         let key = after.map(|after| format!("{CONSUMERS}{after}"));
         let stored = self.store.list(CONSUMERS, key.as_deref(), limit).await?.entries;
         let mut all: BTreeMap<String, Told> = BTreeMap::new();
@@ -101,7 +120,8 @@ impl Control {
     }
 
     pub async fn consumer(&self, name: &str) -> Result<Told, ConsumerError> {
-        if let Some(found) = self.work.lock().await.consumer_of_file(name) {
+        let view = self.view();
+        if let Some(found) = view.layers.config().consumers.iter().find(|consumer| consumer.name == name) {
             return Ok(of_file(found));
         }
         let entry =
@@ -109,66 +129,52 @@ impl Control {
         Ok(of_store(&entry)?)
     }
 
-    /// Makes or changes a consumer; whether it is new.
-    pub async fn put_consumer(
-        self: &Arc<Self>,
-        name: String,
-        new: Stored,
-        condition: Condition,
-        by: Arc<str>,
-    ) -> Result<bool, ConsumerError> {
-        let mut mistakes = Vec::new();
-        for (path, text) in [("name".to_owned(), &name)]
-            .into_iter()
-            .chain(new.groups.iter().enumerate().map(|(n, group)| (format!("groups[{n}]"), group)))
-        {
-            if !is_name(text) {
-                mistakes.push((path, format!("\"{}\" is no name: {NAME}", text.escape_debug())));
-            }
-        }
-        if !mistakes.is_empty() {
+    /// Makes, changes or deletes a consumer, its credentials with it; or only says what would come of it.
+    pub async fn change_consumer(self: &Arc<Self>, wish: Wish, dry_run: bool) -> Result<Outcome, ConsumerError> {
+        let Wish { name, stored, condition, by } = wish;
+        let groups = stored.iter().flat_map(|stored| stored.groups.iter().enumerate());
+        let named = groups.map(|(n, group)| (format!("groups[{n}]"), group)).chain([("name".to_owned(), &name)]);
+        let no_name = |text: &str| format!("\"{}\" is no name: {NAME}", text.escape_debug());
+        let mistakes: Vec<_> =
+            named.filter(|(_, text)| !is_name(text)).map(|(path, text)| (path, no_name(text))).collect();
+        if !mistakes.is_empty() && stored.is_some() {
             return Err(ConsumerError::Invalid(mistakes));
         }
         let this = Arc::clone(self);
         self.consumer_change(async move {
             let mut work = this.settled().await?;
             let before = this.found(&work, &name, &condition).await?;
-            let consumer = Arc::new(compiled(&name, &new.groups));
-            let mut credentials = work.credentials.clone();
-            for (id, kept) in this.kept(&name).await? {
-                work.enter(&mut credentials, &consumer, &id, &kept)?;
+            let (mut commit, mut credentials) = (Commit::new(), work.credentials.clone());
+            let kept = this.kept(&name).await?;
+            match &stored {
+                Some(new) => {
+                    let consumer = Arc::new(compiled(&name, &new.groups));
+                    for (id, kept) in kept {
+                        work.enter(&mut credentials, &consumer, &id, &kept)?;
+                    }
+                    commit = commit.put(consumer_key(&name), json!(new).to_string());
+                }
+                None if before.is_none() => return Err(ConsumerError::Unknown(name)),
+                None => {
+                    for (id, kept) in kept {
+                        credentials.remove(&kept.lookup()?);
+                        commit = commit.delete(credential_key(&name, &id));
+                    }
+                    commit = commit.delete(consumer_key(&name));
+                }
             }
-            let commit = Commit::new().put(consumer_key(&name), json!(new).to_string());
-            let told = |stored: &Stored| json!({ "groups": stored.groups });
-            let done = done(by, Action::Put, "consumers", name, before.as_ref().map(told), Some(told(&new)));
-            this.consumers_changed(&mut work, commit, done, credentials).await?;
-            Ok(before.is_none())
-        })
-        .await
-    }
-
-    /// Deletes a consumer with its credentials.
-    pub async fn delete_consumer(
-        self: &Arc<Self>,
-        name: String,
-        condition: Condition,
-        by: Arc<str>,
-    ) -> Result<(), ConsumerError> {
-        let this = Arc::clone(self);
-        self.consumer_change(async move {
-            let mut work = this.settled().await?;
-            let Some(before) = this.found(&work, &name, &condition).await? else {
-                return Err(ConsumerError::Unknown(name));
+            let outcome = |revision| match (&stored, &before) {
+                (None, _) => Outcome::Deleted,
+                (Some(_), None) => Outcome::Created(revision),
+                (Some(_), Some(_)) => Outcome::Changed(revision),
             };
-            let mut commit = Commit::new().delete(consumer_key(&name));
-            let mut credentials = work.credentials.clone();
-            for (id, kept) in this.kept(&name).await? {
-                credentials.remove(&kept.lookup()?);
-                commit = commit.delete(credential_key(&name, &id));
+            if dry_run {
+                return Ok(outcome(this.store.revision() + 1));
             }
-            let before = json!({ "groups": before.groups });
-            let done = done(by, Action::Delete, "consumers", name, Some(before), None);
-            this.consumers_changed(&mut work, commit, done, credentials).await
+            let action = if stored.is_some() { Action::Put } else { Action::Delete };
+            let told = |stored: &Stored| json!(stored);
+            let done = done(by, action, "consumers", name, before.as_ref().map(told), stored.as_ref().map(told));
+            this.consumers_changed(&mut work, commit, done, credentials).await.map(outcome)
         })
         .await
     }
@@ -178,7 +184,7 @@ impl Control {
         if self.consumer(name).await?.revision.is_none() {
             return Err(ConsumerError::OfFile(name.to_owned()));
         }
-        self.kept(name).await
+        Ok(self.kept(name).await?)
     }
 
     pub async fn add_credential(
@@ -239,7 +245,8 @@ impl Control {
             credentials.remove(&old.lookup()?);
             let commit = Commit::new().delete(credential_key(&name, &id));
             let done = done(by, Action::Delete, "credentials", format!("{name}/{id}"), Some(old.told(&id)), None);
-            this.consumers_changed(&mut work, commit, done, credentials).await
+            this.consumers_changed(&mut work, commit, done, credentials).await?;
+            Ok(())
         })
         .await
     }
@@ -263,7 +270,7 @@ impl Control {
         if known.iter().any(|(known, _)| *known == id) {
             return Err(ConsumerError::Conflict(format!("consumer \"{name}\" has a credential \"{id}\" already")));
         }
-        let (kept, secret) = wanted.made(&id, &name, work.seal_key.as_ref()).await?;
+        let (kept, secret) = wanted.made(&id, &name, work.seal_key.as_deref()).await?;
         let lookup = kept.lookup()?;
         let live = self.live.load_full();
         if live.access.file.get(&lookup).is_some() || work.credentials.get(&lookup).is_some() {
@@ -307,11 +314,11 @@ impl Control {
         kept.map(|(_, kept)| kept).ok_or_else(|| ConsumerError::UnknownCredential(name.to_owned(), id.to_owned()))
     }
 
-    async fn kept(&self, name: &str) -> Result<Vec<(String, Kept)>, ConsumerError> {
+    pub(super) async fn kept(&self, name: &str) -> Result<Vec<(String, Kept)>, StoreError> {
         let prefix = format!("{CREDENTIALS}{name}/");
         let entries = self.store.list_all(&prefix).await?.entries;
         let kept = entries.iter().map(|entry| Ok((entry.key[prefix.len()..].to_owned(), entry.json()?)));
-        kept.collect::<Result<_, StoreError>>().map_err(Into::into)
+        kept.collect()
     }
 
     async fn consumers_changed(
@@ -320,15 +327,10 @@ impl Control {
         commit: Commit,
         done: Done,
         credentials: Credentials,
-    ) -> Result<(), ConsumerError> {
-        let generation = work.audit.next_generation();
-        let commit = work.audit.add(commit, vec![done]);
-        work.revisions.commit(Vec::new(), commit).await?;
-        work.audit.made(1);
-        let live = self.live.load_full();
-        work.credentials = credentials.clone();
-        self.publish(Arc::new(live.with_access(live.access.with_stored(credentials), generation)));
-        Ok(())
+    ) -> Result<Revision, ConsumerError> {
+        let by = Arc::clone(&done.by);
+        let draft = work.draft_credentials(&self.live.load_full(), credentials);
+        Ok(self.make_live(work, draft, commit, &by, vec![done]).await?)
     }
 
     async fn consumer_change<T: Send + 'static>(
@@ -340,7 +342,7 @@ impl Control {
 }
 
 impl Work {
-    fn consumer_of_file(&self, name: &str) -> Option<&schema::Consumer> {
+    pub(super) fn consumer_of_file(&self, name: &str) -> Option<&schema::Consumer> {
         self.layers.config().consumers.iter().find(|consumer| consumer.name == name)
     }
 
@@ -351,7 +353,7 @@ impl Work {
         id: &str,
         kept: &Kept,
     ) -> Result<(), StoreError> {
-        enter(credentials, consumer, id, kept, self.seal_key.as_ref())
+        enter(credentials, consumer, id, kept, self.seal_key.as_deref())
     }
 }
 
@@ -424,12 +426,8 @@ fn done(
     Done { by, action, kind, name, before, after }
 }
 
-fn consumer_key(name: &str) -> String {
+pub(super) fn consumer_key(name: &str) -> String {
     format!("{CONSUMERS}{name}")
-}
-
-pub(super) fn credential_key(consumer: &str, id: &str) -> String {
-    format!("{CREDENTIALS}{consumer}/{id}")
 }
 
 fn shown(path: &str, message: &str) -> String {

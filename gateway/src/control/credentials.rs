@@ -9,24 +9,25 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
-use super::consumers::{ConsumerError, credential_key};
+use super::consumers::ConsumerError;
 use crate::{
     access::{Consumer, Credential, Credentials, Lookup, MAX_PASSWORD, Proof, SealKey, Sealed, hash_password},
     config::{
-        scalar::{Timestamp, is_name},
+        scalar::{NAME, Timestamp, is_name},
         schema::{self, CredentialType},
     },
     snapshot::compile::consumers::{compiled_credential, type_name},
     store::StoreError,
 };
 
+/// Keys of the store.
+pub(super) const CREDENTIALS: &str = "credential/";
 /// Bytes of the keys and secrets that are made here.
 const SECRET_BYTES: usize = 32;
 /// The fewest characters of those that are not.
 const SHORTEST: usize = 16;
 const SHORTEST_PASSWORD: usize = 8;
 const NO_KEY: &str = "a secret can only be stored with a key to seal it: set store.key";
-pub(super) const NAME: &str = "a name has 1 to 64 letters, digits, \".\", \"_\" or \"-\"";
 
 /// A credential as it is stored and told of: nothing that could be presented.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,7 @@ pub struct Wanted {
     pub expires: Option<Timestamp>,
     /// Without it one is made.
     pub key: Option<String>,
+    pub key_sha256: Option<String>,
     pub username: Option<String>,
     pub password: Option<String>,
     pub hash: Option<String>,
@@ -67,9 +69,9 @@ pub struct Wanted {
 
 impl Wanted {
     pub(super) fn empty(kind: CredentialType) -> Self {
-        let (id, expires, key, username, password) = Default::default();
+        let (id, expires, key, key_sha256, username, password) = Default::default();
         let (hash, key_id, secret, issuer, subject) = Default::default();
-        Self { id, kind, expires, key, username, password, hash, key_id, secret, issuer, subject }
+        Self { id, kind, expires, key, key_sha256, username, password, hash, key_id, secret, issuer, subject }
     }
 
     /// What is kept of it, and the secret that was made here.
@@ -79,37 +81,21 @@ impl Wanted {
         consumer: &str,
         seal_key: Option<&SealKey>,
     ) -> Result<(Kept, Option<String>), ConsumerError> {
-        let mistakes = self.mistakes(id);
+        let mistakes = self.mistakes();
         let secret = self.fill(id, consumer).await?;
-        let shown = self.shown();
-        let (kind, expires) = (self.kind, self.expires);
-        let (lookup, proof) = match compiled_credential(&self.written(id)) {
-            Ok(compiled) if mistakes.is_empty() => compiled,
-            compiled => {
-                let more = compiled.err().unwrap_or_default().into_iter();
-                let more = more.map(|(path, message)| (path.trim_start_matches('.').to_owned(), message));
-                return Err(ConsumerError::Invalid(mistakes.into_iter().chain(more).collect()));
-            }
-        };
-        let (mut hash, mut sealed) = (None, None);
-        match proof {
-            Proof::None => {}
-            Proof::Password(text) => hash = Some(text.into_string()),
-            Proof::Secret(bytes) => {
-                let key = seal_key.ok_or_else(|| ConsumerError::Conflict(NO_KEY.to_owned()))?;
-                let bytes = key.seal(&bytes, &credential_key(consumer, id)).map_err(|_| no_randomness())?;
-                sealed = Some(HEXLOWER.encode(&bytes.0));
-            }
+        match keep(self.written(id), consumer, seal_key) {
+            Ok(kept) if mistakes.is_empty() => Ok((kept, secret)),
+            Ok(_) => Err(ConsumerError::Invalid(mistakes)),
+            Err(ConsumerError::Invalid(more)) => Err(ConsumerError::Invalid([mistakes, more].concat())),
+            Err(error) => Err(error),
         }
-        let lookup = HEXLOWER.encode(lookup.as_bytes());
-        Ok((Kept { kind, created: now(), expires, shown, lookup, hash, sealed }, secret))
     }
 
     /// Makes what is left to us: keys, secrets, names of secrets, hashes of passwords. Gives what is secret of it.
     async fn fill(&mut self, id: &str, consumer: &str) -> Result<Option<String>, ConsumerError> {
         let mut secret = None;
         match self.kind {
-            CredentialType::ApiKey if self.key.is_none() => {
+            CredentialType::ApiKey if self.key.is_none() && self.key_sha256.is_none() => {
                 secret = Some(format!("stile_{}", random(SECRET_BYTES)?));
                 self.key.clone_from(&secret);
             }
@@ -131,17 +117,9 @@ impl Wanted {
         Ok(secret)
     }
 
-    /// What is wrong with it beside what can be wrong in a file, too.
-    fn mistakes(&self, id: &str) -> Vec<(String, String)> {
+    /// What is wrong with what no file has.
+    fn mistakes(&self) -> Vec<(String, String)> {
         let mut mistakes = Vec::new();
-        for (key, value) in [("key", &self.key), ("secret", &self.secret)] {
-            if value.as_ref().is_some_and(|value| value.chars().count() < SHORTEST) {
-                mistakes.push((key.to_owned(), format!("it has fewer than {SHORTEST} characters")));
-            }
-        }
-        if !is_name(id) {
-            mistakes.push(("id".to_owned(), format!("\"{}\" is no name: {NAME}", id.escape_debug())));
-        }
         if let Some(password) = &self.password {
             let kind = type_name(self.kind);
             let message = match self.kind {
@@ -158,16 +136,6 @@ impl Wanted {
         mistakes
     }
 
-    fn shown(&self) -> BTreeMap<String, String> {
-        let all = [
-            ("username", &self.username),
-            ("key_id", &self.key_id),
-            ("issuer", &self.issuer),
-            ("subject", &self.subject),
-        ];
-        all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect()
-    }
-
     /// In the form of the file.
     fn written(self, id: &str) -> schema::Credential {
         schema::Credential {
@@ -175,6 +143,7 @@ impl Wanted {
             kind: self.kind,
             expires: self.expires,
             key: self.key,
+            key_sha256: self.key_sha256,
             username: self.username,
             hash: self.hash,
             key_id: self.key_id,
@@ -203,11 +172,92 @@ impl Kept {
         told
     }
 
+    /// In the form of the file, with its secrets.
+    pub(super) fn written(&self, id: &str, consumer: &str, seal_key: Option<&SealKey>) -> Result<Value, StoreError> {
+        let mut written = self.told(id);
+        if let Value::Object(members) = &mut written {
+            members.remove("created");
+            if self.kind == CredentialType::ApiKey {
+                members.insert("key_sha256".to_owned(), self.lookup.as_str().into());
+            }
+            if let Some(hash) = &self.hash {
+                members.insert("hash".to_owned(), hash.as_str().into());
+            }
+            if let Some(secret) = self.opened(&credential_key(consumer, id), seal_key)? {
+                members.insert("secret".to_owned(), String::from_utf8_lossy(&secret).into());
+            }
+        }
+        Ok(written)
+    }
+
+    /// Whether another credential in this place would be no other.
+    pub(super) fn is_like(&self, other: &Self, place: &str, seal_key: Option<&SealKey>) -> bool {
+        let public = |it: &Self| (it.kind, it.expires, it.shown.clone(), it.lookup.clone(), it.hash.clone());
+        let secret = |it: &Self| it.opened(place, seal_key).ok().flatten();
+        public(self) == public(other) && secret(self) == secret(other)
+    }
+
+    /// The secret that is sealed, if one is.
+    fn opened(&self, place: &str, seal_key: Option<&SealKey>) -> Result<Option<Box<[u8]>>, StoreError> {
+        let Some(sealed) = &self.sealed else { return Ok(None) };
+        let corrupt = |reason: &str| StoreError::Corrupt(place.to_owned(), reason.to_owned());
+        let key = seal_key.ok_or_else(|| corrupt("it is sealed, and there is no store.key to open it"))?;
+        let bytes = HEXLOWER.decode(sealed.as_bytes()).map_err(|_| corrupt("it is damaged"))?;
+        key.open(&Sealed(bytes), place).map(Some).map_err(|error| corrupt(&error.to_string()))
+    }
+
     pub(super) fn lookup(&self) -> Result<Lookup, StoreError> {
         let corrupt = || StoreError::Corrupt("credential".to_owned(), "its lookup is no digest".to_owned());
-        let bytes = HEXLOWER.decode(self.lookup.as_bytes()).map_err(|_| corrupt())?;
-        Ok(Lookup::from_bytes(bytes.try_into().map_err(|_| corrupt())?))
+        Lookup::from_hex(&self.lookup).ok_or_else(corrupt)
     }
+}
+
+/// What is kept of a credential that is written in the form of the file.
+///
+/// # Errors
+///
+/// All that is wrong with it, by key; or that there is no key to seal its secret with.
+pub(super) fn keep(
+    written: schema::Credential,
+    consumer: &str,
+    seal_key: Option<&SealKey>,
+) -> Result<Kept, ConsumerError> {
+    let mut mistakes = Vec::new();
+    for (key, value) in [("key", &written.key), ("secret", &written.secret)] {
+        if value.as_ref().is_some_and(|value| value.chars().count() < SHORTEST) {
+            mistakes.push((key.to_owned(), format!("it has fewer than {SHORTEST} characters")));
+        }
+    }
+    if !is_name(&written.id) {
+        mistakes.push(("id".to_owned(), format!("\"{}\" is no name: {NAME}", written.id.escape_debug())));
+    }
+    let (lookup, proof) = match compiled_credential(&written) {
+        Ok(compiled) if mistakes.is_empty() => compiled,
+        compiled => {
+            let more = compiled.err().unwrap_or_default().into_iter();
+            let more = more.map(|(path, message)| (path.trim_start_matches('.').to_owned(), message));
+            return Err(ConsumerError::Invalid(mistakes.into_iter().chain(more).collect()));
+        }
+    };
+    let (mut hash, mut sealed) = (None, None);
+    match proof {
+        Proof::Key | Proof::Verified => {}
+        Proof::Password(text) => hash = Some(text.to_string()),
+        Proof::Secret(bytes) => {
+            let key = seal_key.ok_or_else(|| ConsumerError::Conflict(NO_KEY.to_owned()))?;
+            let sealed_bytes = key.seal(&bytes, &credential_key(consumer, &written.id));
+            sealed = Some(HEXLOWER.encode(&sealed_bytes.map_err(|_| no_randomness())?.0));
+        }
+    }
+    let shown = [
+        ("username", written.username),
+        ("key_id", written.key_id),
+        ("issuer", written.issuer),
+        ("subject", written.subject),
+    ];
+    let shown = shown.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+    let (kind, expires, lookup) = (written.kind, written.expires, HEXLOWER.encode(lookup.as_bytes()));
+    Ok(Kept { kind, created: now(), expires, shown, lookup, hash, sealed })
 }
 
 pub(super) fn enter(
@@ -217,22 +267,20 @@ pub(super) fn enter(
     kept: &Kept,
     seal_key: Option<&SealKey>,
 ) -> Result<(), StoreError> {
-    let proof = match (&kept.hash, &kept.sealed) {
+    let proof = match (&kept.hash, kept.opened(&credential_key(&consumer.name, id), seal_key)?) {
         (Some(hash), _) => Proof::Password(hash.as_str().into()),
-        (None, None) => Proof::None,
-        (None, Some(sealed)) => {
-            let place = credential_key(&consumer.name, id);
-            let corrupt = |reason: &str| StoreError::Corrupt(place.clone(), reason.to_owned());
-            let key = seal_key.ok_or_else(|| corrupt("it is sealed, and there is no store.key to open it"))?;
-            let bytes = HEXLOWER.decode(sealed.as_bytes()).map_err(|_| corrupt("it is damaged"))?;
-            let secret = key.open(&Sealed(bytes), &place).map_err(|error| corrupt(&error.to_string()))?;
-            Proof::Secret(secret)
-        }
+        (None, Some(secret)) => Proof::Secret(secret.into()),
+        (None, None) if kept.kind == CredentialType::ApiKey => Proof::Key,
+        (None, None) => Proof::Verified,
     };
     let expires = kept.expires.map(|end| end.0);
     let (lookup, consumer, id) = (kept.lookup()?, Arc::clone(consumer), id.into());
-    credentials.insert(lookup, Arc::new(Credential { consumer, id, expires, proof }));
+    credentials.insert(lookup, Credential { consumer, id, expires, proof });
     Ok(())
+}
+
+pub(super) fn credential_key(consumer: &str, id: &str) -> String {
+    format!("{CREDENTIALS}{consumer}/{id}")
 }
 
 fn random(bytes: usize) -> Result<String, ConsumerError> {

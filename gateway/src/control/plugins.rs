@@ -4,13 +4,12 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use super::{
     Control, Work,
-    audit::{Action, Done},
-    revisions::{Origin, Record, Staged},
+    draft::Stage,
+    revisions::{Origin, Record, Staged, records},
 };
 use crate::{
-    config::{Problem, resource::Kind},
+    config::{Errors, Layers},
     plugin::{LoadError, Revision},
-    snapshot::compile::{Input, compile},
     store::{Commit, StoreError},
 };
 
@@ -22,8 +21,8 @@ pub enum PluginError {
     UnknownRevision(String, u32),
     #[error(transparent)]
     Load(#[from] LoadError),
-    #[error("{}", .0.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; "))]
-    Refused(Vec<Problem>),
+    #[error("{0}")]
+    Refused(#[from] Errors),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -41,7 +40,7 @@ impl Control {
         let (this, plugin) = (Arc::clone(self), plugin.to_owned());
         self.to_its_end(async move {
             let mut work = this.settled().await?;
-            work.knows(&plugin)?;
+            knows(&work.layers, &plugin)?;
             let staged = work.revisions.stage(&plugin, bytes, Origin::Push).await?;
             let new = staged.is_new();
             let revision = this.activate(&mut work, staged, by).await?;
@@ -55,7 +54,7 @@ impl Control {
         let (this, plugin) = (Arc::clone(self), plugin.to_owned());
         self.to_its_end(async move {
             let mut work = this.settled().await?;
-            work.knows(&plugin)?;
+            knows(&work.layers, &plugin)?;
             let staged = work.revisions.stored(&plugin, number).await?;
             this.activate(&mut work, staged, by).await
         })
@@ -75,47 +74,26 @@ impl Control {
 
     /// Every revision of a plugin, the oldest first, and the number of the active one.
     pub async fn revisions(&self, plugin: &str) -> Result<(Vec<Record>, Option<u32>), PluginError> {
-        let work = self.work.lock().await;
-        work.knows(plugin)?;
-        let active = work.revisions.active(plugin).map(|revision| revision.number);
-        Ok((work.revisions.records(plugin).await?, active))
+        let view = self.view();
+        knows(&view.layers, plugin)?;
+        let active = view.revisions.get(plugin).map(|revision| revision.number);
+        Ok((records(&self.store, plugin).await?, active))
     }
 
     async fn activate(&self, work: &mut Work, staged: Staged, by: Arc<str>) -> Result<Revision, PluginError> {
         let revision = staged.revision().clone();
-        let staged = vec![staged];
-        let active = work.revisions.with(&staged);
-        let previous = self.live.load_full();
-        let generation = work.audit.next_generation();
-        let input = Input {
-            config: work.layers.config(),
-            revisions: &active,
-            previous: Some(&previous),
-            workers: self.workers,
-            generation,
-            stored: work.credentials.clone(),
-        };
-        let snapshot = compile(input).await.map_err(PluginError::Refused)?;
-        let number = |number: Option<u32>| number.map(|number| serde_json::json!({ "revision": number }));
-        let done = Done {
-            by,
-            action: Action::Rollout,
-            kind: Kind::Plugin.list(),
-            name: revision.plugin.to_string(),
-            before: number(work.revisions.active(&revision.plugin).map(|active| active.number)),
-            after: number(Some(revision.number)),
-        };
-        work.revisions.commit(staged, work.audit.add(Commit::new(), vec![done])).await?;
-        work.audit.made(1);
-        self.publish(Arc::new(snapshot));
+        if work.revisions.active(&revision.plugin).is_some_and(|active| active.number == revision.number) {
+            return Ok(revision);
+        }
+        let stage = Stage::default().with(vec![staged]);
+        let draft = work.draft(Some(&self.live.load_full()), Arc::clone(&work.layers), stage).await?;
+        self.make_live(work, draft, Commit::new(), &by, Vec::new()).await?;
         tracing::info!(plugin = &*revision.plugin, revision = revision.number, "revision is live");
         Ok(revision)
     }
 }
 
-impl Work {
-    fn knows(&self, plugin: &str) -> Result<(), PluginError> {
-        let known = self.layers.config().plugins.iter().any(|known| known.name == plugin);
-        if known { Ok(()) } else { Err(PluginError::UnknownPlugin(plugin.to_owned())) }
-    }
+fn knows(layers: &Layers, plugin: &str) -> Result<(), PluginError> {
+    let known = layers.config().plugins.iter().any(|known| known.name == plugin);
+    if known { Ok(()) } else { Err(PluginError::UnknownPlugin(plugin.to_owned())) }
 }

@@ -11,19 +11,17 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::{
-    Control, Staged, Work,
+    Control, Work,
     audit::{Action, Done},
-    stage,
+    consumers::Edit,
+    draft::Draft,
+    revisions::Staged,
 };
 use crate::{
     config::{
-        Errors, Layers, Problem,
+        Errors, Layers,
         layers::{Kept, Origin},
         resource::{Kind, Stored},
-    },
-    snapshot::{
-        Snapshot,
-        compile::{Input, compile},
     },
     store::{Commit, Revision, Store, StoreError},
 };
@@ -85,7 +83,16 @@ pub(super) struct Waiting {
 }
 
 /// Changes of the stored layer: a resource, or none any more.
-type Changes = BTreeMap<(Kind, String), Option<Kept>>;
+pub(super) type Changes = BTreeMap<(Kind, String), Option<Kept>>;
+
+/// Changes that are made together or not at all.
+#[derive(Default)]
+pub(super) struct Together {
+    pub(super) wishes: Vec<Wish>,
+    /// Revisions of plugins that become active.
+    pub(super) staged: Vec<Staged>,
+    pub(super) edit: Edit,
+}
 
 /// A wish that can be granted as far as its own resource goes.
 struct Granted {
@@ -130,7 +137,7 @@ impl Control {
         let work = self.settled().await.map_err(ResourceError::Store)?;
         let mut changes = Changes::new();
         let granted = grant(&work.layers, &mut changes, wish)?;
-        self.compiled(&work, &work.layers.with(changes), slice::from_ref(&granted)).await?;
+        self.draft(&work, work.layers.with(changes), slice::from_ref(&granted), Vec::new()).await?;
         Ok(granted.outcome(self.store.revision() + 1))
     }
 
@@ -155,10 +162,14 @@ impl Control {
         if granted.is_empty() {
             return later;
         }
-        let layers = work.layers.with(changes);
-        match self.compiled(work, &layers, &granted).await {
-            Ok(ready) => {
-                let outcomes = self.make(work, layers, granted, ready).await;
+        match self.draft(work, work.layers.with(changes), &granted, Vec::new()).await {
+            Ok(draft) => {
+                let by = Arc::clone(&granted[0].wish.by);
+                let made = self.make(work, &by, &granted, draft, Commit::new(), Vec::new()).await;
+                let outcomes = granted.iter().map(|granted| match &made {
+                    Ok(revision) => Ok(granted.outcome(*revision)),
+                    Err(error) => Err(ResourceError::Store(error.clone())),
+                });
                 answers.into_iter().zip(outcomes).for_each(|(answer, outcome)| drop(answer.send(outcome)));
             }
             // One at a time, so that nobody is refused for the mistake of another.
@@ -176,65 +187,69 @@ impl Control {
         later
     }
 
-    /// Compiles a configuration with changes, which may bring plugins that have revisions from before.
-    async fn compiled(&self, work: &Work, layers: &Layers, granted: &[Granted]) -> Result<Ready, ResourceError> {
+    /// Makes all of it or nothing, or only says whether it could be made.
+    pub(super) async fn change_together(
+        &self,
+        work: &mut Work,
+        by: &Arc<str>,
+        Together { wishes, staged, edit }: Together,
+        dry_run: bool,
+    ) -> Result<(), ResourceError> {
+        let (mut changes, mut granted) = (Changes::new(), Vec::new());
+        for wish in wishes {
+            granted.push(grant(&work.layers, &mut changes, wish)?);
+        }
+        let Edit { commit, done, credentials } = edit;
+        let draft = if granted.is_empty() && staged.is_empty() {
+            let Some(credentials) = credentials else { return Ok(()) };
+            work.draft_credentials(&self.live.load_full(), credentials)
+        } else {
+            let draft = self.draft(work, work.layers.with(changes), &granted, staged).await?;
+            credentials.into_iter().fold(draft, Draft::with_credentials)
+        };
+        if !dry_run {
+            self.make(work, by, &granted, draft, commit, done).await.map_err(ResourceError::Store)?;
+        }
+        Ok(())
+    }
+
+    /// Drafts a configuration with changes, which may bring plugins that have revisions from before, and with these
+    /// revisions.
+    async fn draft(
+        &self,
+        work: &Work,
+        layers: Layers,
+        granted: &[Granted],
+        staged: Vec<Staged>,
+    ) -> Result<Draft, ResourceError> {
         let named =
             |name: &str| granted.iter().any(|Granted { wish, .. }| wish.kind == Kind::Plugin && wish.name == name);
-        let refused = |problems: Vec<Problem>| {
-            let errors = layers.errors(problems);
+        let stage = work.stage(&layers, named).await.map_err(ResourceError::Store)?.with(staged);
+        work.draft(Some(&self.live.load_full()), Arc::new(layers), stage).await.map_err(|errors| {
             let deletes = granted.iter().all(|Granted { wish, .. }| wish.stored.is_none());
             if deletes { ResourceError::InUse(errors) } else { ResourceError::Invalid(errors) }
-        };
-        let stage = stage(&work.revisions, layers, named).await.map_err(ResourceError::Store)?;
-        let active = work.revisions.with(&stage.changes);
-        let previous = self.live.load_full();
-        let generation = work.audit.next_generation();
-        let input = Input {
-            config: layers.config(),
-            revisions: &active,
-            previous: Some(&previous),
-            workers: self.workers,
-            generation,
-            stored: work.credentials.clone(),
-        };
-        let snapshot = compile(input).await.map_err(refused)?;
-        Ok(Ready { snapshot, staged: stage.changes })
+        })
     }
 
     async fn make(
         &self,
         work: &mut Work,
-        layers: Layers,
-        granted: Vec<Granted>,
-        Ready { snapshot, staged }: Ready,
-    ) -> Vec<Result<Outcome, ResourceError>> {
-        let mut commit = Commit::new();
-        for Granted { wish, .. } in &granted {
+        by: &Arc<str>,
+        granted: &[Granted],
+        draft: Draft,
+        mut commit: Commit,
+        mut done: Vec<Done>,
+    ) -> Result<Revision, StoreError> {
+        for Granted { wish, .. } in granted {
             let key = key(wish.kind, &wish.name);
             commit = match &wish.stored {
                 Some(stored) => commit.put(key, stored.value.to_string()),
                 None => commit.delete(key),
             };
         }
-        let done: Vec<_> = granted.iter().map(Granted::done).collect();
-        let changes = done.len();
-        let commit = work.audit.add(commit, done);
-        match work.revisions.commit(staged, commit).await {
-            Ok(revision) => {
-                work.audit.made(changes);
-                work.layers = layers.at(revision);
-                self.publish(Arc::new(snapshot));
-                granted.iter().map(|granted| Ok(granted.outcome(revision))).collect()
-            }
-            Err(error) => granted.iter().map(|_| Err(ResourceError::Store(error.clone()))).collect(),
-        }
+        done.extend(granted.iter().map(Granted::done));
+        self.make_live(work, draft, commit, by, done).await
     }
-}
-
-/// A generation that can be made live.
-struct Ready {
-    snapshot: Snapshot,
-    staged: Vec<Staged>,
 }
 
 impl Granted {

@@ -50,6 +50,8 @@ pub(super) struct Staged {
     /// What is to be stored of it, if that is new.
     new: Option<(Record, Vec<u8>)>,
     state: State,
+    /// The one that the store says is active.
+    before: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,11 @@ impl Staged {
 
     pub(super) fn is_new(&self) -> bool {
         self.new.is_some()
+    }
+
+    /// The number of the one that the store says is active.
+    pub(super) fn before(&self) -> Option<u32> {
+        self.before
     }
 }
 
@@ -108,10 +115,6 @@ impl Revisions {
         active
     }
 
-    pub(super) async fn records(&self, plugin: &str) -> Result<Vec<Record>, StoreError> {
-        self.store.list_all(&revision_prefix(plugin)).await?.entries.iter().map(|entry| entry.json()).collect()
-    }
-
     /// The revision that was active when the process last ended.
     pub(super) async fn resume(&self, plugin: &str) -> Result<Option<Staged>, StoreError> {
         let Some(state) = self.state(plugin).await? else { return Ok(None) };
@@ -127,12 +130,17 @@ impl Revisions {
 
     pub(super) async fn stored(&self, plugin: &str, number: u32) -> Result<Staged, PluginError> {
         let unknown = || PluginError::UnknownRevision(plugin.to_owned(), number);
-        let record =
-            self.records(plugin).await?.into_iter().find(|record| record.revision == number).ok_or_else(unknown)?;
+        let record = records(&self.store, plugin)
+            .await?
+            .into_iter()
+            .find(|record| record.revision == number)
+            .ok_or_else(unknown)?;
         let entry = self.store.get(&module_key(plugin, &record.sha256)).await?.ok_or_else(unknown)?;
         let module = self.compile(entry.value).await?.0;
-        let state = State { active: number, ..self.state(plugin).await?.unwrap_or_default() };
-        Ok(Staged { revision: Revision { plugin: plugin.into(), number, module }, new: None, state })
+        let before = self.state(plugin).await?;
+        let (state, before) = (before.clone().unwrap_or_default(), before.map(|before| before.active));
+        let state = State { active: number, ..state };
+        Ok(Staged { revision: Revision { plugin: plugin.into(), number, module }, new: None, state, before })
     }
 
     /// None if the file is as it was when last seen, unless it is wanted `anyhow`.
@@ -157,10 +165,10 @@ impl Revisions {
     }
 
     pub(super) async fn stage(&self, plugin: &str, bytes: Vec<u8>, origin: Origin) -> Result<Staged, PluginError> {
-        let records = self.records(plugin).await?;
+        let records = records(&self.store, plugin).await?;
         let digest = Digest256::of(&bytes).to_string();
-        let state = self.state(plugin).await?.unwrap_or_default();
-        let file_sha256 = if origin == Origin::File { Some(digest.clone()) } else { state.file_sha256 };
+        let (before, seen) = self.state(plugin).await?.map(|state| (state.active, state.file_sha256)).unzip();
+        let file_sha256 = if origin == Origin::File { Some(digest.clone()) } else { seen.flatten() };
         if let Some(same) = records.iter().find(|record| record.sha256 == digest) {
             let staged = self.stored(plugin, same.revision).await?;
             return Ok(Staged { state: State { active: same.revision, file_sha256 }, ..staged });
@@ -179,16 +187,17 @@ impl Revisions {
             revision: Revision { plugin: plugin.into(), number, module },
             new: Some((record, bytes)),
             state: State { active: number, file_sha256 },
+            before,
         })
     }
 
     /// Stores what is new, together with what that commit has already, then makes all of it active.
     pub(super) async fn commit(&mut self, staged: Vec<Staged>, mut commit: Commit) -> Result<Number, StoreError> {
         let mut active = Vec::new();
-        for Staged { revision, new, state } in staged {
+        for Staged { revision, new, state, .. } in staged {
             let plugin = &revision.plugin;
             if let Some((record, bytes)) = new {
-                for old in outdated(self.records(plugin).await?) {
+                for old in outdated(records(&self.store, plugin).await?) {
                     commit = commit.delete(module_key(plugin, &old.sha256)).delete(revision_key(plugin, old.revision));
                 }
                 commit = commit
@@ -216,6 +225,11 @@ impl Revisions {
         let compiled = spawn_blocking(move || Module::compile(&engine, &bytes).map(|module| (module, bytes))).await;
         compiled.unwrap_or_else(|_| Err(LoadError::Compile("the compiler failed".to_owned())))
     }
+}
+
+/// All that a store keeps of a plugin, the oldest first.
+pub(super) async fn records(store: &Store, plugin: &str) -> Result<Vec<Record>, StoreError> {
+    store.list_all(&revision_prefix(plugin)).await?.entries.iter().map(|entry| entry.json()).collect()
 }
 
 /// What is dropped when one more is stored, which becomes the active one.

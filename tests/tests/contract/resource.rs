@@ -1,4 +1,5 @@
-//! `stile service|route|plugin list|get|put|delete`.
+//! `stile service|route|plugin|consumer list|get|put|delete`, `stile consumer credential`, `stile generation`, `stile export`
+//! and `stile import`.
 
 use std::process::{Output, Stdio};
 
@@ -82,4 +83,86 @@ async fn resources_of_a_running_gateway_are_put_listed_got_and_deleted() {
         assert_eq!(stile(&gateway, wrong, "").await.status.code(), Some(1), "{wrong:?}");
     }
     assert_eq!(stile(&gateway, &["service", "put", "people"], "").await.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn consumers_of_a_running_gateway_are_put_and_given_credentials() {
+    let upstream = Upstream::echo().await;
+    let folder = folder();
+    let gateway = Stile::run(folder.path(), plain(upstream.address())).await;
+    let groups = "groups:\n  - partners\n  - beta\n";
+    assert_eq!(
+        done(&gateway, &["consumer", "put", "mobile", "-", "--dry-run"], groups).await,
+        "consumer mobile would be created\n"
+    );
+    assert_eq!(done(&gateway, &["consumer", "put", "mobile", "-"], groups).await, "consumer mobile is live\n");
+    let table = done(&gateway, &["consumer", "list"], "").await;
+    assert_eq!(table, "NAME    FROM   GROUPS\nmobile  store  partners, beta\n");
+    let credential = async |arguments: &[&str], input: &str| {
+        done(&gateway, &[&["consumer", "credential"], arguments].concat(), input).await
+    };
+    let made = credential(&["add", "mobile", "--id", "app", "--expires", "2099-01-01T00:00:00Z"], "").await;
+    let (said, secret) = made.trim_end().split_once('\n').expect("two lines");
+    assert_eq!(said, "credential app is live; its secret, told this once:");
+    assert!(secret.starts_with("stile_"), "{secret}");
+    let own = ["add", "mobile", "--type", "basic", "--id", "ann", "--username", "ann", "--secret-from", "-"];
+    assert_eq!(credential(&own, "correct horse\n").await, "credential ann is live\n");
+    let rotated = credential(&["rotate", "mobile", "app", "--overlap", "1h", "--json"], "").await;
+    let rotated: Value = serde_json::from_str(&rotated).expect("JSON");
+    assert!(rotated["secret"].as_str().is_some_and(|new| new != secret), "{rotated}");
+    let table = credential(&["list", "mobile"], "").await;
+    let lines: Vec<_> = table.lines().collect();
+    assert_eq!((lines.len(), lines[0].starts_with("ID ")), (4, true), "{table}");
+    assert!(lines[1..].iter().any(|line| line.starts_with("ann ") && line.ends_with("username=ann")), "{table}");
+    assert!(!table.contains(secret), "{table}");
+    assert_eq!(credential(&["delete", "mobile", "ann"], "").await, "credential ann of mobile is deleted\n");
+    assert_eq!(
+        done(&gateway, &["consumer", "delete", "mobile", "--dry-run"], "").await,
+        "consumer mobile would be deleted\n"
+    );
+    assert_eq!(done(&gateway, &["consumer", "delete", "mobile"], "").await, "consumer mobile is deleted\n");
+    let wrong = stile(&gateway, &["consumer", "credential", "add", "mobile"], "").await;
+    assert_eq!(wrong.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn the_store_of_a_running_gateway_is_exported_imported_and_gone_back_on() {
+    let upstream = Upstream::echo().await;
+    let folder = folder();
+    let gateway = Stile::run(folder.path(), plain(upstream.address())).await;
+    let file = folder.path().join("more.yaml");
+    let text = format!(
+        "services:\n- name: people\n  endpoints:\n  - address: {}\nroutes:\n- name: people\n  match:\n    path: /people\n  \
+         service: people\n",
+        upstream.address()
+    );
+    std::fs::write(&file, &text).expect("the folder is ours");
+    let file = file.display().to_string();
+    assert_eq!(done(&gateway, &["export"], "").await, "# The store adds nothing.\n{}\n");
+    let would = "route people would be created\nservice people would be created\n";
+    assert_eq!(done(&gateway, &["import", &file, "--dry-run"], "").await, would);
+    assert_eq!(done(&gateway, &["import", &file], "").await, "route people created\nservice people created\n");
+    assert_eq!(done(&gateway, &["import", &file], "").await, "everything is like that already\n");
+    assert_eq!(fetch(gateway.address(), "/people").await.status, 200);
+    assert_eq!(done(&gateway, &["export"], "").await, text, "in the form of the file");
+
+    let table = done(&gateway, &["generation", "list"], "").await;
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["GENERATION", "AT", "BY", "ACTION", "KIND", "NAME"]);
+    assert_eq!((rows[1][0], &rows[1][2..]), ("2", &["ops", "put", "routes", "people"][..]));
+    assert_eq!(rows[2], ["ops", "put", "services", "people"]);
+    let diff = done(&gateway, &["generation", "diff", "1"], "").await;
+    assert!(diff.starts_with("service people\n  + {\n"), "{diff}");
+    let said = done(&gateway, &["generation", "restore", "1", "--dry-run"], "").await;
+    assert!(said.ends_with("\nwould be as in generation 1\n"), "{said}");
+    let said = done(&gateway, &["generation", "restore", "1"], "").await;
+    assert!(said.ends_with("\nis as in generation 1 again\n"), "{said}");
+    assert_eq!(done(&gateway, &["export"], "").await, "# The store adds nothing.\n{}\n");
+    assert_eq!(done(&gateway, &["generation", "restore", "1"], "").await, "everything is as in generation 1 already\n");
+    assert_eq!(stile(&gateway, &["generation", "restore", "99"], "").await.status.code(), Some(1));
+
+    std::fs::write(&file, "routes: [{ name: a, service: none }]\ngrace: 1s\n").expect("the folder is ours");
+    let refused = stile(&gateway, &["import", &file], "").await;
+    let reason = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && reason.contains("more.yaml:2:8: grace: only "), "{reason}");
 }

@@ -11,13 +11,13 @@ use crate::{
     access::{Consumer, Credential, Credentials, Lookup, Presented, Proof},
     config::{
         Problem,
-        scalar::is_name,
+        scalar::{NAME, is_name},
         schema::{self, CredentialType},
     },
 };
 
 /// Keys that a credential may have, each with whether it is there.
-type Keys<'a> = [(&'static str, Option<&'a str>); 7];
+type Keys<'a> = [(&'static str, Option<&'a str>); 8];
 
 /// The credentials of a file's consumers, and all that is wrong with them and beside those that are stored.
 pub(super) fn of_file(consumers: &[schema::Consumer], stored: &Credentials) -> (Credentials, Vec<Problem>) {
@@ -52,7 +52,7 @@ pub(super) fn of_file(consumers: &[schema::Consumer], stored: &Credentials) -> (
                     }
                     let expires = credential.expires.map(|end| end.0);
                     let (consumer, id) = (Arc::clone(&known), credential.id.as_str().into());
-                    credentials.insert(lookup, Arc::new(Credential { consumer, id, expires, proof }));
+                    credentials.insert(lookup, Credential { consumer, id, expires, proof });
                 }
                 Err(mistakes) => problems
                     .extend(mistakes.into_iter().map(|(key, message)| Problem::new(format!("{path}{key}"), message))),
@@ -69,6 +69,7 @@ pub fn compiled(name: &str, groups: &[String]) -> Consumer {
 /// What a credential is looked up by and how it is proved, or all that is wrong with it, by key.
 pub fn compiled_credential(credential: &schema::Credential) -> Result<(Lookup, Proof), Vec<(String, String)>> {
     let needed: &[&str] = match credential.kind {
+        CredentialType::ApiKey if credential.key.is_none() && credential.key_sha256.is_some() => &["key_sha256"],
         CredentialType::ApiKey => &["key"],
         CredentialType::Basic => &["username", "hash"],
         CredentialType::Hmac => &["key_id", "secret"],
@@ -77,6 +78,7 @@ pub fn compiled_credential(credential: &schema::Credential) -> Result<(Lookup, P
     };
     let keys: Keys<'_> = [
         ("key", credential.key.as_deref()),
+        ("key_sha256", credential.key_sha256.as_deref()),
         ("username", credential.username.as_deref()),
         ("hash", credential.hash.as_deref()),
         ("key_id", credential.key_id.as_deref()),
@@ -90,6 +92,9 @@ pub fn compiled_credential(credential: &schema::Credential) -> Result<(Lookup, P
         match (needed.contains(&key), value) {
             (true, None) => mistakes.push((String::new(), format!("a credential of type {kind} needs \"{key}\""))),
             (true, Some("")) => mistakes.push((format!(".{key}"), "it is empty".to_owned())),
+            (false, Some(_)) if key == "key_sha256" && credential.kind == CredentialType::ApiKey => {
+                mistakes.push((format!(".{key}"), "it has a \"key\" already".to_owned()));
+            }
             (false, Some(_)) => {
                 mistakes.push((format!(".{key}"), format!("a credential of type {kind} has no \"{key}\"")));
             }
@@ -101,13 +106,20 @@ pub fn compiled_credential(credential: &schema::Credential) -> Result<(Lookup, P
     {
         mistakes.push((".hash".to_owned(), "it is no argon2id hash in PHC form ($argon2id$v=19$…)".to_owned()));
     }
+    let digest = credential.key_sha256.as_deref().filter(|_| needed == ["key_sha256"]).map(Lookup::from_hex);
+    if digest == Some(None) {
+        mistakes.push((".key_sha256".to_owned(), "it is no SHA-256 in 64 hexadecimal digits".to_owned()));
+    }
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let (subject, issuer) = (text(&credential.subject), text(&credential.issuer));
     Ok(match credential.kind {
-        CredentialType::ApiKey => (Presented::ApiKey(&text(&credential.key)).lookup(), Proof::None),
+        CredentialType::ApiKey => {
+            let key = || Presented::ApiKey(&text(&credential.key)).lookup();
+            (digest.flatten().unwrap_or_else(key), Proof::Key)
+        }
         CredentialType::Basic => {
             let presented = Presented::Basic { username: &text(&credential.username), password: "" };
             (presented.lookup(), Proof::Password(text(&credential.hash).into()))
@@ -116,8 +128,8 @@ pub fn compiled_credential(credential: &schema::Credential) -> Result<(Lookup, P
             let presented = Presented::Hmac { key_id: &text(&credential.key_id), message: b"", signature: b"" };
             (presented.lookup(), Proof::Secret(text(&credential.secret).into_bytes().into()))
         }
-        CredentialType::Jwt => (Presented::Jwt { issuer: &issuer, subject: &subject }.lookup(), Proof::None),
-        CredentialType::Certificate => (Presented::Certificate { subject: &subject }.lookup(), Proof::None),
+        CredentialType::Jwt => (Presented::Jwt { issuer: &issuer, subject: &subject }.lookup(), Proof::Verified),
+        CredentialType::Certificate => (Presented::Certificate { subject: &subject }.lookup(), Proof::Verified),
     })
 }
 
@@ -133,6 +145,5 @@ pub fn type_name(kind: CredentialType) -> &'static str {
 }
 
 fn no_name(text: &str) -> String {
-    let message = "a name has 1 to 64 letters, digits, \".\", \"_\" or \"-\"";
-    format!("\"{}\" is no name: {message}", text.escape_debug())
+    format!("\"{}\" is no name: {NAME}", text.escape_debug())
 }

@@ -1,0 +1,262 @@
+//! A generation in the making: compiled from layers and revisions, stored, and only then live. Whatever a change comes
+//! from, this is how it is made.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde_json::json;
+
+use super::{
+    ApplyError,
+    audit::{Action, Audit, Done},
+    consumers,
+    resources::{self, Changes},
+    revisions::{Revisions, Staged},
+};
+use crate::{
+    access::{Credentials, SealKey},
+    config::{Document, Errors, Layers, Problem, Sources, resource::Kind},
+    plugin::{Engine, Revision},
+    snapshot::{
+        Snapshot,
+        compile::{Input, compile},
+    },
+    store::{Commit, Revision as Number, Store, StoreError},
+};
+
+/// What only one change at a time may touch.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) store: Store,
+    pub(super) workers: usize,
+    pub(super) layers: Arc<Layers>,
+    pub(super) revisions: Revisions,
+    pub(super) audit: Audit,
+    /// What consumers of the store present.
+    pub(super) credentials: Credentials,
+    pub(super) seal_key: Option<Arc<SealKey>>,
+    /// Those of the configuration that was last read, also if it was refused: a change of them may mend it.
+    pub(super) sources: Sources,
+}
+
+/// What is live, for whoever only reads.
+#[derive(Debug)]
+pub struct View {
+    pub layers: Arc<Layers>,
+    /// The active revisions of plugins.
+    pub revisions: HashMap<Arc<str>, Revision>,
+}
+
+/// A generation that could be made live, and what becomes true with it.
+pub(super) struct Draft {
+    pub(super) snapshot: Snapshot,
+    staged: Vec<Staged>,
+    pub(super) layers: Arc<Layers>,
+    /// None where they are as they were.
+    credentials: Option<Credentials>,
+    /// Plugins' files that are refused while an earlier revision goes on.
+    pub(super) faults: Option<Errors>,
+}
+
+/// What became of the plugins' files.
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    pub(super) changes: Vec<Staged>,
+    /// Plugins that cannot run, and what else keeps a configuration from going live.
+    pub(super) problems: Vec<Problem>,
+    /// Plugins of which an earlier revision can go on.
+    faults: Vec<Problem>,
+}
+
+/// What a store holds beside revisions of plugins.
+struct Stored {
+    audit: Audit,
+    credentials: Credentials,
+    resources: Result<Changes, Errors>,
+}
+
+impl Work {
+    /// Begins over what a store holds. Nothing is live yet.
+    pub(super) async fn open(
+        store: Store,
+        engine: Engine,
+        document: Document,
+        workers: usize,
+    ) -> Result<Self, ApplyError> {
+        let seal_key = super::seal_key(&document)?.map(Arc::new);
+        let Stored { audit, credentials, resources } = Stored::read(&store, seal_key.as_deref()).await?;
+        let revisions = Revisions::new(engine, store.clone());
+        let sources = document.sources.clone();
+        let layers = Arc::new(Layers::new(document).with(resources?));
+        Ok(Self { store, workers, layers, revisions, audit, credentials, seal_key, sources })
+    }
+
+    pub(super) fn view(&self) -> Arc<View> {
+        Arc::new(View { layers: Arc::clone(&self.layers), revisions: self.revisions.with(&[]) })
+    }
+
+    /// Finds the revisions of plugins of such names. What is wrong with one plugin's file does not hide what is wrong
+    /// elsewhere, and does not keep the rest from going live where an earlier revision can go on.
+    pub(super) async fn stage(&self, layers: &Layers, named: impl Fn(&str) -> bool) -> Result<Stage, StoreError> {
+        let mut stage = Stage::default();
+        let plugins = layers.config().plugins.iter().enumerate();
+        for (index, plugin) in plugins.filter(|(_, plugin)| named(&plugin.name)) {
+            let runs = self.revisions.active(&plugin.name).is_some();
+            let resumed = if runs { None } else { self.revisions.resume(&plugin.name).await? };
+            let goes_on = runs || resumed.is_some();
+            let changed = match &plugin.file {
+                Some(file) => self.revisions.stage_file(&plugin.name, file, !goes_on).await,
+                None => Ok(None),
+            };
+            match changed {
+                Ok(changed) => stage.changes.extend(changed.or(resumed)),
+                Err(error) => {
+                    let refused = if goes_on { &mut stage.faults } else { &mut stage.problems };
+                    refused.push(Problem::new(format!("plugins[{index}].file"), error.to_string()));
+                    stage.changes.extend(resumed);
+                }
+            }
+        }
+        Ok(stage)
+    }
+
+    /// The same for a file that was read: all its plugins, and consumers of the store that it has, too.
+    pub(super) async fn stage_file(&self, layers: &Layers) -> Result<Stage, StoreError> {
+        let mut stage = self.stage(layers, |_| true).await?;
+        stage.problems.extend(consumers::clashes(&self.store, &layers.config().consumers).await?);
+        Ok(stage)
+    }
+
+    /// Compiles a configuration with the revisions that were found for it.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with the file, its plugins and what the store adds to it.
+    pub(super) async fn draft(
+        &self,
+        live: Option<&Snapshot>,
+        layers: Arc<Layers>,
+        stage: Stage,
+    ) -> Result<Draft, Errors> {
+        let faults = stage.faults(&layers);
+        let Stage { changes: staged, mut problems, faults: refused } = stage;
+        match self.compiled(live, &layers, &staged, self.credentials.clone()).await {
+            Ok(snapshot) if problems.is_empty() && layers.document().is_sound() => {
+                return Ok(Draft { snapshot, staged, layers, credentials: None, faults });
+            }
+            Ok(_) => {}
+            Err(more) => problems.extend(more),
+        }
+        problems.extend(refused);
+        Err(layers.errors(problems))
+    }
+
+    /// Drafts other credentials; nothing is compiled for them.
+    pub(super) fn draft_credentials(&self, live: &Snapshot, credentials: Credentials) -> Draft {
+        let snapshot = live.with_access(live.access.with_stored(credentials.clone()), self.audit.next_generation());
+        let layers = Arc::clone(&self.layers);
+        Draft { snapshot, staged: Vec::new(), layers, credentials: Some(credentials), faults: None }
+    }
+
+    /// Reads a store again that failed, and drafts what it holds.
+    pub(super) async fn draft_again(&mut self, live: &Snapshot) -> Result<Draft, StoreError> {
+        let unsound = |errors: Errors| StoreError::Corrupt("resource/".to_owned(), errors.to_string());
+        let Stored { audit, credentials, resources } = Stored::read(&self.store, self.seal_key.as_deref()).await?;
+        let layers = self.layers.stored(resources.map_err(unsound)?);
+        let staged = self.revisions.others().await?;
+        self.audit = audit;
+        let snapshot = self.compiled(Some(live), &layers, &staged, credentials.clone()).await;
+        let snapshot = snapshot.map_err(|problems| unsound(layers.errors(problems)))?;
+        Ok(Draft { snapshot, staged, layers: Arc::new(layers), credentials: Some(credentials), faults: None })
+    }
+
+    async fn compiled(
+        &self,
+        previous: Option<&Snapshot>,
+        layers: &Layers,
+        staged: &[Staged],
+        stored: Credentials,
+    ) -> Result<Snapshot, Vec<Problem>> {
+        compile(Input {
+            config: layers.config(),
+            revisions: &self.revisions.with(staged),
+            previous,
+            workers: self.workers,
+            generation: self.audit.next_generation(),
+            stored,
+        })
+        .await
+    }
+
+    /// Stores a draft in one commit, with what that has already and what is to be told of it; then it is what is, and its
+    /// snapshot is to be published. `by` is who made other revisions active.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is as in the draft, as far as is known: after a failure the store is to be read again.
+    pub(super) async fn adopt(
+        &mut self,
+        draft: Draft,
+        commit: Commit,
+        by: &Arc<str>,
+        mut done: Vec<Done>,
+    ) -> Result<(Arc<Snapshot>, Number), StoreError> {
+        let Draft { snapshot, staged, layers, credentials, .. } = draft;
+        done.extend(staged.iter().filter_map(|staged| rollout(staged, by)));
+        let changes = done.len();
+        let number = self.revisions.commit(staged, self.audit.add(commit, done)).await?;
+        self.audit.made(changes);
+        if !Arc::ptr_eq(&layers, &self.layers) {
+            self.layers = Arc::new(Arc::unwrap_or_clone(layers).at(number));
+        }
+        if let Some(credentials) = credentials {
+            self.credentials = credentials;
+        }
+        Ok((Arc::new(snapshot), number))
+    }
+}
+
+impl Draft {
+    /// The same with other credentials.
+    pub(super) fn with_credentials(mut self, credentials: Credentials) -> Self {
+        self.snapshot.access = self.snapshot.access.with_stored(credentials.clone());
+        self.credentials = Some(credentials);
+        self
+    }
+}
+
+impl Stage {
+    /// The same with these revisions, wherever they were found.
+    pub(super) fn with(mut self, staged: Vec<Staged>) -> Self {
+        let plugin = |staged: &Staged| Arc::clone(&staged.revision().plugin);
+        self.changes.retain(|found| staged.iter().all(|staged| plugin(staged) != plugin(found)));
+        self.changes.extend(staged);
+        self
+    }
+
+    pub(super) fn faults(&self, layers: &Layers) -> Option<Errors> {
+        (!self.faults.is_empty()).then(|| layers.errors(self.faults.clone()))
+    }
+}
+
+impl Stored {
+    async fn read(store: &Store, seal_key: Option<&SealKey>) -> Result<Self, StoreError> {
+        Ok(Self {
+            audit: Audit::open(store).await?,
+            credentials: consumers::stored(store, seal_key).await?,
+            resources: resources::stored(store).await?,
+        })
+    }
+}
+
+/// That another revision becomes active than the one that was when the process last ended.
+fn rollout(staged: &Staged, by: &Arc<str>) -> Option<Done> {
+    let (before, now) = (staged.before(), staged.revision().number);
+    (before != Some(now)).then(|| Done {
+        by: Arc::clone(by),
+        action: Action::Rollout,
+        kind: Kind::Plugin.list(),
+        name: staged.revision().plugin.to_string(),
+        before: before.map(|number| json!({ "revision": number })),
+        after: Some(json!({ "revision": now })),
+    })
+}

@@ -1,0 +1,186 @@
+//! Export and import: what the store adds to the file, as one document, all of it or nothing.
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+use stile_gateway::access::Presented;
+use stile_tests::{
+    admin::Admin,
+    client::Answer,
+    gateway::{Gateway, plain},
+    upstream::Upstream,
+};
+
+const KEY: &str = "a key of sixteen or more";
+const SECRET: &str = "a secret of sixteen or more";
+
+async fn started(upstream: &Upstream) -> Gateway {
+    let mut config = plain(upstream.address());
+    config["store"] = json!({ "path": "store", "key": "what seals secrets" });
+    config["consumers"] = json!([{ "name": "of-file" }]);
+    Gateway::start(config).await
+}
+
+/// A store with one of everything.
+async fn filled(admin: &Admin, upstream: &Upstream) {
+    let filled = [
+        ("PUT", "/v1/plugins/p", json!({ "allow": ["log"] })),
+        ("PUT", "/v1/services/users", json!({ "endpoints": [{ "address": upstream.address() }] })),
+        ("PUT", "/v1/routes/users", json!({ "match": { "path": "/users" }, "service": "users" })),
+        ("PUT", "/v1/consumers/mobile", json!({ "groups": ["partners"] })),
+        ("POST", "/v1/consumers/mobile/credentials", json!({ "id": "app", "type": "api-key", "key": KEY })),
+        ("POST", "/v1/consumers/mobile/credentials", json!({ "id": "signer", "type": "hmac", "secret": SECRET })),
+        (
+            "POST",
+            "/v1/consumers/mobile/credentials",
+            json!({ "id": "ann", "type": "basic", "username": "ann", "password": "correct horse" }),
+        ),
+        (
+            "POST",
+            "/v1/consumers/mobile/credentials",
+            json!({ "id": "sso", "type": "jwt", "issuer": "i", "subject": "s", "expires": "2099-01-01T00:00:00Z" }),
+        ),
+    ];
+    for (method, path, body) in filled {
+        let answer = admin.send(method, path, body).await;
+        assert!(answer.status.is_success(), "{path}: {}", answer.text());
+    }
+}
+
+async fn import(admin: &Admin, query: &str, bundle: &Value) -> Answer {
+    admin.send("POST", &format!("/v1/import{query}"), bundle.clone()).await
+}
+
+fn told(answer: &Answer) -> Vec<String> {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let items = answer.json()["items"].as_array().expect("a list").clone();
+    items.iter().map(|item| format!("{} {} {}", item["action"], item["kind"], item["name"]).replace('"', "")).collect()
+}
+
+async fn who(gateway: &Gateway, presented: Presented<'_>) -> Option<String> {
+    let live = gateway.app().control().live().load_full();
+    let found = live.access.verify(presented, SystemTime::now()).await?;
+    Some(format!("{}/{}", found.consumer.name, found.id))
+}
+
+#[tokio::test]
+async fn what_one_gateway_exports_another_imports() {
+    let upstream = Upstream::echo().await;
+    let (one, other) = (started(&upstream).await, started(&upstream).await);
+    filled(&one.admin(), &upstream).await;
+    let bundle = one.admin().get("/v1/export?secrets=true").await;
+    assert_eq!((bundle.status.as_u16(), bundle.header("cache-control")), (200, "no-store"));
+    let bundle = bundle.json();
+    assert_eq!(bundle["routes"], json!([{ "match": { "path": "/users" }, "service": "users", "name": "users" }]));
+    assert!(!bundle.to_string().contains(KEY), "nobody knows an API key but who has it");
+
+    let all = ["create consumers mobile", "create plugins p", "create routes users", "create services users"];
+    let before = other.generation();
+    assert_eq!(told(&import(&other.admin(), "?dry_run=true", &bundle).await), all);
+    assert_eq!(other.generation(), before);
+    assert_eq!(told(&import(&other.admin(), "", &bundle).await), all);
+    assert_eq!(other.generation(), before + 1, "all of it goes live at once");
+    assert_eq!(other.get("/users").await.status, 200);
+    assert_eq!(who(&other, Presented::ApiKey(KEY)).await.as_deref(), Some("mobile/app"));
+    let basic = Presented::Basic { username: "ann", password: "correct horse" };
+    assert_eq!(who(&other, basic).await.as_deref(), Some("mobile/ann"));
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET.as_bytes());
+    let signature = aws_lc_rs::hmac::sign(&key, b"message");
+    let hmac = Presented::Hmac { key_id: "mobile.signer", message: b"message", signature: signature.as_ref() };
+    assert_eq!(who(&other, hmac).await.as_deref(), Some("mobile/signer"));
+    assert_eq!(other.admin().get("/v1/export?secrets=true").await.json(), bundle);
+    assert_eq!(told(&import(&other.admin(), "", &bundle).await), Vec::<String>::new(), "it is the same already");
+    assert_eq!(other.generation(), before + 1);
+}
+
+#[tokio::test]
+async fn without_being_asked_for_no_credential_is_exported_nor_changed_by_an_import() {
+    let upstream = Upstream::echo().await;
+    let gateway = started(&upstream).await;
+    let admin = gateway.admin();
+    filled(&admin, &upstream).await;
+    let mut bundle = admin.get("/v1/export").await.json();
+    assert_eq!(bundle["consumers"], json!([{ "name": "mobile", "groups": ["partners"] }]));
+    bundle["consumers"][0]["groups"] = json!(["others"]);
+    assert_eq!(told(&import(&admin, "", &bundle).await), ["change consumers mobile"]);
+    assert_eq!(who(&gateway, Presented::ApiKey(KEY)).await.as_deref(), Some("mobile/app"));
+    assert_eq!(admin.get("/v1/consumers/mobile").await.json()["groups"], json!(["others"]));
+
+    bundle["consumers"][0]["credentials"] = json!([{ "id": "new", "type": "api-key", "key": KEY }]);
+    assert_eq!(told(&import(&admin, "", &bundle).await), ["change consumers mobile"]);
+    assert_eq!(who(&gateway, Presented::ApiKey(KEY)).await.as_deref(), Some("mobile/new"));
+    let left = admin.get("/v1/consumers/mobile/credentials").await.json();
+    assert_eq!(left["items"].as_array().map(Vec::len), Some(1), "{left}");
+}
+
+#[tokio::test]
+async fn pruning_leaves_nothing_else() {
+    let upstream = Upstream::echo().await;
+    let gateway = started(&upstream).await;
+    let admin = gateway.admin();
+    filled(&admin, &upstream).await;
+    let service = json!({ "name": "users", "endpoints": [{ "address": upstream.address() }] });
+    let refused = import(&admin, "?prune=true", &json!({ "routes": [{ "name": "users", "service": "users" }] })).await;
+    assert_eq!(refused.status, 422, "a service that is needed cannot go: {}", refused.text());
+    let pruned = import(&admin, "?prune=true", &json!({ "services": [service] })).await;
+    assert_eq!(told(&pruned), ["delete consumers mobile", "delete plugins p", "delete routes users"]);
+    assert_eq!(who(&gateway, Presented::ApiKey(KEY)).await, None);
+    assert_eq!(admin.get("/v1/consumers/of-file").await.status, 200, "what the file has is not the store's");
+    let exported = admin.get("/v1/export?secrets=true").await.json();
+    assert_eq!(exported, json!({ "plugins": [], "services": [service], "routes": [], "consumers": [] }));
+}
+
+#[tokio::test]
+async fn every_mistake_is_told_and_nothing_is_imported() {
+    let upstream = Upstream::echo().await;
+    let gateway = started(&upstream).await;
+    let admin = gateway.admin();
+    let before = gateway.generation();
+    let bundle = json!({
+        "services": [{ "name": "echo" }, { "endpoints": [] }, { "name": "ok" }],
+        "routes": [{ "name": "a", "servce": "ok" }, { "name": "b", "service": "ok" }, { "name": "b", "service": "ok" }],
+        "consumers": [
+            { "name": "of-file" },
+            { "name": "x y", "groups": ["not ok"] },
+            { "name": "c", "credentials": [
+                { "id": "short", "type": "api-key", "key": "short" },
+                { "id": "none", "type": "api-key" },
+                { "id": "one", "type": "certificate", "subject": "CN=a" },
+                { "id": "two", "type": "certificate", "subject": "CN=a" },
+            ] },
+        ],
+    });
+    let refused = import(&admin, "", &bundle).await;
+    assert_eq!(refused.status, 422);
+    let told: Vec<String> = refused.json()["errors"]
+        .as_array()
+        .expect("mistakes")
+        .iter()
+        .map(|error| format!("{} {}: {}", error["file"], error["path"], error["message"]).replace(['"', '\\'], ""))
+        .collect();
+    let starts = [
+        "/v1/services/echo name: it is in the configuration file",
+        "import services[1].name: it needs a name",
+        "/v1/routes/a servce: unknown key servce; did you mean service?",
+        "/v1/routes/b name: it is there twice",
+        "/v1/consumers/of-file name: it is in the configuration file",
+        "/v1/consumers/x y name: it is no name",
+        "/v1/consumers/x y groups[0]: not ok is no name",
+        "/v1/consumers/c credentials[short].key: it has fewer than 16 characters",
+        "/v1/consumers/c credentials[none]: a credential of type api-key needs key",
+        "presented the same way",
+    ];
+    for start in starts {
+        assert!(told.iter().any(|told| told.contains(start)), "{start}: {told:#?}");
+    }
+    assert_eq!(told.len(), starts.len(), "{told:#?}");
+    let meaning = import(&admin, "", &json!({ "routes": [{ "name": "a", "service": "none" }] })).await;
+    assert_eq!(meaning.status, 422);
+    assert!(meaning.text().contains("there is no service"), "{}", meaning.text());
+    for body in ["{", "[]", "{\"listeners\": []}"] {
+        let answer = admin.call("POST", "/v1/import", Some(stile_tests::admin::SECRET), body).await;
+        assert!(answer.status.is_client_error(), "{body}: {}", answer.text());
+    }
+    assert_eq!(gateway.generation(), before, "nothing was changed");
+    assert_eq!(admin.get("/v1/services/ok").await.status, 404);
+}
