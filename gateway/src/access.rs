@@ -10,6 +10,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use smol_str::SmolStr;
+
 use self::table::Table;
 pub use self::{
     password::{MAX_PASSWORD, Passwords, hash as hash_password},
@@ -40,9 +42,9 @@ pub struct Consumer {
 #[derive(Debug, Clone)]
 pub struct Credential {
     pub consumer: Arc<Consumer>,
-    pub id: Arc<str>,
-    /// Seconds since 1970.
-    pub expires: Option<u64>,
+    pub id: SmolStr,
+    /// Seconds since 1970; `u64::MAX` is never.
+    pub expires: u64,
     pub proof: Proof,
 }
 
@@ -54,9 +56,9 @@ pub enum Proof {
     /// Others have verified it: a token, a certificate.
     Verified,
     /// A password, of which this is the hash (argon2id in PHC form).
-    Password(Arc<str>),
+    Password(Arc<Box<str>>),
     /// A signature with this secret.
-    Secret(Arc<[u8]>),
+    Secret(Arc<Box<[u8]>>),
 }
 
 /// What a client shows.
@@ -122,7 +124,7 @@ impl Access {
     pub fn find(&self, lookup: &Lookup, now: SystemTime) -> Option<&Credential> {
         let found = self.file.get(lookup).or_else(|| self.stored.get(lookup))?;
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-        found.expires.is_none_or(|end| since < end).then_some(found)
+        (since < found.expires).then_some(found)
     }
 }
 
@@ -179,7 +181,7 @@ mod tests {
         let mut stored = Credentials::default();
         for (n, (presented, expires, proof)) in entries.iter().enumerate() {
             let consumer = Arc::new(Consumer { name: format!("c{n}").into(), groups: Box::default() });
-            let (expires, proof) = (*expires, proof.clone());
+            let (expires, proof) = (expires.unwrap_or(u64::MAX), proof.clone());
             stored.insert(presented.lookup(), Credential { consumer, id: "1".into(), expires, proof });
         }
         Access::default().with_stored(stored)
@@ -194,7 +196,7 @@ mod tests {
     async fn each_kind_is_known_by_what_it_shows_and_by_nothing_else() {
         let hash = password::hash("right").expect("a hash");
         let basic = |password| Presented::Basic { username: "ann", password };
-        let key: Arc<[u8]> = Arc::from(&b"key"[..]);
+        let key: Box<[u8]> = Box::from(&b"key"[..]);
         let signature = secret::sign(&key, b"message");
         let hmac = |message, signature| Presented::Hmac { key_id: "k1", message, signature };
         let jwt = |issuer, subject| Presented::Jwt { issuer, subject };
@@ -202,8 +204,8 @@ mod tests {
             (Presented::ApiKey("one"), None, Proof::Key),
             (Presented::ApiKey("old"), Some(1000), Proof::Key),
             (Presented::ApiKey("new"), Some(1001), Proof::Key),
-            (basic(""), None, Proof::Password(hash.into())),
-            (hmac(b"", b""), None, Proof::Secret(key)),
+            (basic(""), None, Proof::Password(Arc::new(hash.into()))),
+            (hmac(b"", b""), None, Proof::Secret(Arc::new(key))),
             (jwt("a", "bc"), None, Proof::Verified),
             (Presented::Certificate { subject: "CN=x" }, None, Proof::Verified),
         ]);

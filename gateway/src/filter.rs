@@ -11,7 +11,7 @@ use crate::{
         count::{Count, Times, Workers},
         record::Record,
     },
-    plugin::{Answer, Cause, Failure, Instances, Phase, Verdict},
+    plugin::{Answer, Cause, Consumers, Failure, Instances, Phase, Verdict},
     worker::WorkerId,
 };
 
@@ -83,10 +83,15 @@ impl Chain {
     }
 
     /// Runs the request phases in order, up to the first that answers or fails closed.
-    pub async fn request(&self, worker: WorkerId, exchange: &mut Exchange) -> Option<Instead> {
+    pub async fn request(
+        &self,
+        worker: WorkerId,
+        exchange: &mut Exchange,
+        consumers: &Arc<dyn Consumers>,
+    ) -> Option<Instead> {
         exchange.filters.resize_with(self.filters.len(), FilterSlot::default);
         for (slot, filter) in self.filters.iter().enumerate() {
-            match filter.call(worker, Phase::Request, exchange, slot).await {
+            match filter.call(worker, Phase::Request, exchange, slot, consumers).await {
                 Ok(Verdict::Done) => {}
                 Ok(verdict) => {
                     exchange.filters[slot].passed = true;
@@ -106,14 +111,20 @@ impl Chain {
 
     /// Runs the response phases that are due, the last filter's first, up to the first that answers instead or fails
     /// closed. `left` counts the filters still to go: start it with their number and call again until `None`.
-    pub async fn response(&self, worker: WorkerId, exchange: &mut Exchange, left: &mut usize) -> Option<Instead> {
+    pub async fn response(
+        &self,
+        worker: WorkerId,
+        exchange: &mut Exchange,
+        consumers: &Arc<dyn Consumers>,
+        left: &mut usize,
+    ) -> Option<Instead> {
         while let Some(slot) = left.checked_sub(1) {
             *left = slot;
             let filter = &self.filters[slot];
             if !exchange.filters[slot].passed {
                 continue;
             }
-            match filter.call(worker, Phase::Response, exchange, slot).await {
+            match filter.call(worker, Phase::Response, exchange, slot, consumers).await {
                 Ok(Verdict::Proceed | Verdict::Done) => {}
                 Ok(Verdict::Respond(answer)) => return Some(Instead::Answer(answer)),
                 Err(failure) => {
@@ -134,12 +145,13 @@ impl Filter {
         phase: Phase,
         exchange: &mut Exchange,
         slot: usize,
+        consumers: &Arc<dyn Consumers>,
     ) -> Result<Verdict, Failure> {
         let result = match &self.instances {
             Some(instances) if !instances.has(phase) => return Ok(Verdict::Proceed),
             Some(instances) => {
                 let timed = self.times.0.of(worker).map(|times| (&times[phase as usize], Instant::now()));
-                let result = instances.call(worker, phase, exchange, slot).await;
+                let result = instances.call(worker, phase, exchange, slot, consumers).await;
                 if let Some((times, start)) = timed {
                     times.add(start.elapsed());
                 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 pub use self::{
     engine::{Bounds, Engine},
+    host::{Consumers, Known, Presented, Verified},
     limits::{Cause, Limits},
     loader::{Digest256, LoadError, Module},
     phase::{Answer, Phase, Verdict},

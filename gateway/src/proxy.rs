@@ -62,7 +62,7 @@ impl Proxy {
         ending.routed(route);
 
         // Filters decide before the service is contacted.
-        let mut body = match route.chain.request(self.worker, &mut ending.exchange).await {
+        let mut body = match route.chain.request(self.worker, &mut ending.exchange, snapshot.consumers()).await {
             Some(instead) => {
                 accept::discard(body);
                 respond::instead(&mut ending, instead)
@@ -79,7 +79,9 @@ impl Proxy {
 
         // The response meets them in reverse, the gateway's own answers too; one that answers instead is met in its turn.
         let mut left = route.chain.filters().len();
-        while let Some(instead) = route.chain.response(self.worker, &mut ending.exchange, &mut left).await {
+        while let Some(instead) =
+            route.chain.response(self.worker, &mut ending.exchange, snapshot.consumers(), &mut left).await
+        {
             body = respond::instead(&mut ending, instead);
         }
         respond::finish(ending, body)

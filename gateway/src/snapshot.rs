@@ -2,8 +2,9 @@
 //! It has no serde types and changes nothing; `compile` makes it.
 
 pub mod compile;
+mod consumers;
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, ops::Deref, rc::Rc, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
@@ -13,7 +14,7 @@ use crate::{
     exchange::{Exchange, RequestHead},
     filter::Chain,
     monitor::{access_log::AccessLog, record::RouteRecord, records::Records},
-    plugin::Instances,
+    plugin::{Consumers, Instances},
     router::{Router, Subject},
     upstream::{HostHeader, Service},
     worker::WorkerId,
@@ -82,7 +83,14 @@ pub struct Reader {
 }
 
 /// A generation pinned for one request: it stays the same to the request's end.
-pub type Pinned = Rc<Arc<Snapshot>>;
+pub type Pinned = Rc<OfWorker>;
+
+/// A generation, and what of it only one worker counts the uses of.
+#[derive(Debug)]
+pub struct OfWorker {
+    snapshot: Arc<Snapshot>,
+    consumers: Arc<dyn Consumers>,
+}
 
 impl Snapshot {
     /// The next generation, in which only consumers or their credentials are others.
@@ -114,17 +122,37 @@ impl Snapshot {
     }
 }
 
+impl OfWorker {
+    fn new(snapshot: Arc<Snapshot>) -> Self {
+        let consumers = Arc::new(snapshot.access.clone());
+        Self { snapshot, consumers }
+    }
+
+    /// Those whom plugins may ask for.
+    pub fn consumers(&self) -> &Arc<dyn Consumers> {
+        &self.consumers
+    }
+}
+
+impl Deref for OfWorker {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
+
 impl Reader {
     pub fn new(live: Arc<ArcSwap<Snapshot>>) -> Self {
-        let latest = RefCell::new(Rc::new(live.load_full()));
+        let latest = RefCell::new(Rc::new(OfWorker::new(live.load_full())));
         Self { live, latest }
     }
 
     pub fn latest(&self) -> Pinned {
         let live = self.live.load();
         let mut latest = self.latest.borrow_mut();
-        if !Arc::ptr_eq(&live, &latest) {
-            *latest = Rc::new(Arc::clone(&live));
+        if !Arc::ptr_eq(&live, &latest.snapshot) {
+            *latest = Rc::new(OfWorker::new(Arc::clone(&live)));
         }
         Rc::clone(&latest)
     }

@@ -7,6 +7,7 @@ mod export;
 pub mod phase;
 mod plugin;
 
+pub mod consumers;
 mod error;
 mod headers;
 mod logger;

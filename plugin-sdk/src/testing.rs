@@ -40,6 +40,7 @@
 //! # Ok(()) }
 //! ```
 
+use crate::consumers::{Consumer, Presented};
 use crate::{Plugin, Request, RequestFilter, Response, ResponseFilter, Result, Verdict, backend, logger, plugin};
 
 pub use serde_json::{Value, json};
@@ -164,6 +165,17 @@ impl ResponseBuilder {
         self.0.fields.receive(name, value.as_ref());
         self
     }
+}
+
+/// Makes a consumer known on this thread by exactly what is presented here; [`consumers`](crate::consumers) has an example.
+pub fn known(presented: &Presented<'_>, consumer: &Consumer) {
+    backend::know(presented, consumer.clone());
+}
+
+/// A consumer of this name, in no group, with a credential `test`.
+#[must_use]
+pub fn consumer(name: &str) -> Consumer {
+    Consumer { name: name.into(), groups: Vec::new(), credential: "test".into() }
 }
 
 /// Takes the lines that were logged on this thread since the last call; every level counts as enabled.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use stile_gateway::cli::toolchain::{self, Build};
 
 /// Packages of the workspace, by the names that tests use.
-const GUESTS: [(&str, &str); 8] = [
+const GUESTS: [(&str, &str); 9] = [
     ("require-token", "require-token"),
     ("add-headers", "add-headers"),
     ("greeting-v1", "greeting-v1"),
@@ -21,6 +21,7 @@ const GUESTS: [(&str, &str); 8] = [
     ("stamp", "guest-stamp"),
     ("keeper", "guest-keeper"),
     ("editor", "guest-editor"),
+    ("doorkeeper", "guest-doorkeeper"),
 ];
 
 /// Where the number stands that `stamp` tells, see there.

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use stile_gateway::access::Presented;
 use stile_tests::{
     admin::{Admin, PUBLISHER, SECRET},
-    gateway::{Gateway, plain},
+    client::{Client, request},
+    gateway::{Gateway, filtered, plain},
+    guest,
     process::Stile,
     upstream::Upstream,
 };
@@ -288,4 +290,52 @@ async fn credentials_are_known_after_a_restart_and_only_with_the_key_that_sealed
         reason.contains("\"credential/mobile/c\" is corrupt: it is sealed with another key, or damaged"),
         "{reason}"
     );
+}
+
+#[tokio::test]
+async fn a_plugin_asks_whose_it_is_and_is_told_who_and_nothing_else() {
+    let upstream = Upstream::echo().await;
+    let plugin = guest::plugin_with("doorkeeper", json!({ "allow": ["consumers"] }));
+    let mut config = filtered(upstream.address(), json!([plugin]), json!([{ "plugin": "doorkeeper", "config": {} }]));
+    config["store"] = json!({ "path": "store", "key": KEY });
+    let gateway = Gateway::start(config.clone()).await;
+    let admin = gateway.admin();
+    admin.send("PUT", "/v1/consumers/mobile", json!({ "groups": ["a", "b"] })).await;
+    let key = given(&admin, "mobile", json!({ "id": "app", "type": "api-key" })).await;
+    let secret = given(&admin, "mobile", json!({ "id": "signer", "type": "hmac" })).await;
+    given(&admin, "mobile", json!({ "id": "ann", "type": "basic", "username": "ann", "password": "correct horse" }))
+        .await;
+    given(&admin, "mobile", json!({ "id": "sso", "type": "jwt", "issuer": "i", "subject": "s" })).await;
+    given(&admin, "mobile", json!({ "id": "tls", "type": "certificate", "subject": "CN=a" })).await;
+    let asked = async |kind: &str, shown: &str, other: &str| {
+        let fields = [("x-kind", kind), ("x-shown", shown), ("x-other", other)];
+        let answer = Client::connect(gateway.address()).await.send(request("GET", "/", &fields, "")).await;
+        answer.text()
+    };
+    let signature: String =
+        hmac_of(text(&secret["secret"]), b"message").iter().map(|byte| format!("{byte:02x}")).collect();
+    for (kind, shown, other, expected) in [
+        ("api-key", text(&key["secret"]), "", "mobile a+b app"),
+        ("api-key", "another key of some length", "", "nobody"),
+        ("basic", "ann", "correct horse", "mobile a+b ann"),
+        ("basic", "ann", "battery staple", "nobody"),
+        ("basic", "bob", "correct horse", "nobody"),
+        ("hmac", text(&secret["key_id"]), &signature, "mobile a+b signer"),
+        ("hmac", text(&secret["key_id"]), &signature[2..], "nobody"),
+        ("jwt", "i", "s", "mobile a+b sso"),
+        ("certificate", "CN=a", "", "mobile a+b tls"),
+        ("certificate", "CN=b", "", "nobody"),
+    ] {
+        assert_eq!(asked(kind, shown, other).await, expected, "{kind} {shown}");
+    }
+    assert_eq!(admin.send("DELETE", "/v1/consumers/mobile/credentials/app", Value::Null).await.status, 204);
+    assert_eq!(asked("api-key", text(&key["secret"]), "").await, "nobody", "at once");
+
+    config["plugins"][0]["allow"] = json!([]);
+    let refused = gateway.rewrite_refused(config.clone()).await;
+    assert!(refused.contains("consumers"), "{refused}");
+    config["plugins"][0]["allow"] = json!(["consumers"]);
+    config["routes"][0]["filters"][0]["config"] = json!({ "eager": true });
+    let refused = gateway.rewrite_refused(config).await;
+    assert!(refused.contains("called outside of an exchange"), "{refused}");
 }

@@ -155,7 +155,7 @@ mod tests {
 
     fn credential(n: usize) -> Credential {
         let consumer = Arc::new(Consumer { name: n.to_string().into(), groups: Box::default() });
-        Credential { consumer, id: "1".into(), expires: None, proof: Proof::Key }
+        Credential { consumer, id: "1".into(), expires: u64::MAX, proof: Proof::Key }
     }
 
     /// Digests of which many share a leaf.

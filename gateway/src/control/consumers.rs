@@ -14,7 +14,7 @@ pub use super::credentials::{Kept, Wanted};
 use super::{
     Control, Work,
     audit::{Action, Done},
-    credentials::{CREDENTIALS, credential_key, enter, now, random_id},
+    credentials::{self, CREDENTIALS, credential_key, now, random_id},
     resources::{Condition, Outcome},
 };
 use crate::{
@@ -346,14 +346,17 @@ impl Work {
         self.layers.config().consumers.iter().find(|consumer| consumer.name == name)
     }
 
-    fn enter(
+    /// Makes a credential one that is looked up.
+    pub(super) fn enter(
         &self,
-        credentials: &mut Credentials,
+        entered: &mut Credentials,
         consumer: &Arc<Consumer>,
         id: &str,
         kept: &Kept,
     ) -> Result<(), StoreError> {
-        enter(credentials, consumer, id, kept, self.seal_key.as_deref())
+        let (lookup, credential) = credentials::entry(consumer, id, kept, self.seal_key.as_deref())?;
+        entered.insert(lookup, credential);
+        Ok(())
     }
 }
 
@@ -368,15 +371,17 @@ pub(super) async fn stored(store: &Store, seal_key: Option<&SealKey>) -> Result<
         Ok(())
     })
     .await?;
-    let mut credentials = Credentials::default();
+    let mut all = Credentials::default();
     each(store, CREDENTIALS, |entry| {
         let corrupt = || StoreError::Corrupt(entry.key.clone(), "its consumer is not there".to_owned());
         let (name, id) = entry.key[CREDENTIALS.len()..].split_once('/').ok_or_else(corrupt)?;
         let consumer = consumers.get(name).ok_or_else(corrupt)?;
-        enter(&mut credentials, consumer, id, &entry.json()?, seal_key)
+        let (lookup, credential) = credentials::entry(consumer, id, &entry.json()?, seal_key)?;
+        all.insert(lookup, credential);
+        Ok(())
     })
     .await?;
-    Ok(credentials)
+    Ok(all)
 }
 
 /// Goes through all entries of a prefix, of which only some are in memory at a time: there may be a million.

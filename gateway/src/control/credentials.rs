@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 use super::consumers::ConsumerError;
 use crate::{
-    access::{Consumer, Credential, Credentials, Lookup, MAX_PASSWORD, Proof, SealKey, Sealed, hash_password},
+    access::{Consumer, Credential, Lookup, MAX_PASSWORD, Proof, SealKey, Sealed, hash_password},
     config::{
         scalar::{NAME, Timestamp, is_name},
         schema::{self, CredentialType},
@@ -260,23 +260,21 @@ pub(super) fn keep(
     Ok(Kept { kind, created: now(), expires, shown, lookup, hash, sealed })
 }
 
-pub(super) fn enter(
-    credentials: &mut Credentials,
+/// What is looked up of a credential, and by what.
+pub(super) fn entry(
     consumer: &Arc<Consumer>,
     id: &str,
     kept: &Kept,
     seal_key: Option<&SealKey>,
-) -> Result<(), StoreError> {
+) -> Result<(Lookup, Credential), StoreError> {
     let proof = match (&kept.hash, kept.opened(&credential_key(&consumer.name, id), seal_key)?) {
-        (Some(hash), _) => Proof::Password(hash.as_str().into()),
-        (None, Some(secret)) => Proof::Secret(secret.into()),
+        (Some(hash), _) => Proof::Password(Arc::new(hash.as_str().into())),
+        (None, Some(secret)) => Proof::Secret(Arc::new(secret)),
         (None, None) if kept.kind == CredentialType::ApiKey => Proof::Key,
         (None, None) => Proof::Verified,
     };
-    let expires = kept.expires.map(|end| end.0);
-    let (lookup, consumer, id) = (kept.lookup()?, Arc::clone(consumer), id.into());
-    credentials.insert(lookup, Credential { consumer, id, expires, proof });
-    Ok(())
+    let expires = kept.expires.map_or(u64::MAX, |end| end.0);
+    Ok((kept.lookup()?, Credential { consumer: Arc::clone(consumer), id: id.into(), expires, proof }))
 }
 
 pub(super) fn credential_key(consumer: &str, id: &str) -> String {

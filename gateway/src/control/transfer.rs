@@ -14,7 +14,7 @@ use super::{
     Control, StoreError, Work,
     audit::{Action, Done},
     consumers::{CONSUMERS, ConsumerError, MAX_CREDENTIALS, Stored, consumer_key},
-    credentials::{Kept, credential_key, enter, keep},
+    credentials::{Kept, credential_key, keep},
     resources::{Condition, ResourceError, Together, Wish},
 };
 use crate::{
@@ -178,7 +178,7 @@ impl Control {
                 let message = "another credential is presented the same way";
                 plan.mistakes.push(mistake(&consumer.name, &format!("credentials[{id}]"), message));
             }
-            enter(&mut credentials, &consumer, &id, &kept, work.seal_key.as_deref())?;
+            work.enter(&mut credentials, &consumer, &id, &kept)?;
         }
         let edit = &mut plan.together.edit;
         edit.credentials = (!edit.done.is_empty()).then_some(credentials);

@@ -1,7 +1,8 @@
 //! Capabilities: which of a plugin's imports its configuration has to allow.
 
 /// What this gateway offers beyond access to the exchange.
-pub const NAMES: [&str; 1] = ["log"];
+pub const NAMES: [&str; 2] = ["log", CONSUMERS];
+pub(super) const CONSUMERS: &str = "consumers";
 /// Harmless: allowed to every plugin.
 const FREE: [&str; 4] = ["exchange", "log", "clock", "random"];
 
@@ -14,6 +15,11 @@ pub fn exists(name: &str) -> bool {
 pub fn missing<'a>(imports: &'a [String], allowed: &[String]) -> Option<&'a str> {
     let names = imports.iter().filter_map(|import| capability(import));
     names.into_iter().find(|name| !FREE.contains(name) && !allowed.iter().any(|allowed| allowed == name))
+}
+
+/// Whether this capability is among the imports.
+pub(super) fn is_used(name: &str, imports: &[String]) -> bool {
+    imports.iter().any(|import| capability(import) == Some(name))
 }
 
 fn capability(import: &str) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! What the gateway does for a guest, whatever its ABI: the state behind one instance and neutral operations on it.
 //! It decodes nothing, opens no sockets and decides no policy.
 
+mod consumers;
 mod edit;
 mod log;
 mod wasi;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use consumers::{Consumers, Known, Presented, Verified};
 pub(super) use edit::{EditError, Head, Write, field, final_status};
 pub(super) use log::Level;
 
@@ -40,6 +42,8 @@ pub(super) struct Lent {
     pub(super) request: Draft<RequestHead>,
     pub(super) response: Draft<ResponseHead>,
     pub(super) kept: Bytes,
+    /// For a plugin that imports them.
+    pub(super) consumers: Option<Arc<dyn Consumers>>,
     /// Header fields and bytes that this call has written.
     pub(super) written: edit::Written,
 }
@@ -51,6 +55,12 @@ pub(super) struct NoExchange;
 impl Host {
     pub(super) fn new(identity: Arc<Identity>, limits: Limits, ticker: Arc<Ticker>) -> Self {
         Self { identity, meter: Meter::new(limits, ticker), lent: None, wasi: None }
+    }
+
+    /// Whose it is that a client presented.
+    pub(super) async fn verify(&mut self, presented: Presented) -> Result<Option<Known>, NoExchange> {
+        let consumers = self.lent()?.consumers.clone().ok_or(NoExchange)?;
+        Ok(consumers.verify(presented).await)
     }
 
     pub(super) fn lent(&mut self) -> Result<&mut Lent, NoExchange> {

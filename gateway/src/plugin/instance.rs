@@ -13,7 +13,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use super::{
     Failure, Module,
     abi::native::Calls,
-    host::{Host, Identity, Lent},
+    host::{Consumers, Host, Identity, Lent},
     limits::{COPIED_PER_CALL, CallClock, Cause, HANDLES, Limits},
     phase::{Phase, Verdict},
 };
@@ -83,12 +83,18 @@ pub(super) struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    pub(super) fn lend(mut instance: Instance, exchange: &'a mut Exchange, slot: usize) -> Self {
+    pub(super) fn lend(
+        mut instance: Instance,
+        exchange: &'a mut Exchange,
+        slot: usize,
+        consumers: Option<Arc<dyn Consumers>>,
+    ) -> Self {
         instance.store.data_mut().lent = Some(Lent {
             id: exchange.id.clone(),
             request: Draft::new(std::mem::take(&mut exchange.request)),
             response: Draft::new(std::mem::take(&mut exchange.response)),
             kept: std::mem::take(&mut exchange.filters[slot].kept),
+            consumers,
             written: Default::default(),
         });
         Self { instance: Some(instance), exchange, slot }

@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use super::{
-    Cause, Failure, Limits, Phase, Revision, Verdict,
-    host::Identity,
+    Cause, Failure, Limits, Phase, Revision, Verdict, capability,
+    host::{Consumers, Identity},
     instance::{Instance, Running},
 };
 use crate::{
@@ -40,6 +40,8 @@ pub struct Instances {
     config: Box<str>,
     limits: Limits,
     isolation: Isolation,
+    /// The plugin asks who calls.
+    asks: bool,
     idle: PerWorker<Shelf>,
     /// One permit per instance, idle ones included, so that a call that finds one on its shelf touches nothing shared.
     permits: Arc<Semaphore>,
@@ -63,8 +65,10 @@ impl Instances {
     /// `config` is JSON text.
     pub fn new(revision: Revision, config: &str, limits: Limits, isolation: Isolation, workers: usize) -> Self {
         let identity = Identity { plugin: Arc::clone(&revision.plugin), revision: revision.number };
+        let asks = capability::is_used(capability::CONSUMERS, revision.module.imports());
         Self {
             revision,
+            asks,
             identity: Arc::new(identity),
             config: config.into(),
             limits,
@@ -101,9 +105,11 @@ impl Instances {
         phase: Phase,
         exchange: &mut Exchange,
         slot: usize,
+        consumers: &Arc<dyn Consumers>,
     ) -> Result<Verdict, Failure> {
         let instance = self.take(worker).await?;
-        let (result, instance) = Running::lend(instance, exchange, slot).run(phase, &self.limits).await;
+        let consumers = self.asks.then(|| Arc::clone(consumers));
+        let (result, instance) = Running::lend(instance, exchange, slot, consumers).run(phase, &self.limits).await;
         if let Some(instance) = instance {
             self.put(worker, instance);
         }

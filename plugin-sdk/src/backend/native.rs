@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use log::Level;
 
+use crate::consumers::{Consumer, Presented};
 use crate::headers::is_token;
 use crate::{EditError, HeaderName, HeaderValue, Reply};
 
@@ -197,6 +198,27 @@ pub(crate) fn log_enabled(_: Level) -> bool {
 
 pub(crate) fn log_write(level: Level, message: &str) {
     LOG.with_borrow_mut(|lines| lines.push((level, message.into())));
+}
+
+thread_local!(static KNOWN: RefCell<Vec<(String, Consumer)>> = const { RefCell::new(Vec::new()) });
+
+/// What tells what was presented from all else.
+fn key_of(presented: &Presented<'_>) -> String {
+    match presented {
+        Presented::ApiKey(key) => format!("{key:?}"),
+        Presented::Basic { username, password } => format!("{username:?} {password:?}"),
+        Presented::Hmac { key_id, message, signature } => format!("{key_id:?} {message:?} {signature:?}"),
+        Presented::Jwt { .. } | Presented::Certificate(_) => format!("{presented:?}"),
+    }
+}
+
+pub(crate) fn know(presented: &Presented<'_>, consumer: Consumer) {
+    KNOWN.with_borrow_mut(|known| known.push((format!("{presented:?} {}", key_of(presented)), consumer)));
+}
+
+pub(crate) fn verify(presented: &Presented<'_>) -> Option<Consumer> {
+    let key = format!("{presented:?} {}", key_of(presented));
+    KNOWN.with_borrow(|known| known.iter().rev().find(|(known, _)| *known == key).map(|(_, consumer)| consumer.clone()))
 }
 
 pub(crate) fn take_log() -> Vec<(Level, String)> {

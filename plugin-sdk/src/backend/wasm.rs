@@ -3,6 +3,8 @@
 
 use log::Level;
 
+use crate::consumers::{Consumer, Presented};
+
 wit_bindgen::generate!({
     path: "wit",
     world: "host",
@@ -15,7 +17,7 @@ wit_bindgen::generate!({
 });
 
 pub(crate) use exchange::{Request, Response};
-use stile::plugin::log as host;
+use stile::plugin::{consumers as directory, log as host};
 
 /// The contract's `exchange` as the worlds of the phases use it: resources from above, values from the SDK.
 pub mod exchange {
@@ -43,6 +45,26 @@ pub(crate) fn log_enabled(level: Level) -> bool {
 
 pub(crate) fn log_write(level: Level, message: &str) {
     host::write(level.into(), message);
+}
+
+pub(crate) fn verify(presented: &Presented<'_>) -> Option<Consumer> {
+    let presented = match *presented {
+        Presented::ApiKey(key) => directory::Presented::ApiKey(key.into()),
+        Presented::Basic { username, password } => {
+            directory::Presented::Basic(directory::Password { username: username.into(), password: password.into() })
+        }
+        Presented::Hmac { key_id, message, signature } => directory::Presented::Hmac(directory::Signature {
+            key_id: key_id.into(),
+            message: message.into(),
+            signature: signature.into(),
+        }),
+        Presented::Jwt { issuer, subject } => {
+            directory::Presented::Jwt(directory::Subject { issuer: issuer.into(), subject: subject.into() })
+        }
+        Presented::Certificate(subject) => directory::Presented::Certificate(subject.into()),
+    };
+    let directory::Consumer { name, groups, credential } = directory::verify(&presented)?;
+    Some(Consumer { name, groups, credential })
 }
 
 impl From<Level> for host::Level {

@@ -6,10 +6,11 @@ use http::HeaderMap;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use self::bindings::stile::plugin::{
+    consumers,
     exchange::{self, Header},
     log,
 };
-use super::super::host::{EditError, Head, Host, Level, Write};
+use super::super::host::{EditError, Head, Host, Known, Level, Presented, Write};
 
 pub(in crate::plugin) use phases::{Calls, Phases};
 
@@ -27,7 +28,7 @@ mod bindings {
     wasmtime::component::bindgen!({
         path: "../plugin-sdk/wit",
         world: "stile:plugin/host",
-        imports: { default: trappable },
+        imports: { "stile:plugin/consumers.verify": async | trappable, default: trappable },
         with: {
             "stile:plugin/exchange.request": super::RequestHandle,
             "stile:plugin/exchange.response": super::ResponseHandle,
@@ -37,7 +38,8 @@ mod bindings {
 
 pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     exchange::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
-    log::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)
+    log::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
+    consumers::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)
 }
 
 type Edit = wasmtime::Result<Result<(), exchange::EditError>>;
@@ -170,6 +172,34 @@ impl log::Host for Host {
     fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
         self.log(level.into(), &message);
         Ok(())
+    }
+}
+
+impl consumers::Host for Host {
+    async fn verify(&mut self, presented: consumers::Presented) -> wasmtime::Result<Option<consumers::Consumer>> {
+        Ok(Self::verify(self, presented.into()).await?.map(Into::into))
+    }
+}
+
+impl From<consumers::Presented> for Presented {
+    fn from(presented: consumers::Presented) -> Self {
+        match presented {
+            consumers::Presented::ApiKey(key) => Self::ApiKey(key),
+            consumers::Presented::Basic(consumers::Password { username, password }) => {
+                Self::Basic { username, password }
+            }
+            consumers::Presented::Hmac(consumers::Signature { key_id, message, signature }) => {
+                Self::Hmac { key_id, message, signature }
+            }
+            consumers::Presented::Jwt(consumers::Subject { issuer, subject }) => Self::Jwt { issuer, subject },
+            consumers::Presented::Certificate(subject) => Self::Certificate(subject),
+        }
+    }
+}
+
+impl From<Known> for consumers::Consumer {
+    fn from(Known { name, groups, credential }: Known) -> Self {
+        Self { name, groups, credential }
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn of_file(consumers: &[schema::Consumer], stored: &Credentials) -> (
                         problems.push(problem.with_other(other));
                         continue;
                     }
-                    let expires = credential.expires.map(|end| end.0);
+                    let expires = credential.expires.map_or(u64::MAX, |end| end.0);
                     let (consumer, id) = (Arc::clone(&known), credential.id.as_str().into());
                     credentials.insert(lookup, Credential { consumer, id, expires, proof });
                 }
@@ -122,11 +122,11 @@ pub fn compiled_credential(credential: &schema::Credential) -> Result<(Lookup, P
         }
         CredentialType::Basic => {
             let presented = Presented::Basic { username: &text(&credential.username), password: "" };
-            (presented.lookup(), Proof::Password(text(&credential.hash).into()))
+            (presented.lookup(), Proof::Password(Arc::new(text(&credential.hash).into())))
         }
         CredentialType::Hmac => {
             let presented = Presented::Hmac { key_id: &text(&credential.key_id), message: b"", signature: b"" };
-            (presented.lookup(), Proof::Secret(text(&credential.secret).into_bytes().into()))
+            (presented.lookup(), Proof::Secret(Arc::new(text(&credential.secret).into_bytes().into())))
         }
         CredentialType::Jwt => (Presented::Jwt { issuer: &issuer, subject: &subject }.lookup(), Proof::Verified),
         CredentialType::Certificate => (Presented::Certificate { subject: &subject }.lookup(), Proof::Verified),
