@@ -128,16 +128,7 @@ fn log_to_stderr() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
 }
 
-/// How much less of a busy processor than workers the control plane gets, as `nice` has it: what compiles a generation must
-/// not keep a request waiting.
-const BEHIND_WORKERS: i32 = 10;
-
 /// The runtime of the control plane, or of a command that waits for something.
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    // On Linux it holds for this thread alone. Where it cannot be had, all threads are equal.
-    runtime.on_thread_start(|| {
-        let _ = rustix::process::nice(BEHIND_WORKERS);
-    });
-    runtime.worker_threads(2).thread_name("stile-control").enable_all().build()
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("stile-control").enable_all().build()
 }

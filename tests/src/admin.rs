@@ -50,13 +50,13 @@ impl Admin {
         Client::connect(self.0).await.send(request(method, path, &fields, body)).await
     }
 
-    /// The status of a PUT; none if the gateway is gone before it has answered.
-    pub async fn try_put(&self, path: &str, body: &str) -> Option<u16> {
+    /// The status of a call; none if the gateway is gone before it has answered.
+    pub async fn try_call(&self, method: &str, path: &str, body: &str) -> Option<u16> {
         let mut raw = Raw(Wire::new(TcpStream::connect(self.0).await.ok()?));
         let length = body.len();
-        let head = format!("PUT {path} HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {SECRET}\r\n");
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {SECRET}\r\n");
         raw.try_write(format!("{head}content-length: {length}\r\n\r\n{body}")).await.ok()?;
-        Some(raw.try_answer_to("PUT").await.ok()??.status())
+        Some(raw.try_answer_to(method).await.ok()??.status())
     }
 
     pub async fn push(&self, plugin: &str, module: impl Into<Bytes>) -> Answer {

@@ -38,6 +38,27 @@ impl Stile {
         Self::announced(command).await
     }
 
+    /// Runs one whose folder `store` is a file system of its own with so many bytes; takes the right to mount one.
+    pub async fn run_with_disk(folder: &Path, config: Value, bytes: u64) -> Self {
+        let file = gateway::write(folder, config);
+        let store = folder.join("store");
+        fs::create_dir_all(&store).expect("the folder is ours");
+        let mut command = Command::new("unshare");
+        command.kill_on_drop(true).stdin(Stdio::null()).env("RUST_LOG", "off").args(["--mount", "sh", "-c"]);
+        command.arg(format!("mount -t tmpfs -o size={bytes} none \"$0\" && exec \"$1\" run --config \"$2\""));
+        Self::announced({
+            command.arg(store).arg(binary()).arg(file);
+            command
+        })
+        .await
+    }
+
+    /// A path as this process sees it.
+    pub fn sees(&self, path: &Path) -> PathBuf {
+        let id = self.child.id().expect("it is running");
+        Path::new(&format!("/proc/{id}/root")).join(path.strip_prefix("/").expect("a whole path"))
+    }
+
     /// Runs one with a configuration, and its log in this file.
     pub async fn run_logging(folder: &Path, config: Value, log: &Path) -> Self {
         let file = gateway::write(folder, config);
@@ -98,15 +119,19 @@ impl Stile {
 
     /// How long its workers have been ready to run in all, but were given no CPU: none where the kernel does not tell.
     pub fn waited_for_cpu(&self) -> Duration {
-        let folder = format!("/proc/{}/task", self.child.id().expect("it is running"));
         let waited = |thread: &Path| {
             let name = fs::read_to_string(thread.join("comm")).ok()?;
             let times = fs::read_to_string(thread.join("schedstat")).ok()?;
             let waited = times.split_whitespace().nth(1)?.parse().ok()?;
             name.starts_with("stile-worker").then(|| Duration::from_nanos(waited))
         };
-        let threads = fs::read_dir(folder).expect("Linux tells");
-        threads.filter_map(|thread| waited(&thread.ok()?.path())).sum()
+        self.threads().iter().filter_map(|thread| waited(thread)).sum()
+    }
+
+    /// The folders of its threads in `/proc`.
+    pub fn threads(&self) -> Vec<PathBuf> {
+        let folder = format!("/proc/{}/task", self.child.id().expect("it is running"));
+        fs::read_dir(folder).expect("Linux tells").filter_map(|thread| Some(thread.ok()?.path())).collect()
     }
 
     /// A line of `/proc/PID/status`, in bytes: `VmRSS` is the memory in use, `VmHWM` the most there ever was.

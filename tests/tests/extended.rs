@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 mod beside;
 mod consumers;
+mod disk;
 mod kills;
 
 use stile_tests::{

@@ -46,7 +46,7 @@ async fn write(admin: Admin, writer: usize, known: &RefCell<BTreeMap<String, Kno
             known.asked += 1;
             known.asked
         };
-        let status = admin.try_put(&format!("/v1/services/{name}"), &body(version).to_string()).await;
+        let status = admin.try_call("PUT", &format!("/v1/services/{name}"), &body(version).to_string()).await;
         match status {
             Some(200 | 201) => {
                 known.borrow_mut().entry(name).or_default().acknowledged = version;
