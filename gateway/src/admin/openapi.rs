@@ -56,10 +56,11 @@ fn told(operation: &Operation) -> Value {
 fn described(operation: &Operation, mut answers: Map<String, Value>) -> Value {
     let parameter = |name: &str, place: &str, required: bool, about: &str, schema: &Value| json!({ "name": name, "in": place, "required": required, "description": about, "schema": schema });
     let text = json!({ "type": "string" });
+    let named = json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" });
     let mut parameters = Vec::new();
     for (name, about) in [("name", "The name of the resource."), ("id", "Which credential of the consumer.")] {
         if operation.path.contains(&format!("{{{name}}}")) {
-            parameters.push(parameter(name, "path", true, about, &text));
+            parameters.push(parameter(name, "path", true, about, &named));
         }
     }
     if operation.path.contains("{generation}") {
