@@ -335,8 +335,9 @@ fn fixed(old: &Document, new: &Document) -> Vec<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{path::Path, pin::pin};
 
+    use futures_util::{FutureExt, future::join_all};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -417,6 +418,31 @@ mod tests {
         let names: Vec<_> = told.iter().map(|change| change.name.as_str()).collect();
         assert!(names.contains(&"doubtful") && names.ends_with(&["", "after"]), "{names:?}");
         assert_eq!(control.live().load().generation, told.len() as u64);
+    }
+
+    #[tokio::test]
+    async fn changes_that_wait_for_another_are_made_with_one_generation() {
+        let engine = Engine::new(Bounds { instances: 1, memory: 1 << 20, table_elements: 100 }).expect("an engine");
+        let document = Document::parse(Path::new("stile.yaml"), "{}", &|_| None);
+        let listeners = Listeners::new(Vec::new(), CancellationToken::new());
+        let control = Control::start(engine, document, listeners, 1).await.expect("a control plane");
+        let control = Arc::new(control);
+        let work = control.work.lock().await;
+        let changes: Vec<_> = (0..20)
+            .map(|n| {
+                let control = Arc::clone(&control);
+                async move { control.change(wish(&format!("s{n}"), "{}")).await }
+            })
+            .collect();
+        let mut changes = pin!(join_all(changes));
+        assert!(changes.as_mut().now_or_never().is_none(), "they wait");
+        assert_eq!(control.waiting.lock().expect("nobody panics").len(), 20);
+        drop(work);
+        for change in changes.await {
+            change.expect("room");
+        }
+        assert_eq!(control.live().load().generation, 2, "one for all of them");
+        assert_eq!(control.audit(None, 100).await.expect("a reading").len(), 21);
     }
 
     #[test]

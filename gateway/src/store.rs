@@ -173,10 +173,14 @@ impl Store {
         self.0.leases().keep_alive(lease, Instant::now())
     }
 
-    /// Ends a lease, and with it its entries.
+    /// Ends a lease, and with it its entries. Where that fails, it goes on.
     pub async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.0.leases().end(lease)?;
-        self.operate(Operation::Revoke(vec![lease])).await.map(drop)
+        let ended = self.0.leases().end(lease)?;
+        let result = self.operate(Operation::Revoke(vec![lease])).await;
+        if result.is_err() {
+            self.0.leases().put_back(vec![(lease, ended)]);
+        }
+        result.map(drop)
     }
 
     /// Ends the leases whose time is over, and with them their entries. To be called again and again.

@@ -137,3 +137,21 @@ async fn revisions_of_plugins_are_gone_back_on_too() {
     let again = admin.send("POST", "/v1/plugins/stamp/rollout", json!({ "revision": 1 })).await;
     assert_eq!((again.status.as_u16(), gateway.generation()), (200, before), "what is live already changes nothing");
 }
+
+#[tokio::test]
+async fn a_deleted_plugin_comes_back_with_the_revision_that_was_live() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    let admin = gateway.admin();
+    put(&admin, "/v1/plugins/stamp", json!({})).await;
+    for number in 1..=3 {
+        assert_eq!(admin.push("stamp", guest::stamp(number)).await.status, 201);
+    }
+    assert_eq!(admin.send("POST", "/v1/plugins/stamp/rollout", json!({ "revision": 2 })).await.status, 200);
+    let good = gateway.generation();
+    assert_eq!(admin.send("DELETE", "/v1/plugins/stamp", Value::Null).await.status, 204);
+    assert_eq!(restore(&admin, good, "").await.status, 200);
+    let revisions = items(&admin.get("/v1/plugins/stamp/revisions").await);
+    let told: Vec<_> = revisions.iter().map(|it| (it["revision"].as_u64(), it["active"].as_bool())).collect();
+    assert_eq!(told, [(Some(2), Some(true))], "the others went with it");
+}

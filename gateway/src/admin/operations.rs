@@ -18,6 +18,10 @@ use crate::{
     plugin::loader::MAX_MODULE,
 };
 
+/// What a change comes to that the store could not make.
+const FAILED: &str =
+    "The store failed. Nothing is changed, unless it was written all the same, which is told when it is read again.";
+
 /// One method on one path.
 pub(super) struct Operation {
     pub(super) method: &'static str,
@@ -231,7 +235,7 @@ fn of_a_kind(kind: Kind, role: Role) -> Vec<Operation> {
         )
         .gives(201, "It is new.", told())
         .problem(409, "It is in the configuration file, and is changed there.")
-        .problem(503, "The store cannot be written; nothing was changed."),
+        .problem(503, FAILED),
         Operation::new(
             "delete",
             one,
@@ -245,7 +249,7 @@ fn of_a_kind(kind: Kind, role: Role) -> Vec<Operation> {
         .nothing(204, "It is gone.")
         .problem(404, "There is none of this name.")
         .problem(409, "Others need it, or it is in the configuration file.")
-        .problem(503, "The store cannot be written; nothing was changed."),
+        .problem(503, FAILED),
     ]
 }
 
@@ -275,7 +279,7 @@ fn of_revisions() -> Vec<Operation> {
         .gives(200, "A revision with this digest was there, and is live.", revision())
         .gives(201, "It is new, and live.", revision())
         .problem(404, "There is no such plugin.")
-        .problem(503, "The store cannot be written; nothing was changed."),
+        .problem(503, FAILED),
         Operation::new(
             "post",
             "/v1/plugins/{name}/rollout",
@@ -288,7 +292,7 @@ fn of_revisions() -> Vec<Operation> {
         .problem(400, "The body is not JSON.")
         .problem(404, "There is no such plugin, or no such revision.")
         .problem(415, "The body is not said to be JSON.")
-        .problem(503, "The store cannot be written; nothing was changed."),
+        .problem(503, FAILED),
     ]
 }
 
@@ -322,7 +326,7 @@ fn of_consumers() -> Vec<Operation> {
             .problem(400, "The body is not JSON.")
             .problem(409, "It is in the configuration file, and is changed there.")
             .problem(415, "The body is not said to be JSON.")
-            .problem(503, "The store cannot be written; nothing was changed."),
+            .problem(503, FAILED),
         Operation::new(
             "delete",
             one,
@@ -336,7 +340,7 @@ fn of_consumers() -> Vec<Operation> {
         .nothing(204, "It is gone.")
         .problem(404, "There is none of this name.")
         .problem(409, "It is in the configuration file.")
-        .problem(503, "The store cannot be written; nothing was changed."),
+        .problem(503, FAILED),
     ]
 }
 
@@ -349,7 +353,7 @@ fn of_credentials() -> Vec<Operation> {
             .problem(404, "There is no such consumer, or no such credential.")
             .problem(409, "There is such a credential, or the consumer is in the configuration file.")
             .problem(415, "The body is not said to be JSON.")
-            .problem(503, "The store cannot be written; nothing was changed.")
+            .problem(503, FAILED)
     };
     vec![
         Operation::new("get", list, Some(Role::Viewer), "List the credentials of a consumer", consumers::credentials)
@@ -375,7 +379,7 @@ fn of_credentials() -> Vec<Operation> {
             .nothing(204, "It is gone.")
             .problem(404, "There is no such consumer, or no such credential.")
             .problem(409, "The consumer is in the configuration file.")
-            .problem(503, "The store cannot be written; nothing was changed."),
+            .problem(503, FAILED),
     ]
 }
 

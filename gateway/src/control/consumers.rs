@@ -173,8 +173,9 @@ impl Control {
             }
             let action = if stored.is_some() { Action::Put } else { Action::Delete };
             let told = |stored: &Stored| json!(stored);
-            let done = done(by, action, "consumers", name, before.as_ref().map(told), stored.as_ref().map(told));
-            this.consumers_changed(&mut work, commit, done, credentials).await.map(outcome)
+            let (before, after) = (before.as_ref().map(told), stored.as_ref().map(told));
+            let done = vec![done(Arc::clone(&by), action, "consumers", name, before, after)];
+            this.consumers_changed(&mut work, commit, &by, done, credentials).await.map(outcome)
         })
         .await
     }
@@ -244,8 +245,15 @@ impl Control {
             let mut credentials = work.credentials.clone();
             credentials.remove(&old.lookup()?);
             let commit = Commit::new().delete(credential_key(&name, &id));
-            let done = done(by, Action::Delete, "credentials", format!("{name}/{id}"), Some(old.told(&id)), None);
-            this.consumers_changed(&mut work, commit, done, credentials).await?;
+            let done = vec![done(
+                Arc::clone(&by),
+                Action::Delete,
+                "credentials",
+                format!("{name}/{id}"),
+                Some(old.told(&id)),
+                None,
+            )];
+            this.consumers_changed(&mut work, commit, &by, done, credentials).await?;
             Ok(())
         })
         .await
@@ -262,7 +270,8 @@ impl Control {
     ) -> Result<Made, ConsumerError> {
         let before = self.found(work, &name, &Condition::Any).await?;
         let consumer = before.ok_or_else(|| ConsumerError::Unknown(name.clone()))?;
-        let known = self.kept(&name).await?;
+        let (over, known): (Vec<_>, Vec<_>) =
+            self.kept(&name).await?.into_iter().partition(|(_, kept)| kept.expires.is_some_and(|end| end <= now()));
         if known.len() >= MAX_CREDENTIALS {
             return Err(ConsumerError::Conflict(format!("a consumer may have {MAX_CREDENTIALS} credentials, no more")));
         }
@@ -271,21 +280,29 @@ impl Control {
             return Err(ConsumerError::Conflict(format!("consumer \"{name}\" has a credential \"{id}\" already")));
         }
         let (kept, secret) = wanted.made(&id, &name, work.seal_key.as_deref()).await?;
-        let lookup = kept.lookup()?;
-        let live = self.live.load_full();
-        if live.access.file.get(&lookup).is_some() || work.credentials.get(&lookup).is_some() {
+        let (mut commit, mut all, mut credentials) = (Commit::new(), Vec::new(), work.credentials.clone());
+        let tell = |action, id: &str, before, after| {
+            done(Arc::clone(&by), action, "credentials", format!("{name}/{id}"), before, after)
+        };
+        // Those that have ended make room for it.
+        for (id, kept) in over {
+            credentials.remove(&kept.lookup()?);
+            commit = commit.delete(credential_key(&name, &id));
+            all.push(tell(Action::Delete, &id, Some(kept.told(&id)), None));
+        }
+        let (lookup, live) = (kept.lookup()?, self.live.load_full());
+        if live.access.file.get(&lookup).is_some() || credentials.get(&lookup).is_some() {
             return Err(ConsumerError::Conflict("another credential is presented the same way".to_owned()));
         }
-        let (mut credentials, consumer) = (work.credentials.clone(), Arc::new(compiled(&name, &consumer.groups)));
-        work.enter(&mut credentials, &consumer, &id, &kept)?;
-        let mut commit = Commit::new().put(credential_key(&name, &id), json!(kept).to_string());
-        let mut all = done(by, Action::Put, "credentials", format!("{name}/{id}"), None, Some(kept.told(&id)));
-        if let Some(Ending { id, kept, before }) = ending {
+        let consumer = Arc::new(compiled(&name, &consumer.groups));
+        let before = ending.as_ref().map(|ending| ending.before.clone());
+        all.push(tell(Action::Put, &id, before, Some(kept.told(&id))));
+        let news = [Some((id.clone(), kept.clone())), ending.map(|ending| (ending.id, ending.kept))];
+        for (id, kept) in news.into_iter().flatten() {
             work.enter(&mut credentials, &consumer, &id, &kept)?;
             commit = commit.put(credential_key(&name, &id), json!(kept).to_string());
-            all.before = Some(before);
         }
-        self.consumers_changed(work, commit, all, credentials).await?;
+        self.consumers_changed(work, commit, &by, all, credentials).await?;
         Ok(Made { id, kept, secret })
     }
 
@@ -325,12 +342,12 @@ impl Control {
         &self,
         work: &mut Work,
         commit: Commit,
-        done: Done,
+        by: &Arc<str>,
+        done: Vec<Done>,
         credentials: Credentials,
     ) -> Result<Revision, ConsumerError> {
-        let by = Arc::clone(&done.by);
         let draft = work.draft_credentials(&self.live.load_full(), credentials);
-        Ok(self.make_live(work, draft, commit, &by, vec![done]).await?)
+        Ok(self.make_live(work, draft, commit, by, done).await?)
     }
 
     async fn consumer_change<T: Send + 'static>(

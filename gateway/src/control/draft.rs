@@ -202,9 +202,9 @@ impl Work {
     ) -> Result<(Arc<Snapshot>, Number), StoreError> {
         let Draft { snapshot, staged, layers, credentials, .. } = draft;
         done.extend(staged.iter().filter_map(|staged| rollout(staged, by)));
-        let changes = done.len();
-        let number = self.revisions.commit(staged, self.audit.add(commit, done)).await?;
-        self.audit.made(changes);
+        let (commit, audit) = self.audit.add(commit, done);
+        let number = self.revisions.commit(staged, commit).await?;
+        self.audit = audit;
         if !Arc::ptr_eq(&layers, &self.layers) {
             self.layers = Arc::new(Arc::unwrap_or_clone(layers).at(number));
         }

@@ -215,6 +215,15 @@ impl Revisions {
         Ok(number)
     }
 
+    /// Adds to a commit that only the active revision of a plugin stays, for one that is deleted and may come back.
+    pub(super) async fn forget_others(&self, plugin: &str, mut commit: Commit) -> Result<Commit, StoreError> {
+        let Some(state) = self.state(plugin).await? else { return Ok(commit) };
+        for old in records(&self.store, plugin).await?.into_iter().filter(|old| old.revision != state.active) {
+            commit = commit.delete(module_key(plugin, &old.sha256)).delete(revision_key(plugin, old.revision));
+        }
+        Ok(commit)
+    }
+
     async fn state(&self, plugin: &str) -> Result<Option<State>, StoreError> {
         self.store.get(&state_key(plugin)).await?.map(|entry| entry.json()).transpose()
     }

@@ -2,6 +2,8 @@
 //! once for all of them. After a failure the file is opened anew, since what it holds then is not known.
 
 use std::{
+    fs::{DirBuilder, OpenOptions},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
     sync::{
         Arc, PoisonError, RwLock,
@@ -81,9 +83,12 @@ struct Made {
 impl Embedded {
     pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
         let failed = |error| StoreError::Folder(folder.display().to_string(), Arc::new(error));
-        std::fs::create_dir_all(folder).map_err(failed)?;
+        // What is in it is nobody else's affair.
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let file = folder.join(FILE);
         let shown = file.display().to_string();
+        let made = OpenOptions::new().append(true).create(true).mode(0o600).open(&file);
+        made.map_err(|error| StoreError::Open(shown.clone(), Arc::new(DatabaseError::Storage(error.into()))))?;
         Self::start(Source { shown, open: Box::new(move |builder| builder.create(&file)) })
     }
 

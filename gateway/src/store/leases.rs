@@ -27,8 +27,8 @@ impl Leases {
         Ok(())
     }
 
-    pub(super) fn end(&self, id: LeaseId) -> Result<(), StoreError> {
-        self.0.remove(&id).map(drop).ok_or(StoreError::NoLease)
+    pub(super) fn end(&self, id: LeaseId) -> Result<Lease, StoreError> {
+        self.0.remove(&id).map(|(_, lease)| lease).ok_or(StoreError::NoLease)
     }
 
     /// Takes out those whose time is over.
@@ -37,7 +37,7 @@ impl Leases {
         over.into_iter().filter_map(|id| self.0.remove_if(&id, |_, lease| lease.end <= now)).collect()
     }
 
-    /// Puts back some that were over.
+    /// Puts back some that were taken out.
     pub(super) fn put_back(&self, over: Vec<(LeaseId, Lease)>) {
         for (id, lease) in over {
             self.0.insert(id, lease);

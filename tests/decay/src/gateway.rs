@@ -16,7 +16,7 @@ use stile_gateway::{
     config::Document,
     exchange::{Client, Exchange, RequestHead, ResponseHead, id::RequestIds},
     listener::{self, Open, Share},
-    plugin::{Bounds, Engine, Module, Revision},
+    plugin::{Bounds, Consumers, Engine, Module, Revision},
     proxy::Proxy,
     snapshot::{
         Reader, Snapshot,
@@ -130,9 +130,10 @@ impl Filtered {
     /// Calls its request phase so many times: an instance is taken, called and put back.
     pub fn calls(&mut self, count: usize) {
         let Self { runtime, snapshot, exchange } = self;
+        let consumers: Arc<dyn Consumers> = Arc::new(snapshot.access.clone());
         runtime.block_on(async {
             for _ in 0..count {
-                let instead = snapshot.routes[0].chain.request(WORKER, exchange).await;
+                let instead = snapshot.routes[0].chain.request(WORKER, exchange, &consumers).await;
                 assert!(instead.is_none(), "the filter proceeds");
             }
         });

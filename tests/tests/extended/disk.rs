@@ -32,10 +32,10 @@ fn traffic(gateway: &Stile) -> Running {
     })
 }
 
-async fn ended(traffic: Running) {
+async fn ended(traffic: Running) -> usize {
     let tally = traffic.stop().await;
     assert!(tally.right > 0 && tally.wrong + tally.failed == 0, "{tally:?}");
-    println!("{} requests meanwhile, all answered", tally.right);
+    tally.right
 }
 
 async fn put(admin: &Admin, name: &str) -> Answer {
@@ -43,12 +43,12 @@ async fn put(admin: &Admin, name: &str) -> Answer {
 }
 
 /// Refused for the store's sake, with the reason.
-async fn refused(admin: &Admin, name: &str, reasons: &[&str]) {
+async fn refused(admin: &Admin, name: &str, reasons: &[&str]) -> String {
     let answer = put(admin, name).await;
     let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
     assert_eq!(answer.status, 503, "{detail}");
     assert!(reasons.iter().any(|reason| detail.contains(reason)), "{detail}");
-    println!("{detail}");
+    detail
 }
 
 #[tokio::test]
@@ -81,8 +81,7 @@ async fn a_full_disk_refuses_changes_while_traffic_goes_on() {
     for name in ["before", "after"] {
         assert_eq!(admin.get(&format!("/v1/services/{name}")).await.status, 200);
     }
-    ended(traffic).await;
-    println!("{kept} changes, {refusals} refused");
+    println!("{kept} changes, {refusals} refused; {} requests meanwhile, all answered", ended(traffic).await);
 }
 
 /// Makes a file one that nobody may write, or ends that; on ext4, also for whoever has it open.
@@ -103,13 +102,14 @@ async fn a_disk_that_is_read_only_refuses_changes_while_traffic_goes_on() {
     let file = folder.path().join("store/stile.redb");
     immutable(&file, true);
     for n in 0..5 {
-        refused(&admin, &format!("more-{n}"), &["Operation not permitted", "Permission denied"]).await;
+        let reason = refused(&admin, &format!("more-{n}"), &["Operation not permitted", "Permission denied"]).await;
+        println!("{reason}");
     }
     let live = admin.get("/v1/services/before").await.status;
     immutable(&file, false);
     assert_eq!(live, 200, "what is live is told");
     until("changes are made again", async || (put(&admin, "after").await.status.is_success()).then_some(())).await;
-    ended(traffic).await;
+    println!("{} requests meanwhile, all answered", ended(traffic).await);
     gateway.kill().await;
     let again = Stile::run(folder.path(), config(&upstream)).await;
     for name in ["before", "after"] {

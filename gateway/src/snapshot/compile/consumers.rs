@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use argon2::PasswordHash;
+use argon2::{Params, PasswordHash};
 
 use crate::{
     access::{Consumer, Credential, Credentials, Lookup, Presented, Proof},
@@ -15,6 +15,11 @@ use crate::{
         schema::{self, CredentialType},
     },
 };
+
+/// Most that a password's hash may cost to check: KiB of memory, passes over it, lanes.
+const MAX_MEMORY: u32 = 64 << 10;
+const MAX_PASSES: u32 = 10;
+const MAX_LANES: u32 = 4;
 
 /// Keys that a credential may have, each with whether it is there.
 type Keys<'a> = [(&'static str, Option<&'a str>); 8];
@@ -102,9 +107,9 @@ pub fn compiled_credential(credential: &schema::Credential) -> Result<(Lookup, P
         }
     }
     if let Some(hash) = credential.hash.as_deref().filter(|_| credential.kind == CredentialType::Basic)
-        && !PasswordHash::new(hash).is_ok_and(|hash| hash.algorithm.as_str() == "argon2id")
+        && let Err(mistake) = checked(hash)
     {
-        mistakes.push((".hash".to_owned(), "it is no argon2id hash in PHC form ($argon2id$v=19$…)".to_owned()));
+        mistakes.push((".hash".to_owned(), mistake));
     }
     let digest = credential.key_sha256.as_deref().filter(|_| needed == ["key_sha256"]).map(Lookup::from_hex);
     if digest == Some(None) {
@@ -131,6 +136,19 @@ pub fn compiled_credential(credential: &schema::Credential) -> Result<(Lookup, P
         CredentialType::Jwt => (Presented::Jwt { issuer: &issuer, subject: &subject }.lookup(), Proof::Verified),
         CredentialType::Certificate => (Presented::Certificate { subject: &subject }.lookup(), Proof::Verified),
     })
+}
+
+/// A hash that a password can be held against, at a cost that a gateway can pay.
+fn checked(hash: &str) -> Result<(), String> {
+    let hash = PasswordHash::new(hash)
+        .ok()
+        .filter(|hash| hash.algorithm.as_str() == "argon2id" && hash.hash.is_some() && hash.salt.is_some())
+        .ok_or("it is no argon2id hash in PHC form ($argon2id$v=19$…)")?;
+    let cost = Params::try_from(&hash).map_err(|error| format!("its parameters are not right: {error}"))?;
+    if cost.m_cost() > MAX_MEMORY || cost.t_cost() > MAX_PASSES || cost.p_cost() > MAX_LANES {
+        return Err(format!("it costs too much to check: more than m={MAX_MEMORY}, t={MAX_PASSES}, p={MAX_LANES}"));
+    }
+    Ok(())
 }
 
 /// As files and the Admin API write it.
