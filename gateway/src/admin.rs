@@ -11,6 +11,7 @@ mod operations;
 mod plugins;
 mod problem;
 mod resources;
+mod stats;
 mod status;
 mod transfer;
 

@@ -336,3 +336,41 @@ async fn promtool_has_nothing_to_say() {
     let told = promtool.args(["check", "metrics"]).stdin(input).output().await.expect("promtool runs");
     assert!(told.status.success() && told.stdout.is_empty() && told.stderr.is_empty(), "{told:?}\n{text}");
 }
+
+#[tokio::test]
+async fn what_was_counted_is_told_by_route_service_and_plugin() {
+    let upstream = Upstream::echo().await;
+    let filters = json!([{ "plugin": "stamp", "config": { "mark": "m" } }]);
+    let mut config = filtered(upstream.address(), json!([guest::plugin("stamp")]), filters);
+    config["routes"]
+        .as_array_mut()
+        .expect("routes")
+        .push(json!({ "name": "down", "match": { "path": "/down" }, "service": "down" }));
+    config["services"].as_array_mut().expect("services").push(service("down", &[nobody().await]));
+    let gateway = Gateway::start(config).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    assert_eq!(gateway.get("/down").await.status, 502);
+    let stats = until("all four are counted", async || {
+        let stats = gateway.admin().call("GET", "/v1/stats", Some(VIEWER), "").await.json();
+        let routes = stats["routes"].as_array().expect("routes").clone();
+        let counted: u64 = routes.iter().filter_map(|route| route["requests"]["count"].as_u64()).sum();
+        (counted == 4).then_some(stats)
+    })
+    .await;
+    let of = |list: &str, key: &str, name: &str| {
+        let items = stats[list].as_array().expect("a list");
+        items.iter().find(|item| item[key] == name).unwrap_or_else(|| panic!("no {name} in {stats}")).clone()
+    };
+    let all = of("routes", "route", "all");
+    assert_eq!((&all["statuses"], &all["service"], &all["errors"]), (&json!({ "200": 3 }), &json!("echo"), &json!([])));
+    assert!(all["sent_bytes"].as_u64().is_some_and(|bytes| bytes > 100), "{all}");
+    let times = ["mean_seconds", "p50_seconds", "p99_seconds"].map(|key| all["requests"][key].as_f64());
+    assert!(times.iter().all(|time| time.is_some_and(|time| time > 0.0 && time < 10.0)), "{all}");
+    let down = of("routes", "route", "down");
+    assert_eq!((&down["statuses"], &down["errors"][0]["count"]), (&json!({ "502": 1 }), &json!(1)));
+    assert_eq!(of("services", "service", "echo")["outcomes"], json!({ "answered": 3 }));
+    assert_eq!(of("services", "service", "down")["outcomes"], json!({ "refused": 1 }));
+    assert_eq!(of("plugins", "plugin", "stamp")["calls"]["response"]["count"], 3);
+}

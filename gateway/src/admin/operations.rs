@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     Admin, audit, consumers, errors, history, openapi, plugins,
     resources::{self, MAX_RESOURCE},
-    status,
+    stats, status,
     transfer::{self, MAX_IMPORT},
 };
 use crate::{
@@ -173,6 +173,14 @@ fn of_the_gateway() -> Vec<Operation> {
             "Generation, listeners, routes, and the last refused change.",
             object(),
         ),
+        Operation::new(
+            "get",
+            "/v1/stats",
+            Some(Role::Viewer),
+            "What has been counted since the gateway started",
+            stats::stats,
+        )
+        .gives(200, "By route, service and plugin; times are in seconds.", object()),
         Operation::new(
             "get",
             "/v1/errors",

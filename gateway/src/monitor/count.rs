@@ -124,6 +124,17 @@ impl TimesSum {
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
+
+    /// The upper bound of the bucket in which this share of all times ends; none if there is none, or it has no bound.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let wanted = (self.count() as f64 * share).ceil() as u64;
+        let mut below = 0;
+        let found = self.buckets.iter().position(|bucket| {
+            below += bucket;
+            below >= wanted.max(1)
+        });
+        BOUNDS.get(found?).copied()
+    }
 }
 
 impl Statuses {
@@ -198,6 +209,18 @@ mod tests {
         let sum = TimesSum::of([&times, &times].into_iter());
         assert_eq!((sum.buckets[0], sum.buckets[1], sum.buckets[18], sum.buckets[19]), (4, 2, 2, 2));
         assert_eq!((sum.count(), sum.total), (10, Duration::from_micros(2 * 20_000_022)));
+    }
+
+    #[test]
+    fn a_quantile_is_the_bound_of_its_bucket() {
+        let times = Times::default();
+        (0..98).for_each(|_| times.add(Duration::from_micros(20)));
+        times.add(Duration::from_micros(300));
+        times.add(Duration::from_secs(60));
+        let sum = TimesSum::of([&times].into_iter());
+        let bound = |micros| Some(Duration::from_micros(micros));
+        assert_eq!((sum.quantile(0.5), sum.quantile(0.98), sum.quantile(0.99)), (bound(25), bound(25), bound(500)));
+        assert_eq!((sum.quantile(1.0), TimesSum::default().quantile(0.5)), (None, None));
     }
 
     #[test]
