@@ -293,3 +293,23 @@ async fn a_plugin_file_that_changes_is_the_next_revision_and_a_broken_one_is_not
     let silent = async || gateway.app().control().last_refused().is_none().then_some(());
     stile_tests::wait::until("nothing is wrong any more", silent).await;
 }
+
+#[tokio::test]
+async fn there_may_be_more_configurations_than_instances() {
+    // The engine of the harness has room for a thousand.
+    const ROUTES: usize = 1100;
+    let upstream = Upstream::echo().await;
+    let route = |n: usize| {
+        let name = format!("r{n}");
+        json!({ "name": name, "match": { "path": format!("/{n}") }, "service": "echo", "filters": [stamp(&name)] })
+    };
+    let gateway = Gateway::start(json!({
+        "plugins": [plugin("stamp")],
+        "services": [service("echo", &[upstream.address()])],
+        "routes": (0..ROUTES).map(route).collect::<Vec<_>>(),
+    }))
+    .await;
+    for n in [0, ROUTES - 1] {
+        assert_eq!(gateway.get(&format!("/{n}")).await.header("x-stamp"), format!("0/r{n}"));
+    }
+}

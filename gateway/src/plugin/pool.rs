@@ -88,13 +88,16 @@ impl Instances {
         self.revision.module.found().has(phase)
     }
 
-    /// Makes and configures one instance, and so shows that the plugin takes this configuration.
-    pub async fn probe(&self) -> Result<(), Failure> {
+    /// Makes and configures one instance, and so shows that the plugin takes this configuration; may keep it for the first
+    /// call.
+    pub async fn probe(&self, keep: bool) -> Result<(), Failure> {
         if self.config.as_ref() != "null" && !self.revision.module.found().takes_configuration() {
             return Err(Failure::new(Cause::Configure, "it takes no configuration"));
         }
         let instance = self.take(WorkerId(0)).await?;
-        self.put(WorkerId(0), instance);
+        if keep {
+            self.put(WorkerId(0), instance);
+        }
         Ok(())
     }
 

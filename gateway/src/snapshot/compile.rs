@@ -45,6 +45,9 @@ pub struct Input<'a> {
     pub stored: Credentials,
 }
 
+/// Pools that begin with an instance; with one for each of many, a start would need more than an engine has.
+const WARM: usize = 256;
+
 /// Filters with equal keys share their instances.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct InstancesKey {
@@ -344,7 +347,7 @@ impl<'a> Compiler<'a> {
                     None => {
                         let revision = revision.clone();
                         let made = Instances::new(revision, &key.config, key.limits, key.isolation, self.input.workers);
-                        if let Err(failure) = made.probe().await {
+                        if let Err(failure) = made.probe(all.len() < WARM).await {
                             let message = format!("plugin \"{}\" refuses it: {}", filter.plugin, failure.message);
                             let path = format!("{path}.config");
                             let premises = [&path, &format!("plugins[{p}]")].map(|path| Premise::All(path.clone()));
