@@ -235,7 +235,10 @@ async fn planted_secrets_appear_nowhere() {
         ("/v1/consumers/mobile/credentials", 422, refused.clone()),
         ("/v1/consumers/mobile/credentials", 422, json!({ "id": "e", "type": "none", "secret": planted[2] })),
         ("/v1/import", 422, json!({ "consumers": [{ "name": "other", "credentials": [refused] }] })),
-        ("/v1/import", 422, json!({ "consumers": [{ "name": "other", "credentials": [[planted[0]], planted[1]] }] })),
+        ("/v1/import", 422, json!({ "consumers": [{ "name": "other", "credentials": [planted[0]] }] })),
+        ("/v1/import", 422, json!({ "consumers": [{ "name": "other", "credentials": planted[1] }] })),
+        ("/v1/consumers/mobile/credentials", 422, json!({ "type": "hmac", "secret": [planted[2]] })),
+        ("/v1/consumers/mobile/credentials", 422, json!({ "type": "hmac", "secret": { "x": planted[2] } })),
     ] {
         let answer = admin.send_with("POST", path, &fields, body).await;
         assert_eq!(answer.status.as_u16(), status, "{}", answer.text());

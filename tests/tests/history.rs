@@ -6,6 +6,7 @@ use stile_tests::{
     client::Answer,
     gateway::{Gateway, filtered, plain},
     guest,
+    process::Stile,
     upstream::Upstream,
 };
 
@@ -139,19 +140,44 @@ async fn revisions_of_plugins_are_gone_back_on_too() {
 }
 
 #[tokio::test]
-async fn a_deleted_plugin_comes_back_with_the_revision_that_was_live() {
+async fn a_plugin_goes_and_comes_back_with_the_revision_that_was_live() {
     let upstream = Upstream::echo().await;
-    let gateway = Gateway::start(plain(upstream.address())).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = plain(upstream.address());
+    config["store"] = json!({ "path": "store" });
+    let gateway = Stile::run(folder.path(), config.clone()).await;
     let admin = gateway.admin();
+    let nothing = admin.generation().await;
     put(&admin, "/v1/plugins/stamp", json!({})).await;
     for number in 1..=3 {
         assert_eq!(admin.push("stamp", guest::stamp(number)).await.status, 201);
     }
+    let revision = async |admin: &Admin| admin.get("/v1/plugins/stamp").await.json()["revision"].clone();
+    assert_eq!(admin.send("POST", "/v1/plugins/stamp/rollout", json!({ "revision": 1 })).await.status, 200);
+    let first = admin.generation().await;
     assert_eq!(admin.send("POST", "/v1/plugins/stamp/rollout", json!({ "revision": 2 })).await.status, 200);
-    let good = gateway.generation();
+
+    // Before it was there, no revision of it was.
+    let gone = restore(&admin, nothing, "").await;
+    assert_eq!(names(&gone), ["plugins stamp"], "{}", gone.text());
+    assert_eq!(admin.get("/v1/plugins/stamp").await.status, 404);
+    put(&admin, "/v1/plugins/stamp", json!({})).await;
+    assert_eq!(revision(&admin).await, 2);
     assert_eq!(admin.send("DELETE", "/v1/plugins/stamp", Value::Null).await.status, 204);
-    assert_eq!(restore(&admin, good, "").await.status, 200);
-    let revisions = items(&admin.get("/v1/plugins/stamp/revisions").await);
-    let told: Vec<_> = revisions.iter().map(|it| (it["revision"].as_u64(), it["active"].as_bool())).collect();
-    assert_eq!(told, [(Some(2), Some(true))], "the others went with it");
+    gateway.kill().await;
+
+    let gateway = Stile::run(folder.path(), config.clone()).await;
+    let admin = gateway.admin();
+    let back = restore(&admin, first, "").await;
+    assert_eq!(names(&back), ["plugins stamp", "revisions stamp"], "{}", back.text());
+    assert_eq!(revision(&admin).await, 1);
+    // A number is given once.
+    let pushed = admin.push("stamp", guest::stamp(4)).await.json();
+    assert_eq!(pushed["revision"], 4);
+    assert_eq!(restore(&admin, first, "").await.status, 200);
+    gateway.kill().await;
+    let gateway = Stile::run(folder.path(), config).await;
+    assert_eq!(revision(&gateway.admin()).await, 1);
+    let numbers = items(&gateway.admin().get("/v1/plugins/stamp/revisions").await);
+    assert_eq!(numbers.len(), 4, "all are kept");
 }

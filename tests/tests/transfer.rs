@@ -184,3 +184,24 @@ async fn every_mistake_is_told_and_nothing_is_imported() {
     assert_eq!(gateway.generation(), before, "nothing was changed");
     assert_eq!(admin.get("/v1/services/ok").await.status, 404);
 }
+
+#[tokio::test]
+async fn no_import_makes_an_answer_of_any_length() {
+    let upstream = Upstream::echo().await;
+    let gateway = started(&upstream).await;
+    let admin = gateway.admin();
+    let errors = async |bundle: Value| {
+        let answer = import(&admin, "", &bundle).await;
+        assert_eq!(answer.status, 422, "{}", answer.text());
+        answer.json()["errors"].as_array().expect("mistakes").clone()
+    };
+    let all = errors(json!({ "routes": vec![0; 100_000] })).await;
+    assert_eq!((all.len(), &all[1000]["message"]), (1001, &json!("there are 99000 more mistakes")));
+    let config = "x".repeat(1 << 20);
+    let large = json!({ "name": "a", "service": "echo", "filters": [{ "plugin": "p", "config": config }] });
+    let all = errors(json!({ "routes": [large] })).await;
+    assert_eq!(all[0]["message"], "it has more than 1048576 bytes");
+    let consumer = |n: usize| json!({ "name": format!("c{n}") });
+    let all = errors(json!({ "consumers": (0..50_001).map(consumer).collect::<Vec<_>>() })).await;
+    assert_eq!(all[0]["message"], "an import may have 50000 consumers, no more");
+}

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config::scalar,
     control::{
-        consumers::{Made, Stored, Told, Wanted, Wish},
+        consumers::{ConsumerError, Made, Stored, Told, Wanted, Wish},
         resources::Outcome,
     },
 };
@@ -63,7 +63,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn get(State(admin): State<Admin>, At(name): At<String>) -> Result<Response, Problem> {
-    shown(&admin, &name, StatusCode::OK).await
+    Ok(shown(StatusCode::OK, &admin.control.consumer(&name).await?))
 }
 
 pub(super) async fn put(
@@ -78,12 +78,14 @@ pub(super) async fn put(
         let detail = format!("name: this is \"{}\", the path is that of \"{name}\"", said.escape_debug());
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
-    let (stored, condition) = (Some(Stored { groups }), condition(&headers)?);
+    let (stored, condition) = (Some(Stored { groups: groups.clone() }), condition(&headers)?);
     let wish = Wish { name: name.clone(), stored, condition, by: actor.name };
     match admin.control.change_consumer(wish, dry_run).await? {
         outcome if dry_run => Ok(would(outcome)),
-        Outcome::Created(_) => shown(&admin, &name, StatusCode::CREATED).await,
-        Outcome::Changed(_) | Outcome::Deleted => shown(&admin, &name, StatusCode::OK).await,
+        // What was made, whatever others have made of it since.
+        Outcome::Created(revision) => Ok(shown(StatusCode::CREATED, &Told { name, groups, revision: Some(revision) })),
+        Outcome::Changed(revision) => Ok(shown(StatusCode::OK, &Told { name, groups, revision: Some(revision) })),
+        Outcome::Deleted => Err(ConsumerError::Unknown(name).into()),
     }
 }
 
@@ -133,13 +135,12 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn shown(admin: &Admin, name: &str, status: StatusCode) -> Result<Response, Problem> {
-    let consumer = admin.control.consumer(name).await?;
-    let mut response = (status, Json(told(&consumer))).into_response();
+fn shown(status: StatusCode, consumer: &Told) -> Response {
+    let mut response = (status, Json(told(consumer))).into_response();
     if let Some(tag) = consumer.revision.and_then(|revision| HeaderValue::from_str(&format!("\"{revision}\"")).ok()) {
         response.headers_mut().insert(ETAG, tag);
     }
-    Ok(response)
+    response
 }
 
 fn told(Told { name, groups, revision }: &Told) -> Value {

@@ -79,10 +79,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Sent<T> {
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the body is no JSON object"));
         }
         serde_path_to_error::deserialize(value).map(Self).map_err(|error| {
-            let (path, message) = (error.path().to_string(), error.inner().to_string());
+            let (path, message) = (error.path().to_string(), without_value(&error.inner().to_string()));
             let detail = if path == "." { message } else { format!("{path}: {message}") };
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
         })
+    }
+}
+
+/// What serde says of a value that is not as it must be, without that value: it may be a secret.
+fn without_value(message: &str) -> String {
+    match message.rsplit_once(", expected ") {
+        Some((said, expected)) if said.starts_with("invalid ") => format!("expected {expected}"),
+        _ => message.to_owned(),
     }
 }
 

@@ -8,13 +8,12 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    Admin, audit, consumers, errors, history, openapi, plugins,
-    resources::{self, MAX_RESOURCE},
-    stats, status,
+    Admin, audit, consumers, errors, history, openapi, plugins, resources, stats, status,
     transfer::{self, MAX_IMPORT},
 };
 use crate::{
     config::{resource::Kind, schema::Role},
+    control::transfer::MAX_RESOURCE,
     plugin::loader::MAX_MODULE,
 };
 

@@ -32,8 +32,6 @@ use crate::{
     },
 };
 
-/// Bytes of a resource.
-pub(super) const MAX_RESOURCE: usize = 1 << 20;
 /// Stands for what a viewer is not told.
 const REDACTED: &str = "[redacted]";
 /// Resources that one answer lists.

@@ -222,6 +222,9 @@ impl Control {
                 let message = format!("a credential of type {} has no secret to be made anew", type_name(old.kind));
                 return Err(ConsumerError::Conflict(message));
             }
+            if old.has_ended() {
+                return Err(ConsumerError::Conflict(format!("credential \"{id}\" has expired: give another one")));
+            }
             // One that ends is followed by one that ends then.
             let (kind, expires) = (old.kind, old.expires);
             let wanted = Wanted { id: None, kind, expires, ..Wanted::empty(kind) };
@@ -271,7 +274,7 @@ impl Control {
         let before = self.found(work, &name, &Condition::Any).await?;
         let consumer = before.ok_or_else(|| ConsumerError::Unknown(name.clone()))?;
         let (over, known): (Vec<_>, Vec<_>) =
-            self.kept(&name).await?.into_iter().partition(|(_, kept)| kept.expires.is_some_and(|end| end <= now()));
+            self.kept(&name).await?.into_iter().partition(|(_, kept)| kept.has_ended());
         if known.len() >= MAX_CREDENTIALS {
             return Err(ConsumerError::Conflict(format!("a consumer may have {MAX_CREDENTIALS} credentials, no more")));
         }

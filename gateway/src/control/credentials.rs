@@ -160,6 +160,10 @@ impl Kept {
         Self { expires: Some(self.expires.map_or(end, |before| before.min(end))), ..self }
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.expires.is_some_and(|end| end <= now())
+    }
+
     /// What answers and the audit log tell of it.
     pub fn told(&self, id: &str) -> Value {
         let mut told = json!({ "id": id, "type": type_name(self.kind), "created": self.created });

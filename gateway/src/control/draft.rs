@@ -162,7 +162,8 @@ impl Work {
         let unsound = |errors: Errors| StoreError::Corrupt("resource/".to_owned(), errors.to_string());
         let Stored { audit, credentials, resources } = Stored::read(&self.store, self.seal_key.as_deref()).await?;
         let layers = self.layers.stored(resources.map_err(unsound)?);
-        let staged = self.revisions.others().await?;
+        let plugins = layers.config().plugins.iter().map(|plugin| plugin.name.as_str());
+        let staged = self.revisions.others(plugins).await?;
         self.audit = audit;
         let snapshot = self.compiled(Some(live), &layers, &staged, credentials.clone()).await;
         let snapshot = snapshot.map_err(|problems| unsound(layers.errors(problems)))?;
@@ -201,7 +202,15 @@ impl Work {
         mut done: Vec<Done>,
     ) -> Result<(Arc<Snapshot>, Number), StoreError> {
         let Draft { snapshot, staged, layers, credentials, .. } = draft;
-        done.extend(staged.iter().filter_map(|staged| rollout(staged, by)));
+        let rollouts = |all: bool| {
+            let told = staged.iter().filter(move |staged| all || staged.before() != Some(staged.revision().number));
+            told.map(|staged| rollout(staged, by))
+        };
+        done.extend(rollouts(false));
+        if done.is_empty() {
+            // Written before, while the store said that it was not. No generation is without a change that made it.
+            done.extend(rollouts(true));
+        }
         let (commit, audit) = self.audit.add(commit, done);
         let number = self.revisions.commit(staged, commit).await?;
         self.audit = audit;
@@ -248,15 +257,14 @@ impl Stored {
     }
 }
 
-/// That another revision becomes active than the one that was when the process last ended.
-fn rollout(staged: &Staged, by: &Arc<str>) -> Option<Done> {
-    let (before, now) = (staged.before(), staged.revision().number);
-    (before != Some(now)).then(|| Done {
+/// That a revision becomes active.
+fn rollout(staged: &Staged, by: &Arc<str>) -> Done {
+    Done {
         by: Arc::clone(by),
         action: Action::Rollout,
         kind: Kind::Plugin.list(),
         name: staged.revision().plugin.to_string(),
-        before: before.map(|number| json!({ "revision": number })),
-        after: Some(json!({ "revision": now })),
-    })
+        before: staged.before().map(|number| json!({ "revision": number })),
+        after: Some(json!({ "revision": staged.revision().number })),
+    }
 }

@@ -20,8 +20,8 @@ use crate::config::{
     resource::{Kind, Stored},
 };
 
-/// Changes that are read at once.
-const AT_ONCE: usize = 1000;
+/// Changes that are read at once: some are large.
+const AT_ONCE: usize = 100;
 /// Names that are told of one list of the file.
 const MAX_NAMES: usize = 100;
 
@@ -96,7 +96,7 @@ impl Control {
     pub async fn differences(&self, generation: u64) -> Result<Vec<Difference>, HistoryError> {
         let work = self.settled().await?;
         let past = self.past(generation).await?;
-        Ok(differences(&work, past))
+        differences(&work, past).await
     }
 
     /// Makes a new generation that is like an earlier one, or only says what that would change.
@@ -110,7 +110,7 @@ impl Control {
         let done = self.tasks.spawn(async move {
             let mut work = this.settled().await?;
             let past = this.past(generation).await?;
-            let differences = differences(&work, past);
+            let differences = differences(&work, past).await?;
             let mut together = Together::default();
             for Difference { kind, name, then, .. } in &differences {
                 let Some(kind) = Kind::of_list(kind) else {
@@ -164,14 +164,19 @@ impl Control {
                 (_, Action::Reload) | (None, _) => {}
             }
         }
-        // Some of the oldest generation may be forgotten already.
-        Err(HistoryError::Forgotten(generation, (oldest + 1).min(live)))
+        Err(HistoryError::Forgotten(generation, oldest))
     }
 }
 
-fn differences(work: &Work, Past { resources, revisions }: Past) -> Vec<Difference> {
+async fn differences(work: &Work, Past { resources, revisions }: Past) -> Result<Vec<Difference>, HistoryError> {
     let mut differences = Vec::new();
     let layers = &work.layers;
+    // Of a plugin that was not there no revision was.
+    let was_there = |name: &str| match resources.get(&(Kind::Plugin, name.to_owned())) {
+        Some(then) => then.is_some(),
+        None => layers.origin(Kind::Plugin, name).is_some(),
+    };
+    let revisions: Vec<_> = revisions.into_iter().filter(|(name, _)| was_there(name)).collect();
     for ((kind, name), then) in resources {
         let now = match layers.origin(kind, &name) {
             Some(Origin::Store(kept)) => Some(kept.stored.value.clone()),
@@ -184,13 +189,13 @@ fn differences(work: &Work, Past { resources, revisions }: Past) -> Vec<Differen
         }
     }
     for (name, then) in revisions {
-        let now = work.revisions.active(&name).map(|active| active.number);
+        let now = work.revisions.number(&name).await?;
         if now.is_some_and(|now| now != then) {
             let (now, then) = (json!({ "revision": now }), json!({ "revision": then }));
             differences.push(Difference { kind: "revisions", name, now, then });
         }
     }
-    differences
+    Ok(differences)
 }
 
 /// The audit log, the newest change first, read by and by.

@@ -244,9 +244,6 @@ impl Control {
             let key = key(wish.kind, &wish.name);
             commit = match &wish.stored {
                 Some(stored) => commit.put(key, stored.value.to_string()),
-                None if wish.kind == Kind::Plugin => {
-                    work.revisions.forget_others(&wish.name, commit.delete(key)).await?
-                }
                 None => commit.delete(key),
             };
         }

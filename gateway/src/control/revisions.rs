@@ -92,11 +92,12 @@ impl Revisions {
         self.doubtful = false;
     }
 
-    /// The revisions that the store says are active, where others are.
-    pub(super) async fn others(&self) -> Result<Vec<Staged>, StoreError> {
+    /// The revisions that the store says are active, where others are or none is; of these plugins.
+    pub(super) async fn others(&self, plugins: impl Iterator<Item = &str>) -> Result<Vec<Staged>, StoreError> {
         let mut others = Vec::new();
-        for (plugin, running) in &self.active {
-            let stored = self.state(plugin).await?.filter(|state| state.active != running.number);
+        for plugin in plugins {
+            let running = self.active(plugin).map(|active| active.number);
+            let stored = self.state(plugin).await?.filter(|state| Some(state.active) != running);
             if stored.is_some() {
                 others.extend(self.resume(plugin).await?);
             }
@@ -215,13 +216,12 @@ impl Revisions {
         Ok(number)
     }
 
-    /// Adds to a commit that only the active revision of a plugin stays, for one that is deleted and may come back.
-    pub(super) async fn forget_others(&self, plugin: &str, mut commit: Commit) -> Result<Commit, StoreError> {
-        let Some(state) = self.state(plugin).await? else { return Ok(commit) };
-        for old in records(&self.store, plugin).await?.into_iter().filter(|old| old.revision != state.active) {
-            commit = commit.delete(module_key(plugin, &old.sha256)).delete(revision_key(plugin, old.revision));
+    /// The number of the revision that is active, or would be if the plugin came back.
+    pub(super) async fn number(&self, plugin: &str) -> Result<Option<u32>, StoreError> {
+        match self.active(plugin) {
+            Some(active) => Ok(Some(active.number)),
+            None => Ok(self.state(plugin).await?.map(|state| state.active)),
         }
-        Ok(commit)
     }
 
     async fn state(&self, plugin: &str) -> Result<Option<State>, StoreError> {

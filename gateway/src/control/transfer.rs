@@ -30,6 +30,13 @@ use crate::{
     store::Commit,
 };
 
+/// Bytes of a resource, however it comes.
+pub const MAX_RESOURCE: usize = 1 << 20;
+/// Consumers of one import, during which nothing else can be changed.
+const MAX_CONSUMERS: usize = 50_000;
+/// Mistakes that one answer tells.
+const MAX_MISTAKES: usize = 1000;
+
 /// Resources and consumers, in the form of the file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -81,7 +88,9 @@ pub enum ImportError {
 struct Plan {
     together: Together,
     changes: Vec<Change>,
+    /// The first of them, and how many there are.
     mistakes: Vec<Error>,
+    count: usize,
 }
 
 impl Control {
@@ -131,11 +140,18 @@ impl Control {
             let mut work = this.settled().await?;
             let mut plan = Plan::default();
             let Bundle { plugins, services, routes, consumers } = bundle;
+            if consumers.len() > MAX_CONSUMERS {
+                let message = format!("an import may have {MAX_CONSUMERS} consumers, no more");
+                return Err(ImportError::Invalid(Errors(vec![of_import("consumers", message)])));
+            }
             for (kind, values) in [(Kind::Plugin, plugins), (Kind::Service, services), (Kind::Route, routes)] {
                 plan.resources(&work, kind, values, prune, &by);
             }
             this.plan_consumers(&work, &mut plan, consumers, prune, &by).await?;
-            let Plan { together, mut changes, mistakes } = plan;
+            let Plan { together, mut changes, mut mistakes, count } = plan;
+            if let Some(more) = count.checked_sub(mistakes.len()).filter(|more| *more > 0) {
+                mistakes.push(of_import("", format!("there are {more} more mistakes")));
+            }
             if !mistakes.is_empty() {
                 return Err(ImportError::Invalid(Errors(mistakes)));
             }
@@ -159,7 +175,7 @@ impl Control {
         for consumer in consumers {
             let name = consumer.name.clone();
             if plan.consumer_is_sound(work, &consumer) && !seen.insert(name.clone()) {
-                plan.mistakes.push(mistake(&name, "name", "it is there twice"));
+                plan.refuse(mistake(&name, "name", "it is there twice"));
             }
             let before: Option<Stored> = match self.store.get(&consumer_key(&name)).await? {
                 Some(entry) => Some(entry.json()?),
@@ -176,7 +192,7 @@ impl Control {
             let lookup = kept.lookup()?;
             if file.get(&lookup).is_some() || credentials.get(&lookup).is_some() {
                 let message = "another credential is presented the same way";
-                plan.mistakes.push(mistake(&consumer.name, &format!("credentials[{id}]"), message));
+                plan.refuse(mistake(&consumer.name, &format!("credentials[{id}]"), message));
             }
             work.enter(&mut credentials, &consumer, &id, &kept)?;
         }
@@ -223,9 +239,7 @@ impl Plan {
         let mut seen = BTreeSet::new();
         for (n, value) in values.into_iter().enumerate() {
             let Some(name) = value["name"].as_str().filter(|name| is_name(name)).map(str::to_owned) else {
-                let (file, path) = ("import".to_owned(), format!("{}[{n}].name", kind.list()));
-                let message = format!("it needs a name: {NAME}");
-                self.mistakes.push(Error { file, line: 1, column: 1, path, message });
+                self.refuse(of_import(&format!("{}[{n}].name", kind.list()), format!("it needs a name: {NAME}")));
                 continue;
             };
             let place = format!("/v1/{}/{name}", kind.list());
@@ -237,19 +251,24 @@ impl Plan {
                 message: message.to_owned(),
             };
             if !seen.insert(name.clone()) {
-                self.mistakes.push(wrong("it is there twice"));
+                self.refuse(wrong("it is there twice"));
                 continue;
             }
-            let stored = match resource::Stored::parse(kind, &name, &value.to_string()) {
+            let text = value.to_string();
+            if text.len() > MAX_RESOURCE {
+                self.refuse(wrong(&format!("it has more than {MAX_RESOURCE} bytes")));
+                continue;
+            }
+            let stored = match resource::Stored::parse(kind, &name, &text) {
                 Ok(stored) => Arc::new(stored),
                 Err(errors) => {
-                    self.mistakes.extend(errors.0);
+                    errors.0.into_iter().for_each(|error| self.refuse(error));
                     continue;
                 }
             };
             let action = match work.layers.origin(kind, &name) {
                 Some(Origin::File) => {
-                    self.mistakes.push(wrong("it is in the configuration file: change it there"));
+                    self.refuse(wrong("it is in the configuration file: change it there"));
                     continue;
                 }
                 Some(Origin::Store(kept)) if kept.stored.value == stored.value => continue,
@@ -269,22 +288,22 @@ impl Plan {
     }
 
     fn consumer_is_sound(&mut self, work: &Work, Consumer { name, groups, credentials }: &Consumer) -> bool {
-        let before = self.mistakes.len();
+        let before = self.count;
         if !is_name(name) {
-            self.mistakes.push(mistake(name, "name", &format!("it is no name: {NAME}")));
+            self.refuse(mistake(name, "name", &format!("it is no name: {NAME}")));
         }
         for (n, group) in groups.iter().enumerate().filter(|(_, group)| !is_name(group)) {
             let message = format!("\"{}\" is no name: {NAME}", group.escape_debug());
-            self.mistakes.push(mistake(name, &format!("groups[{n}]"), &message));
+            self.refuse(mistake(name, &format!("groups[{n}]"), &message));
         }
         if work.consumer_of_file(name).is_some() {
-            self.mistakes.push(mistake(name, "name", "it is in the configuration file: change it there"));
+            self.refuse(mistake(name, "name", "it is in the configuration file: change it there"));
         }
         if credentials.as_ref().is_some_and(|credentials| credentials.len() > MAX_CREDENTIALS) {
             let message = format!("a consumer may have {MAX_CREDENTIALS} credentials, no more");
-            self.mistakes.push(mistake(name, "credentials", &message));
+            self.refuse(mistake(name, "credentials", &message));
         }
-        self.mistakes.len() == before
+        self.count == before
     }
 
     /// Plans what becomes of one consumer: takes what it had out of the credentials, and gives what is to be entered.
@@ -326,25 +345,26 @@ impl Plan {
             let key = credential_key(&name, &id);
             match keep(credential.clone(), &name, work.seal_key.as_deref()) {
                 Ok(_) if entering.contains_key(&id) => {
-                    self.mistakes.push(mistake(&name, &format!("credentials[{id}]"), "it is there twice"));
+                    self.refuse(mistake(&name, &format!("credentials[{id}]"), "it is there twice"));
                 }
                 Ok(kept) => {
                     let before = old.remove(&id);
+                    let told_before = before.as_ref().map(|before| before.told(&id));
                     let same = before.filter(|old| old.is_like(&kept, &key, work.seal_key.as_deref()));
                     let kept = same.unwrap_or_else(|| {
                         self.edit(|commit| commit.put(&key, json!(kept).to_string()));
                         let (place, told) = (format!("{name}/{id}"), kept.told(&id));
-                        self.done(by, Action::Put, "credentials", place, None, Some(told));
+                        self.done(by, Action::Put, "credentials", place, told_before, Some(told));
                         kept
                     });
                     entering.insert(id, kept);
                 }
                 Err(ConsumerError::Invalid(mistakes)) => {
                     let of = |path: &str| format!("credentials[{id}]{}{path}", if path.is_empty() { "" } else { "." });
-                    self.mistakes.extend(mistakes.iter().map(|(path, text)| mistake(&name, &of(path), text)));
+                    mistakes.iter().for_each(|(path, text)| self.refuse(mistake(&name, &of(path), text)));
                 }
                 Err(error) => {
-                    self.mistakes.push(mistake(&name, &format!("credentials[{id}]"), &error.to_string()));
+                    self.refuse(mistake(&name, &format!("credentials[{id}]"), &error.to_string()));
                 }
             }
         }
@@ -367,6 +387,14 @@ impl Plan {
             self.change("consumers", &consumer.name, if is_new { Act::Create } else { Act::Change });
         }
         kept.into_iter().map(|(id, kept)| Entering { consumer: Arc::clone(consumer), id, kept }).collect()
+    }
+
+    /// Notes a mistake; what is beyond the first so many is not told.
+    fn refuse(&mut self, error: Error) {
+        self.count += 1;
+        if self.mistakes.len() < MAX_MISTAKES {
+            self.mistakes.push(error);
+        }
     }
 
     fn wish(&mut self, kind: Kind, name: String, stored: Option<Arc<resource::Stored>>, by: &Arc<str>) {
@@ -394,6 +422,10 @@ impl Plan {
     ) {
         self.together.edit.done.push(Done { by: Arc::clone(by), action, kind, name, before, after });
     }
+}
+
+fn of_import(path: &str, message: String) -> Error {
+    Error { file: "import".to_owned(), line: 1, column: 1, path: path.to_owned(), message }
 }
 
 fn mistake(consumer: &str, path: &str, message: &str) -> Error {

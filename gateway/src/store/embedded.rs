@@ -2,8 +2,8 @@
 //! once for all of them. After a failure the file is opened anew, since what it holds then is not known.
 
 use std::{
-    fs::{DirBuilder, OpenOptions},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{DirBuilder, OpenOptions, Permissions},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     sync::{
         Arc, PoisonError, RwLock,
@@ -88,7 +88,12 @@ impl Embedded {
         let file = folder.join(FILE);
         let shown = file.display().to_string();
         let made = OpenOptions::new().append(true).create(true).mode(0o600).open(&file);
-        made.map_err(|error| StoreError::Open(shown.clone(), Arc::new(DatabaseError::Storage(error.into()))))?;
+        let made =
+            made.map_err(|error| StoreError::Open(shown.clone(), Arc::new(DatabaseError::Storage(error.into()))))?;
+        // Earlier versions left it to others, too.
+        if let Err(error) = made.set_permissions(Permissions::from_mode(0o600)) {
+            tracing::warn!("others may be able to read {shown}: {error}");
+        }
         Self::start(Source { shown, open: Box::new(move |builder| builder.create(&file)) })
     }
 

@@ -115,6 +115,9 @@ pub fn compiled_credential(credential: &schema::Credential) -> Result<(Lookup, P
     if digest == Some(None) {
         mistakes.push((".key_sha256".to_owned(), "it is no SHA-256 in 64 hexadecimal digits".to_owned()));
     }
+    if digest.flatten().is_some_and(|digest| digest == Presented::ApiKey("").lookup()) {
+        mistakes.push((".key_sha256".to_owned(), "it is that of an empty key".to_owned()));
+    }
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
