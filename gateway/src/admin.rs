@@ -11,7 +11,6 @@ mod operations;
 mod plugins;
 mod problem;
 mod resources;
-mod stats;
 mod status;
 mod transfer;
 

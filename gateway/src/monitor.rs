@@ -5,3 +5,4 @@ pub mod record;
 pub mod records;
 pub mod access_log;
 pub mod metrics;
+pub mod stats;

@@ -202,6 +202,20 @@ async fn a_secret_is_stored_only_where_it_can_be_sealed() {
     );
 }
 
+/// What every GET of the OpenAPI document answers, by path.
+async fn everything(admin: &Admin) -> Vec<(String, Vec<u8>)> {
+    let (document, mut told) = (admin.get("/openapi.json").await.json(), Vec::new());
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        if item.get("get").is_some() {
+            let path = path.replace("{name}", if path.contains("consumers") { "mobile" } else { "echo" });
+            let answer = admin.get(&path.replace("{generation}", "1")).await;
+            assert!(answer.status == 200 || path.contains("plugins/echo") || path.contains("routes/echo"), "{path}");
+            told.push((path, answer.text().into_bytes()));
+        }
+    }
+    told
+}
+
 #[tokio::test]
 async fn planted_secrets_appear_nowhere() {
     let upstream = Upstream::echo().await;
@@ -250,15 +264,7 @@ async fn planted_secrets_appear_nowhere() {
     secrets.extend([&made, &rotated].map(|told| text(&told["secret"]).to_owned()));
     secrets.extend([KEY.to_owned(), SECRET.to_owned(), PUBLISHER.to_owned()]);
 
-    let document = admin.get("/openapi.json").await.json();
-    for (path, item) in document["paths"].as_object().expect("paths") {
-        if item.get("get").is_some() {
-            let path = path.replace("{name}", if path.contains("consumers") { "mobile" } else { "echo" });
-            let answer = admin.get(&path.replace("{generation}", "1")).await;
-            assert!(answer.status == 200 || path.contains("plugins/echo") || path.contains("routes/echo"), "{path}");
-            told.push((path, answer.text().into_bytes()));
-        }
-    }
+    told.extend(everything(&admin).await);
     let of = |path: &str| String::from_utf8_lossy(&told.iter().find(|(known, _)| known == path).expect("it is told").1);
     assert!(of("/v1/audit").contains("mobile/c"), "the audit log tells of the credentials");
     assert!(of("/v1/export").contains("mobile") && of("/v1/generations").contains("credentials"));

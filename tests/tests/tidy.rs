@@ -9,7 +9,7 @@ const MAX_FUNCTION: usize = 70;
 
 /// Which modules of the gateway each may use: the arrows of the design, from left to right. A row stands for all that
 /// is below its name and has no row of its own; a module may always use what is below the same top-level name.
-const MAY_USE: [(&str, &[&str]); 25] = [
+const MAY_USE: [(&str, &[&str]); 26] = [
     // The command line.
     ("cli", &["app", "control", "config", "plugin"]),
     // Data plane, in the order a request meets it.
@@ -52,7 +52,10 @@ const MAY_USE: [(&str, &[&str]); 25] = [
     ("router", &["exchange"]),
     ("balance", &[]),
     // Control plane.
-    ("admin", &["control", "config", "snapshot", "filter", "plugin", "monitor::metrics", "monitor::record"]),
+    (
+        "admin",
+        &["control", "config", "snapshot", "filter", "plugin", "monitor::metrics", "monitor::record", "monitor::stats"],
+    ),
     (
         "control",
         &[
@@ -85,6 +88,7 @@ const MAY_USE: [(&str, &[&str]); 25] = [
         ],
     ),
     ("monitor::metrics", &["snapshot", "plugin"]),
+    ("monitor::stats", &["snapshot", "plugin"]),
     ("monitor::records", &["filter"]),
     ("config", &[]),
     ("store", &[]),

@@ -8,7 +8,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    Admin, audit, consumers, errors, history, openapi, plugins, resources, stats, status,
+    Admin, audit, consumers, errors, history, openapi, plugins, resources, status,
     transfer::{self, MAX_IMPORT},
 };
 use crate::{
@@ -177,7 +177,7 @@ fn of_the_gateway() -> Vec<Operation> {
             "/v1/stats",
             Some(Role::Viewer),
             "What has been counted since the gateway started",
-            stats::stats,
+            status::stats,
         )
         .gives(200, "By route, service and plugin; times are in seconds.", object()),
         Operation::new(

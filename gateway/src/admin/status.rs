@@ -1,4 +1,4 @@
-//! Is it alive, is it ready, and what is it doing: `/healthz`, `/readyz`, `/metrics`, `/v1/status`.
+//! Is it alive, is it ready, and what is it doing: `/healthz`, `/readyz`, `/metrics`, `/v1/status`, `/v1/stats`.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -11,7 +11,11 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{Admin, Problem};
-use crate::{filter::Filter, monitor::metrics, plugin::Cause};
+use crate::{
+    filter::Filter,
+    monitor::{metrics, stats},
+    plugin::Cause,
+};
 
 pub(super) async fn health() -> &'static str {
     "ok\n"
@@ -28,6 +32,10 @@ pub(super) async fn ready(State(admin): State<Admin>) -> Result<&'static str, Pr
 pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let text = metrics::render(&admin.control.live().load_full(), &admin.control.standing());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+pub(super) async fn stats(State(admin): State<Admin>) -> Json<Value> {
+    Json(stats::stats(&admin.control.live().load_full()))
 }
 
 pub(super) async fn status(State(admin): State<Admin>) -> Json<Value> {

@@ -3,21 +3,19 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
-use super::Admin;
+use super::{
+    count::{OTHER, Statuses, TimesSum},
+    record::{Fault, Outcome, RouteRecord, ServiceRecord},
+    records,
+};
 use crate::{
-    monitor::{
-        count::{OTHER, Statuses, TimesSum},
-        record::{Fault, Outcome, RouteRecord, ServiceRecord},
-        records,
-    },
     plugin::{Cause, Phase},
+    snapshot::Snapshot,
 };
 
-pub(super) async fn stats(State(admin): State<Admin>) -> Json<Value> {
-    let snapshot = admin.control.live().load_full();
+pub fn stats(snapshot: &Snapshot) -> Value {
     let all = &snapshot.records;
     let routes: Vec<Value> =
         all.routes.all().iter().map(|([route, service], record)| of_route(route, service, record)).collect();
@@ -42,7 +40,7 @@ pub(super) async fn stats(State(admin): State<Admin>) -> Json<Value> {
             json!({ "plugin": &**plugin, "calls": calls, "failures": failures })
         })
         .collect();
-    Json(json!({ "routes": routes, "services": services, "plugins": plugins }))
+    json!({ "routes": routes, "services": services, "plugins": plugins })
 }
 
 fn of_route(route: &str, service: &str, record: &RouteRecord) -> Value {
