@@ -17,7 +17,7 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
-pub use body::Body;
+pub use body::{Body, BodyError};
 pub use canonical::Refusal;
 pub use draft::Draft;
 pub use id::RequestId;
@@ -38,6 +38,8 @@ pub struct Exchange {
     pub encoded_slash: bool,
     /// Empty until there is one.
     pub response: ResponseHead,
+    /// Whom it comes from, once an authenticator has told.
+    pub consumer: Option<Arc<Consumer>>,
     /// One slot per filter of the route's chain, in its order.
     pub filters: Vec<FilterSlot>,
 }
@@ -82,12 +84,21 @@ pub struct Asked {
     pub target: PathAndQuery,
 }
 
+/// A client that is known by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consumer {
+    pub name: String,
+    pub groups: Vec<String>,
+    /// The id of the credential that was presented.
+    pub credential: String,
+}
+
 /// What one filter leaves behind on one exchange.
 #[derive(Debug, Clone, Default)]
 pub struct FilterSlot {
     /// Its request phase ended well and asked for more, so its response phase is due.
     pub passed: bool,
-    /// Bytes from its request phase for its response phase.
+    /// Bytes from its earlier phases for its later ones.
     pub kept: Bytes,
     /// Guest execution so far.
     pub spent: Duration,

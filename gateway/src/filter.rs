@@ -1,24 +1,26 @@
 //! Chains: the ordered filters of a route, their phases, and what a filter's failure means.
 //! It names no ABI and sends nothing.
 
+mod body;
+mod record;
+
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub use self::{
+    body::Unread,
+    record::{FilterRecord, PhaseCounts, PluginRecord},
+};
 use crate::{
-    exchange::{Exchange, FilterSlot},
-    monitor::{
-        count::{Count, Times, Workers},
-        record::Record,
-    },
-    plugin::{Answer, Cause, Consumers, Failure, Instances, Phase, Verdict},
-    worker::WorkerId,
+    exchange::{Body, Exchange, FilterSlot, RequestId},
+    plugin::{Answer, Caller, Cause, Failure, Given, Instances, Phase, Verdict},
 };
 
 /// The filters of a route: requests meet them in this order, responses in reverse.
 #[derive(Debug, Default)]
 pub struct Chain {
-    filters: Vec<Filter>,
+    filters: Vec<Arc<Filter>>,
 }
 
 /// One plugin with its configuration on a route.
@@ -41,28 +43,12 @@ pub enum OnError {
     Open,
 }
 
-/// Calls of one plugin's revision on one route.
-#[derive(Debug)]
-pub struct FilterRecord(Workers<[PhaseCounts; Phase::ALL.len()]>);
-
-/// What calls in one phase came to.
-#[derive(Debug, Default)]
-pub struct PhaseCounts {
-    pub proceeded: Count,
-    pub responded: Count,
-    /// By cause, in the order of `Cause::ALL`.
-    failed: [Count; Cause::ALL.len()],
-}
-
-/// How long the calls of one plugin took, its waits included.
-#[derive(Debug)]
-pub struct PluginRecord(Workers<[Times; Phase::ALL.len()]>);
-
 /// What a chain puts in the place of the service's answer.
 #[derive(Debug)]
 pub enum Instead {
     Answer(Answer),
     Failed(Failed),
+    Unread(Unread),
 }
 
 /// A filter failed and its exchange is closed for it.
@@ -70,40 +56,38 @@ pub enum Instead {
 #[error("filter \"{plugin}\" failed: {failure}")]
 pub struct Failed {
     pub plugin: Arc<str>,
+    pub phase: Phase,
     pub failure: Failure,
 }
 
 impl Chain {
     pub fn new(filters: Vec<Filter>) -> Self {
-        Self { filters }
+        Self { filters: filters.into_iter().map(Arc::new).collect() }
     }
 
-    pub fn filters(&self) -> &[Filter] {
+    pub fn filters(&self) -> &[Arc<Filter>] {
         &self.filters
     }
 
-    /// Runs the request phases in order, up to the first that answers or fails closed.
-    pub async fn request(
-        &self,
-        worker: WorkerId,
-        exchange: &mut Exchange,
-        consumers: &Arc<dyn Consumers>,
-    ) -> Option<Instead> {
+    /// Runs the request phases in order, up to the first that answers or fails closed. Each filter sees the head, then the
+    /// body as the filters before it have left it.
+    pub async fn request(&self, caller: Caller<'_>, exchange: &mut Exchange, body: &mut Body) -> Option<Instead> {
         exchange.filters.resize_with(self.filters.len(), FilterSlot::default);
         for (slot, filter) in self.filters.iter().enumerate() {
-            match filter.call(worker, Phase::Request, exchange, slot, consumers).await {
-                Ok(Verdict::Done) => {}
+            let instead = match filter.call(caller, Phase::Request, Given::Nothing, exchange, slot).await {
+                Ok(Verdict::Done) => None,
                 Ok(verdict) => {
                     exchange.filters[slot].passed = true;
-                    if let Verdict::Respond(answer) = verdict {
-                        return Some(Instead::Answer(answer));
+                    match verdict {
+                        Verdict::Respond(answer) => Some(Instead::Answer(answer)),
+                        Verdict::PassBody => None,
+                        _ => filter.body(caller, body::REQUEST, exchange, slot, body).await,
                     }
                 }
-                Err(failure) => {
-                    if let Some(instead) = filter.on_failure(failure, exchange) {
-                        return Some(instead);
-                    }
-                }
+                Err(failure) => filter.on_failure(Phase::Request, failure, &exchange.id),
+            };
+            if instead.is_some() {
+                return instead;
             }
         }
         None
@@ -113,9 +97,9 @@ impl Chain {
     /// closed. `left` counts the filters still to go: start it with their number and call again until `None`.
     pub async fn response(
         &self,
-        worker: WorkerId,
+        caller: Caller<'_>,
         exchange: &mut Exchange,
-        consumers: &Arc<dyn Consumers>,
+        body: &mut Body,
         left: &mut usize,
     ) -> Option<Instead> {
         while let Some(slot) = left.checked_sub(1) {
@@ -124,14 +108,14 @@ impl Chain {
             if !exchange.filters[slot].passed {
                 continue;
             }
-            match filter.call(worker, Phase::Response, exchange, slot, consumers).await {
-                Ok(Verdict::Proceed | Verdict::Done) => {}
-                Ok(Verdict::Respond(answer)) => return Some(Instead::Answer(answer)),
-                Err(failure) => {
-                    if let Some(instead) = filter.on_failure(failure, exchange) {
-                        return Some(instead);
-                    }
-                }
+            let instead = match filter.call(caller, Phase::Response, Given::Nothing, exchange, slot).await {
+                Ok(Verdict::Respond(answer)) => Some(Instead::Answer(answer)),
+                Ok(Verdict::Done | Verdict::PassBody) => None,
+                Ok(_) => filter.body(caller, body::RESPONSE, exchange, slot, body).await,
+                Err(failure) => filter.on_failure(Phase::Response, failure, &exchange.id),
+            };
+            if instead.is_some() {
+                return instead;
             }
         }
         None
@@ -139,93 +123,58 @@ impl Chain {
 }
 
 impl Filter {
+    /// The pool that has this phase; a plugin that is not there yet counts as having the first of each head.
+    fn with(&self, phase: Phase) -> Option<Result<&Arc<Instances>, Failure>> {
+        match &self.instances {
+            Some(instances) => instances.has(phase).then_some(Ok(instances)),
+            None if matches!(phase, Phase::Request | Phase::Response) => {
+                Some(Err(Failure::new(Cause::Missing, "it has no revision yet")))
+            }
+            None => None,
+        }
+    }
+
     async fn call(
         &self,
-        worker: WorkerId,
+        caller: Caller<'_>,
         phase: Phase,
+        given: Given,
         exchange: &mut Exchange,
         slot: usize,
-        consumers: &Arc<dyn Consumers>,
     ) -> Result<Verdict, Failure> {
-        let result = match &self.instances {
-            Some(instances) if !instances.has(phase) => return Ok(Verdict::Proceed),
-            Some(instances) => {
-                let timed = self.times.0.of(worker).map(|times| (&times[phase as usize], Instant::now()));
-                let result = instances.call(worker, phase, exchange, slot, consumers).await;
-                if let Some((times, start)) = timed {
-                    times.add(start.elapsed());
+        let result = match self.with(phase) {
+            None => return Ok(Verdict::Proceed),
+            Some(Ok(instances)) => {
+                let start = self.times.is_kept(caller.worker).then(Instant::now);
+                let result = instances.call(caller, phase, given, exchange, slot).await;
+                if let Some(start) = start {
+                    self.times.add(caller.worker, phase, start.elapsed());
                 }
                 result
             }
-            None => Err(Failure::new(Cause::Missing, "it has no revision yet")),
+            Some(Err(failure)) => Err(failure),
         };
-        if let Some(counts) = self.record.0.of(worker) {
-            counts[phase as usize].count(&result);
-        }
+        self.record.count(caller.worker, phase, result.as_ref());
         result
     }
 
     /// Nothing if the exchange goes on as if this filter were not there.
-    fn on_failure(&self, failure: Failure, exchange: &Exchange) -> Option<Instead> {
+    fn on_failure(&self, phase: Phase, failure: Failure, request: &RequestId) -> Option<Instead> {
+        self.tell(phase, &failure, request);
+        match self.on_error {
+            OnError::Open => None,
+            OnError::Closed => Some(Instead::Failed(Failed { plugin: Arc::clone(&self.plugin), phase, failure })),
+        }
+    }
+
+    fn tell(&self, phase: Phase, failure: &Failure, request: &RequestId) {
         tracing::warn!(
             plugin = &*self.plugin,
-            request = exchange.id.as_str(),
+            request = request.as_str(),
+            phase = phase.as_str(),
             cause = failure.cause.as_str(),
             "filter failed: {}",
             failure.message
         );
-        match self.on_error {
-            OnError::Open => None,
-            OnError::Closed => Some(Instead::Failed(Failed { plugin: Arc::clone(&self.plugin), failure })),
-        }
-    }
-}
-
-impl PhaseCounts {
-    fn count(&self, result: &Result<Verdict, Failure>) {
-        let count = match result {
-            Ok(Verdict::Proceed | Verdict::Done) => &self.proceeded,
-            Ok(Verdict::Respond(_)) => &self.responded,
-            Err(failure) => &self.failed[failure.cause as usize],
-        };
-        count.add(1);
-    }
-
-    pub fn failed(&self, cause: Cause) -> u64 {
-        self.failed[cause as usize].get()
-    }
-
-    pub fn all_failed(&self) -> u64 {
-        self.failed.iter().map(Count::get).sum()
-    }
-}
-
-impl FilterRecord {
-    /// Adds up over workers.
-    pub fn sum(&self, phase: Phase, part: impl Fn(&PhaseCounts) -> u64) -> u64 {
-        self.0.sum(|phases| part(&phases[phase as usize]))
-    }
-
-    /// Failures of one cause, in any phase.
-    pub fn failures(&self, cause: Cause) -> u64 {
-        Phase::ALL.into_iter().map(|phase| self.sum(phase, |counts| counts.failed(cause))).sum()
-    }
-}
-
-impl PluginRecord {
-    pub fn times(&self, phase: Phase) -> impl Iterator<Item = &Times> {
-        self.0.all().map(move |phases| &phases[phase as usize])
-    }
-}
-
-impl Record for FilterRecord {
-    fn new(workers: usize) -> Self {
-        Self(Workers::new(workers))
-    }
-}
-
-impl Record for PluginRecord {
-    fn new(workers: usize) -> Self {
-        Self(Workers::new(workers))
     }
 }

@@ -17,10 +17,10 @@ use std::sync::Arc;
 
 pub use self::{
     engine::{Bounds, Engine},
-    host::{Consumers, Known, Presented, Verified},
+    host::{Caller, Consumers, Handles, Output, Passing, Presented, Verified},
     limits::{Cause, Limits},
     loader::{Digest256, LoadError, Module},
-    phase::{Answer, Phase, Verdict},
+    phase::{Answer, Given, Phase, Verdict},
     pool::{Instances, Isolation},
 };
 

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use crate::{
     exchange::{Client, id::RequestIds},
+    plugin::Caller,
     snapshot::{Pinned, Reader},
     worker::WorkerId,
 };
@@ -44,7 +45,7 @@ impl Proxy {
     pub async fn handle(&self, client: Arc<Client>, request: Request<Incoming>) -> Response<Outgoing> {
         // One generation from here to the end, whatever is loaded meanwhile.
         let snapshot = self.snapshot.latest();
-        let (exchange, body, upgrade, refused) = accept::exchange(request, client, &self.ids);
+        let (exchange, mut body, upgrade, refused) = accept::exchange(request, client, &self.ids);
         // Told of the end, also if that is the client's leaving in the middle of this.
         let mut ending = Ending::of(exchange, body.passed(), self.worker, &snapshot);
         let found = match refused {
@@ -62,7 +63,8 @@ impl Proxy {
         ending.routed(route);
 
         // Filters decide before the service is contacted.
-        let mut body = match route.chain.request(self.worker, &mut ending.exchange, snapshot.consumers()).await {
+        let caller = Caller { worker: self.worker, handles: snapshot.handles() };
+        let mut answer = match route.chain.request(caller, &mut ending.exchange, &mut body).await {
             Some(instead) => {
                 accept::discard(body);
                 respond::instead(&mut ending, instead)
@@ -80,10 +82,10 @@ impl Proxy {
         // The response meets them in reverse, the gateway's own answers too; one that answers instead is met in its turn.
         let mut left = route.chain.filters().len();
         while let Some(instead) =
-            route.chain.response(self.worker, &mut ending.exchange, snapshot.consumers(), &mut left).await
+            route.chain.response(caller, &mut ending.exchange, answer.body(), &mut left).await
         {
-            body = respond::instead(&mut ending, instead);
+            answer = respond::instead(&mut ending, instead);
         }
-        respond::finish(ending, body)
+        respond::finish(ending, answer)
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     exchange::{Exchange, RequestHead},
     filter::Chain,
     monitor::{access_log::AccessLog, record::RouteRecord, records::Records},
-    plugin::{Consumers, Instances},
+    plugin::{Handles, Instances},
     router::{Router, Subject},
     upstream::{HostHeader, Service},
     worker::WorkerId,
@@ -89,7 +89,7 @@ pub type Pinned = Rc<OfWorker>;
 #[derive(Debug)]
 pub struct OfWorker {
     snapshot: Arc<Snapshot>,
-    consumers: Arc<dyn Consumers>,
+    handles: Arc<Handles>,
 }
 
 impl Snapshot {
@@ -124,13 +124,13 @@ impl Snapshot {
 
 impl OfWorker {
     fn new(snapshot: Arc<Snapshot>) -> Self {
-        let consumers = Arc::new(snapshot.access.clone());
-        Self { snapshot, consumers }
+        let handles = Arc::new(Handles { consumers: Arc::new(snapshot.access.clone()) });
+        Self { snapshot, handles }
     }
 
-    /// Those whom plugins may ask for.
-    pub fn consumers(&self) -> &Arc<dyn Consumers> {
-        &self.consumers
+    /// What plugins may use.
+    pub fn handles(&self) -> &Arc<Handles> {
+        &self.handles
     }
 }
 

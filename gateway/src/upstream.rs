@@ -26,7 +26,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     balance::{Balancer, Cursor},
     exchange::{
-        Body, RequestHead,
+        Body, BodyError, RequestHead,
+        body::Cut,
         headers::{set_length, set_websocket},
     },
     monitor::record::{Outcome, ServiceRecord},
@@ -98,6 +99,8 @@ pub enum Error {
     Timeout(SocketAddr, Duration),
     #[error("the request cannot be put in HTTP/1.1 form: {0}")]
     Unsendable(http::Error),
+    #[error(transparent)]
+    Cut(Cut),
 }
 
 impl Service {
@@ -247,7 +250,7 @@ impl Error {
             Self::Malformed(..) => Outcome::Malformed,
             Self::Timeout(..) => Outcome::Timeout,
             // The last ends before there is an attempt.
-            Self::RequestBody | Self::Unsendable(_) | Self::NoEndpoint(_) => Outcome::Client,
+            Self::RequestBody | Self::Unsendable(_) | Self::Cut(_) | Self::NoEndpoint(_) => Outcome::Client,
         }
     }
 
@@ -259,7 +262,7 @@ impl Error {
             | Self::Reset(address, _)
             | Self::Malformed(address, _)
             | Self::Timeout(address, _) => Some(*address),
-            Self::RequestBody | Self::Unsendable(_) | Self::NoEndpoint(_) => None,
+            Self::RequestBody | Self::Unsendable(_) | Self::Cut(_) | Self::NoEndpoint(_) => None,
         }
     }
 }
@@ -302,7 +305,10 @@ fn broke_off(error: &hyper::Error) -> bool {
 
 fn classify(address: SocketAddr, error: hyper::Error) -> Error {
     if error.is_user() {
-        return Error::RequestBody;
+        return match std::error::Error::source(&error).and_then(|source| source.downcast_ref()) {
+            Some(BodyError::Cut(cut)) => Error::Cut(cut.clone()),
+            _ => Error::RequestBody,
+        };
     }
     if error.is_parse() { Error::Malformed(address, error) } else { Error::Reset(address, error) }
 }

@@ -13,6 +13,8 @@ mod headers;
 mod logger;
 mod request;
 mod response;
+mod stream;
+mod trailers;
 mod verdict;
 
 mod backend;
@@ -21,12 +23,17 @@ pub mod testing;
 
 pub use error::{EditError, Error, Result};
 pub use headers::{HeaderName, HeaderValue, Headers};
-pub use phase::request::RequestFilter;
-pub use phase::response::ResponseFilter;
+pub use phase::{
+    request::RequestFilter, request_body::RequestBody, request_stream::RequestStream,
+    request_trailers::RequestTrailers, response::ResponseFilter, response_body::ResponseBody,
+    response_stream::ResponseStream, response_trailers::ResponseTrailers,
+};
 pub use plugin::Plugin;
 pub use request::Request;
 pub use response::Response;
-pub use verdict::{Reply, Verdict};
+pub use stream::Stream;
+pub use trailers::Trailers;
+pub use verdict::{BodyVerdict, Reply, Verdict};
 
 /// The `log` crate: what its macros write goes to the gateway's log, if the level is wanted there.
 ///
@@ -49,8 +56,9 @@ pub use log;
 /// ```
 pub mod prelude {
     pub use crate::{
-        EditError, Error, HeaderName, HeaderValue, Headers, Plugin, Reply, Request, RequestFilter, Response,
-        ResponseFilter, Result, Verdict, log,
+        BodyVerdict, EditError, Error, HeaderName, HeaderValue, Headers, Plugin, Reply, Request, RequestBody,
+        RequestFilter, RequestStream, RequestTrailers, Response, ResponseBody, ResponseFilter, ResponseStream,
+        ResponseTrailers, Result, Stream, Trailers, Verdict, log,
     };
     pub use serde::{Deserialize, Serialize};
 }

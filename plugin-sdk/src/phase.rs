@@ -3,7 +3,13 @@
 #[cfg(target_arch = "wasm32")]
 pub mod configuration;
 pub mod request;
+pub mod request_body;
+pub mod request_stream;
+pub mod request_trailers;
 pub mod response;
+pub mod response_body;
+pub mod response_stream;
+pub mod response_trailers;
 
 #[cfg(target_arch = "wasm32")]
 pub use component::Component;

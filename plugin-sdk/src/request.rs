@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{EditError, Result, backend};
+use crate::{EditError, Result, backend, consumers::Consumer};
 
 /// The request on its way to the service; its headers are read and edited by [`Headers`](crate::Headers).
 ///
@@ -59,7 +59,12 @@ impl Request {
         self.0.authority()
     }
 
-    /// Keeps a value for this filter's response phase of the same exchange: at most 4 KiB as JSON.
+    /// Whom it comes from, once an authenticator of the route has told.
+    pub fn consumer(&self) -> Option<Consumer> {
+        self.0.consumer()
+    }
+
+    /// Keeps a value for this filter's later phases of the same exchange: at most 4 KiB as JSON.
     ///
     /// ```
     /// use stile_sdk::prelude::*;

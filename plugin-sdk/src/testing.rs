@@ -41,7 +41,10 @@
 //! ```
 
 use crate::consumers::{Consumer, Presented};
-use crate::{Plugin, Request, RequestFilter, Response, ResponseFilter, Result, Verdict, backend, logger, plugin};
+use crate::{
+    BodyVerdict, Plugin, Request, RequestBody, RequestFilter, RequestStream, RequestTrailers, Response, ResponseBody,
+    ResponseFilter, ResponseStream, ResponseTrailers, Result, Stream, Trailers, Verdict, backend, logger, plugin,
+};
 
 pub use serde_json::{Value, json};
 
@@ -85,6 +88,113 @@ impl<P: ResponseFilter> Filter<P> {
     }
 }
 
+impl<P: RequestBody> Filter<P> {
+    /// Shows it the whole body of a request; gives its verdict and the edited request.
+    ///
+    /// ```
+    /// use stile_sdk::prelude::*;
+    /// use stile_sdk::testing::{self, json};
+    ///
+    /// #[derive(Deserialize)]
+    /// struct NotEmpty {}
+    ///
+    /// impl RequestBody for NotEmpty {
+    ///     fn on_request_body(&self, _: &mut Request, body: Vec<u8>) -> Result<BodyVerdict> {
+    ///         Ok(if body.is_empty() { Reply::new(400).into() } else { BodyVerdict::Proceed })
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let filter = testing::filter::<NotEmpty>(json!({}))?;
+    /// let (verdict, _) = filter.request_body(testing::request("POST", "/"), b"")?;
+    /// assert_eq!(verdict.reply().unwrap().status, 400);
+    /// # Ok(()) }
+    /// ```
+    pub fn request_body(&self, request: RequestBuilder, body: &[u8]) -> Result<(BodyVerdict, Request)> {
+        let mut request = Request(request.0);
+        let verdict = self.0.on_request_body(&mut request, body.to_vec())?;
+        verdict.reply().map_or(Ok(()), backend::check_reply)?;
+        Ok((verdict, request))
+    }
+}
+
+impl<P: ResponseBody> Filter<P> {
+    /// Shows it the whole body of a response; gives its verdict and the edited response.
+    pub fn response_body(&self, response: ResponseBuilder, body: &[u8]) -> Result<(BodyVerdict, Response)> {
+        let mut response = Response(response.0);
+        let verdict = self.0.on_response_body(&mut response, body.to_vec())?;
+        verdict.reply().map_or(Ok(()), backend::check_reply)?;
+        Ok((verdict, response))
+    }
+}
+
+impl<P: RequestStream> Filter<P> {
+    /// Passes a body of these pieces through it; gives what goes on.
+    pub fn request_stream(&self, pieces: &[&str]) -> Result<Vec<u8>> {
+        streamed(pieces, |body| self.0.on_request_stream(body))
+    }
+}
+
+impl<P: ResponseStream> Filter<P> {
+    /// Passes a body of these pieces through it; gives what goes on.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use stile_sdk::prelude::*;
+    /// use stile_sdk::testing::{self, json};
+    ///
+    /// #[derive(Deserialize)]
+    /// struct Framed {}
+    ///
+    /// impl ResponseStream for Framed {
+    ///     fn on_response_stream(&self, body: &mut Stream) -> Result<()> {
+    ///         while let Some(piece) = body.next_piece() {
+    ///             body.write_all(&[b"<", &piece[..], b">"].concat())?;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let filter = testing::filter::<Framed>(json!({}))?;
+    /// assert_eq!(filter.response_stream(&["a", "bc"])?, b"<a><bc>");
+    /// # Ok(()) }
+    /// ```
+    pub fn response_stream(&self, pieces: &[&str]) -> Result<Vec<u8>> {
+        streamed(pieces, |body| self.0.on_response_stream(body))
+    }
+}
+
+impl<P: RequestTrailers> Filter<P> {
+    /// Shows it the fields after a request's body; gives them as they go on.
+    pub fn request_trailers(&self, fields: &[(&str, &str)]) -> Result<Trailers> {
+        let mut trailers = trailers(fields);
+        self.0.on_request_trailers(&mut trailers)?;
+        Ok(trailers)
+    }
+}
+
+impl<P: ResponseTrailers> Filter<P> {
+    /// Shows it the fields after a response's body; gives them as they go on.
+    pub fn response_trailers(&self, fields: &[(&str, &str)]) -> Result<Trailers> {
+        let mut trailers = trailers(fields);
+        self.0.on_response_trailers(&mut trailers)?;
+        Ok(trailers)
+    }
+}
+
+fn streamed(pieces: &[&str], pass: impl FnOnce(&mut Stream) -> Result<()>) -> Result<Vec<u8>> {
+    let pieces = pieces.iter().map(|piece| piece.as_bytes().to_vec()).collect();
+    let mut body = Stream::new(backend::Stream { pieces, ..Default::default() });
+    pass(&mut body)?;
+    let rest = std::iter::from_fn(|| body.next_piece()).collect::<Vec<_>>().concat();
+    Ok([body.into_backend().written, rest].concat())
+}
+
+fn trailers(fields: &[(&str, &str)]) -> Trailers {
+    Trailers(fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.as_bytes().to_vec())).collect())
+}
+
 fn checked<T>(verdict: Verdict, head: T) -> Result<(Verdict, T)> {
     verdict.reply().map_or(Ok(()), backend::check_reply)?;
     Ok((verdict, head))
@@ -126,6 +236,13 @@ impl RequestBuilder {
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.0.fields.receive(name, value.as_ref());
+        self
+    }
+
+    /// Says whom it comes from, as an authenticator would.
+    #[must_use]
+    pub fn consumer(mut self, consumer: &Consumer) -> Self {
+        self.0.consumer = Some(consumer.clone());
         self
     }
 }

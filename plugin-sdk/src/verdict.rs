@@ -18,6 +18,9 @@ use crate::Result;
 pub enum Verdict {
     /// Go on with the next filter, and after the last one with the service.
     Proceed,
+    /// Go on likewise, and let the body that belongs to this head pass this filter unseen. Saves collecting a body that does
+    /// not matter.
+    PassBody,
     /// Go on likewise, and let no later phase of this exchange call this filter: it is done with it. Saves the call
     /// where a request phase knows that its response phase would do nothing.
     Done,
@@ -30,13 +33,48 @@ impl Verdict {
     /// The answer, if this is one.
     pub fn reply(&self) -> Option<&Reply> {
         match self {
-            Self::Proceed | Self::Done => None,
+            Self::Proceed | Self::PassBody | Self::Done => None,
             Self::Respond(reply) => Some(reply),
         }
     }
 }
 
 impl From<Reply> for Verdict {
+    fn from(reply: Reply) -> Self {
+        Self::Respond(reply)
+    }
+}
+
+/// What follows once a filter has seen a whole body.
+///
+/// ```
+/// use stile_sdk::{BodyVerdict, Reply};
+///
+/// assert_eq!(BodyVerdict::from(Reply::new(422)).reply().map(|reply| reply.status), Some(422));
+/// assert_eq!(BodyVerdict::Replace(b"{}".to_vec()).reply(), None);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum BodyVerdict {
+    /// Go on with the body as it is.
+    Proceed,
+    /// Go on with this body in its place. Its length is set by the gateway.
+    Replace(Vec<u8>),
+    /// Answer with this: in a request phase instead of contacting the service.
+    Respond(Reply),
+}
+
+impl BodyVerdict {
+    /// The answer, if this is one.
+    pub fn reply(&self) -> Option<&Reply> {
+        match self {
+            Self::Proceed | Self::Replace(_) => None,
+            Self::Respond(reply) => Some(reply),
+        }
+    }
+}
+
+impl From<Reply> for BodyVerdict {
     fn from(reply: Reply) -> Self {
         Self::Respond(reply)
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use stile_gateway::cli::toolchain::{self, Build};
 
 /// Packages of the workspace, by the names that tests use.
-const GUESTS: [(&str, &str); 9] = [
+const GUESTS: [(&str, &str); 11] = [
     ("require-token", "require-token"),
     ("add-headers", "add-headers"),
     ("greeting-v1", "greeting-v1"),
@@ -22,6 +22,8 @@ const GUESTS: [(&str, &str); 9] = [
     ("keeper", "guest-keeper"),
     ("editor", "guest-editor"),
     ("doorkeeper", "guest-doorkeeper"),
+    ("bodies", "guest-bodies"),
+    ("streams", "guest-streams"),
 ];
 
 /// Where the number stands that `stamp` tells, see there.

@@ -32,6 +32,8 @@ pub struct Received {
     pub head: Head,
     pub framing: Framing,
     pub body_length: u64,
+    /// The first 4 KiB of the body.
+    pub body: Vec<u8>,
     /// The body is that of `pattern`.
     pub body_is_pattern: bool,
     /// From the first piece of the body to the last.
@@ -60,6 +62,8 @@ struct Seen {
 
 /// How many of the last requests are remembered.
 const REMEMBERED: usize = 1000;
+/// How much of the body of each.
+const REMEMBERED_BYTES: usize = 4 << 10;
 
 impl Upstream {
     /// One that answers every request with the request itself, as JSON.
@@ -144,15 +148,16 @@ async fn converse(
     let mut wire = Wire::new(stream);
     while let Some(head) = wire.head().await? {
         let (framing, mut check) = (head.framing_of_request(), Check::new());
-        let (mut body_length, mut body_took, mut first) = (0, Duration::ZERO, None);
+        let (mut body_length, mut body, mut body_took, mut first) = (0, Vec::new(), Duration::ZERO, None);
         wire.body(framing, |piece| {
             body_length += piece.len() as u64;
+            body.extend_from_slice(&piece[..piece.len().min(REMEMBERED_BYTES - body.len())]);
             body_took = first.get_or_insert_with(Instant::now).elapsed();
             check.add(piece);
         })
         .await?;
         let (body_is_pattern, name) = (check.right().is_some(), Arc::clone(name));
-        let received = Received { head, framing, body_length, body_is_pattern, body_took, connection, name };
+        let received = Received { head, framing, body_length, body, body_is_pattern, body_took, connection, name };
         let answer = script(&received);
         seen.note(received.clone());
         match answer.give(&received, wire).await? {

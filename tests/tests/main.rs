@@ -14,6 +14,7 @@ mod hostile;
 mod swap;
 mod store;
 mod admin;
+mod bodies;
 mod resources;
 mod consumers;
 mod history;

@@ -48,7 +48,7 @@ pub(super) async fn status(State(admin): State<Admin>) -> Json<Value> {
         .routes
         .iter()
         .map(|route| {
-            let filters: Vec<Value> = route.chain.filters().iter().map(filter).collect();
+            let filters: Vec<Value> = route.chain.filters().iter().map(|it| filter(it)).collect();
             json!({ "name": &*route.name, "service": &*route.service.name, "filters": filters })
         })
         .collect();

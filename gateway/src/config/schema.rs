@@ -184,6 +184,10 @@ pub struct PluginLimits {
     pub instances: u32,
     /// How long a call waits for an instance when all are busy.
     pub instance_wait: Duration,
+    /// A body that the plugin wants as a whole; a larger one of a request is answered 413.
+    pub body: Size,
+    /// Time such a body may take to come.
+    pub body_timeout: Duration,
 }
 
 /// What an exchange gets when a filter fails.
@@ -463,6 +467,8 @@ impl Default for PluginLimits {
             table_elements: 10_000,
             instances: 1024,
             instance_wait: Duration::from_millis(100),
+            body: Size::mib(1),
+            body_timeout: thirty_seconds(),
         }
     }
 }

@@ -1,32 +1,85 @@
-//! The body of a message: none, bytes that the gateway has, or a stream that it only hands on.
+//! The body of a message: none, bytes that the gateway has, a stream that it only hands on, or one that something on the way
+//! changes.
 
 use std::{
+    fmt,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 /// A body; never a copy of one.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub enum Body {
     #[default]
     Empty,
     Full(Bytes),
     /// Where its bytes are counted on their way, with their number so far.
     Stream(Incoming, Option<Arc<AtomicU64>>),
+    /// Made of another body.
+    Changed(Pin<Box<Changed>>),
+}
+
+/// What a body may be made into on its way.
+pub type Changed = dyn HttpBody<Data = Bytes, Error = BodyError> + Send;
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Its sender broke off.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// Something on the way did.
+    #[error(transparent)]
+    Cut(Cut),
+}
+
+/// A filter that failed in the middle of a body.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("filter \"{by}\" failed in the middle of a body: {message}")]
+pub struct Cut {
+    pub by: Arc<str>,
+    /// One of few words, for metrics and logs.
+    pub cause: &'static str,
+    pub message: Arc<str>,
+}
+
+/// A body that is there as a whole.
+#[derive(Debug, Default)]
+pub struct Whole {
+    pub bytes: Bytes,
+    pub trailers: Option<HeaderMap>,
+}
+
+/// Why a body could not be collected.
+#[derive(Debug)]
+pub enum Uncollected {
+    /// It is larger than the bound; this is all of it, to be read from the start.
+    TooLarge(Body),
+    TooSlow,
+    Broken(BodyError),
 }
 
 impl Body {
     /// A client's, which passes out of sight and is counted on its way.
     pub fn counted(body: Incoming) -> Self {
         if body.is_end_stream() { Self::Empty } else { Self::Stream(body, Some(Arc::default())) }
+    }
+
+    /// Something that a body was made into.
+    pub fn changed(body: impl HttpBody<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
+        Self::Changed(Box::pin(body))
     }
 
     /// Nothing is to be sent, and that is known now.
@@ -38,13 +91,58 @@ impl Body {
     pub fn passed(&self) -> Option<Arc<AtomicU64>> {
         if let Self::Stream(_, passed) = self { passed.clone() } else { None }
     }
+
+    /// Reads it to its end, up to so many bytes and within that time.
+    pub async fn collect(mut self, bound: usize, limit: Duration) -> Result<Whole, Uncollected> {
+        if let Self::Full(bytes) = &mut self
+            && bytes.len() <= bound
+        {
+            return Ok(Whole { bytes: std::mem::take(bytes), trailers: None });
+        }
+        let size = self.size_hint();
+        if size.lower() > bound as u64 {
+            return Err(Uncollected::TooLarge(self));
+        }
+        let mut whole = Whole::default();
+        let mut pieces = BytesMut::new();
+        let reading = async {
+            while let Some(frame) = self.frame().await {
+                match frame.map_err(Uncollected::Broken)?.into_data() {
+                    Ok(piece) if pieces.len() + piece.len() > bound => return Ok(Some(piece)),
+                    // The usual case is one piece, which needs no copy.
+                    Ok(piece) if pieces.is_empty() && self.is_end_stream() => whole.bytes = piece,
+                    Ok(piece) => pieces.extend_from_slice(&piece),
+                    Err(frame) => whole.trailers = frame.into_trailers().ok(),
+                }
+            }
+            Ok(None)
+        };
+        let beyond = timeout(limit, reading).await.unwrap_or(Err(Uncollected::TooSlow))?;
+        if let Some(beyond) = beyond {
+            let read = [pieces.freeze(), beyond].map(Some);
+            return Err(Uncollected::TooLarge(Self::changed(Resumed { read, next: 0, rest: self })));
+        }
+        if !pieces.is_empty() {
+            whole.bytes = pieces.freeze();
+        }
+        Ok(whole)
+    }
+}
+
+impl From<Whole> for Body {
+    fn from(Whole { bytes, trailers }: Whole) -> Self {
+        match trailers {
+            Some(trailers) => Self::changed(Trailed { bytes: Some(bytes), trailers: Some(trailers) }),
+            None => Self::Full(bytes),
+        }
+    }
 }
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => {
@@ -57,8 +155,9 @@ impl HttpBody for Body {
                 if let (Poll::Ready(Some(Ok(frame))), Some(passed)) = (&polled, passed) {
                     passed.fetch_add(frame.data_ref().map_or(0, Bytes::len) as u64, Relaxed);
                 }
-                polled
+                polled.map_err(BodyError::Broken)
             }
+            Self::Changed(body) => body.as_mut().poll_frame(cx),
         }
     }
 
@@ -67,6 +166,7 @@ impl HttpBody for Body {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Stream(incoming, _) => incoming.is_end_stream(),
+            Self::Changed(body) => body.is_end_stream(),
         }
     }
 
@@ -75,6 +175,7 @@ impl HttpBody for Body {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Stream(incoming, _) => incoming.size_hint(),
+            Self::Changed(body) => body.size_hint(),
         }
     }
 }
@@ -82,5 +183,124 @@ impl HttpBody for Body {
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
         Self::Full(bytes)
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "Empty",
+            Self::Full(_) => "Full",
+            Self::Stream(..) => "Stream",
+            Self::Changed(_) => "Changed",
+        })
+    }
+}
+
+/// A body of which the first pieces were read, and are to be read again.
+struct Resumed {
+    read: [Option<Bytes>; 2],
+    next: usize,
+    rest: Body,
+}
+
+impl HttpBody for Resumed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        while let Some(piece) = this.read.get_mut(this.next) {
+            this.next += 1;
+            if let Some(piece) = piece.take().filter(|piece| !piece.is_empty()) {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+        }
+        Pin::new(&mut this.rest).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.next == self.read.len() && self.rest.is_end_stream()
+    }
+}
+
+/// Bytes and the fields after them. Its length is not told, since only a body of unknown length can have such fields.
+struct Trailed {
+    bytes: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+impl HttpBody for Trailed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let bytes = self.bytes.take().filter(|bytes| !bytes.is_empty()).map(Frame::data);
+        Poll::Ready(bytes.or_else(|| self.trailers.take().map(Frame::trailers)).map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none() && self.trailers.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pieces that are always ready, then an end.
+    struct Pieces(Vec<&'static str>);
+
+    impl HttpBody for Pieces {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            let next = (!self.0.is_empty()).then(|| Ok(Frame::data(Bytes::from(self.0.remove(0)))));
+            Poll::Ready(next)
+        }
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn text(body: Body) -> String {
+        let collected = body.collect(1 << 20, SECOND).await.expect("it is small");
+        String::from_utf8(collected.bytes.to_vec()).expect("text")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_larger_than_the_bound_can_still_be_read_whole() {
+        for bound in 0..6 {
+            let body = Body::changed(Pieces(vec!["ab", "", "cd", "ef"]));
+            let Err(Uncollected::TooLarge(again)) = body.collect(bound, SECOND).await else { panic!("{bound}") };
+            assert_eq!(text(again).await, "abcdef", "{bound}");
+        }
+        assert_eq!(text(Body::changed(Pieces(vec!["ab", "", "cd", "ef"]))).await, "abcdef");
+        let known = Body::from(Bytes::from_static(b"abcdef")).collect(5, SECOND).await;
+        let Err(Uncollected::TooLarge(again)) = known else { panic!("{known:?}") };
+        assert_eq!(text(again).await, "abcdef");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_come_in_time_is_given_up() {
+        struct Never;
+        impl HttpBody for Never {
+            type Data = Bytes;
+            type Error = BodyError;
+
+            fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+                Poll::Pending
+            }
+        }
+        assert!(matches!(Body::changed(Never).collect(9, SECOND).await, Err(Uncollected::TooSlow)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trailers_stay_behind_the_bytes() {
+        let trailers = HeaderMap::from_iter([(http::header::ETAG, "x".parse().expect("a value"))]);
+        let body = Body::from(Whole { bytes: Bytes::from_static(b"ab"), trailers: Some(trailers.clone()) });
+        assert_eq!(body.size_hint().exact(), None);
+        let whole = body.collect(2, SECOND).await.expect("two bytes");
+        assert_eq!((&whole.bytes[..], whole.trailers), (&b"ab"[..], Some(trailers)));
     }
 }

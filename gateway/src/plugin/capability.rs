@@ -4,7 +4,7 @@
 pub const NAMES: [&str; 2] = ["log", CONSUMERS];
 pub(super) const CONSUMERS: &str = "consumers";
 /// Harmless: allowed to every plugin.
-const FREE: [&str; 4] = ["exchange", "log", "clock", "random"];
+const FREE: [&str; 5] = ["exchange", "body", "log", "clock", "random"];
 
 pub fn exists(name: &str) -> bool {
     NAMES.contains(&name) || FREE.contains(&name)

@@ -13,11 +13,11 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use super::{
     Failure, Module,
     abi::native::Calls,
-    host::{Consumers, Host, Identity, Lent},
-    limits::{COPIED_PER_CALL, CallClock, Cause, HANDLES, Limits},
-    phase::{Phase, Verdict},
+    host::{Handles, Host, Identity, Lent, Passing},
+    limits::{CallClock, Cause, HANDLES, Limits},
+    phase::{Given, Phase, Verdict},
 };
-use crate::exchange::{Draft, Exchange};
+use crate::exchange::{Draft, Exchange, RequestId};
 
 pub(super) struct Instance {
     store: Store<Host>,
@@ -37,7 +37,7 @@ impl Instance {
     ) -> Result<Self, Failure> {
         let mut store = Store::new(module.pre().engine(), Host::new(identity, limits, Arc::clone(module.ticker())));
         store.limiter(|host| &mut host.meter);
-        store.set_hostcall_fuel(COPIED_PER_CALL);
+        store.set_hostcall_fuel(limits.copied_per_call());
         store.set_max_component_handles(HANDLES);
         store.epoch_deadline_callback(|mut store| store.data_mut().meter.tick());
         let clock = begin(&mut store, limits.timeout, Duration::ZERO);
@@ -47,7 +47,7 @@ impl Instance {
             let configured = calls.configure(&mut store, config).await?;
             Ok((calls, configured))
         };
-        let made = bounded(&clock, limits.timeout, pin!(making)).await;
+        let made = bounded(&clock, Some(limits.timeout), pin!(making)).await;
         match made {
             Some(Ok((calls, Ok(())))) => Ok(Self { store, calls, _permit: permit }),
             Some(Ok((_, Err(refusal)))) => Err(Failure::new(Cause::Configure, refusal)),
@@ -56,9 +56,48 @@ impl Instance {
         }
     }
 
-    async fn run(&mut self, phase: Phase, limits: &Limits, spent: Duration) -> Result<Ran, Failure> {
+    /// Calls a phase that is about no head: an exchange may end meanwhile, or have none.
+    pub(super) async fn alone(
+        mut self,
+        phase: Phase,
+        given: Given,
+        limits: &Limits,
+        about: (Option<RequestId>, Option<Arc<Handles>>),
+    ) -> (Result<Verdict, Failure>, Option<Self>) {
+        let host = self.store.data_mut();
+        (host.request, host.handles) = about;
+        let ran = self.run(phase, given, limits, Duration::ZERO, Some(limits.timeout)).await;
+        self.store.data_mut().clear();
+        Ran::told(ran, self)
+    }
+
+    /// Passes a body on; what the guest leaves of it comes back. It may take as long as the body does.
+    pub(super) async fn pass(
+        mut self,
+        phase: Phase,
+        passing: Passing,
+        limits: &Limits,
+        handles: Option<Arc<Handles>>,
+    ) -> (Result<Verdict, Failure>, Option<Passing>, Option<Self>) {
+        let host = self.store.data_mut();
+        (host.request, host.handles, host.passing) = (Some(passing.id.clone()), handles, Some(passing));
+        let ran = self.run(phase, Given::Nothing, limits, Duration::ZERO, None).await;
+        let passing = self.store.data_mut().passing.take();
+        self.store.data_mut().clear();
+        let (result, instance) = Ran::told(ran, self);
+        (result, passing, instance)
+    }
+
+    async fn run(
+        &mut self,
+        phase: Phase,
+        given: Given,
+        limits: &Limits,
+        spent: Duration,
+        timeout: Option<Duration>,
+    ) -> Result<Ran, Failure> {
         let clock = begin(&mut self.store, limits.deadline, spent);
-        let ended = bounded(&clock, limits.timeout, pin!(self.calls.run(&mut self.store, phase))).await;
+        let ended = bounded(&clock, timeout, pin!(self.calls.run(&mut self.store, phase, given))).await;
         match ended {
             Some(Ok(Ok(verdict))) => Ok(Ran::Verdict(verdict)),
             Some(Ok(Err(message))) => Ok(Ran::OwnError(message)),
@@ -74,6 +113,17 @@ enum Ran {
     OwnError(String),
 }
 
+impl Ran {
+    /// What came of it, and the instance if it can be used again.
+    fn told(ran: Result<Self, Failure>, instance: Instance) -> (Result<Verdict, Failure>, Option<Instance>) {
+        match ran {
+            Ok(Self::Verdict(verdict)) => (Ok(verdict), Some(instance)),
+            Ok(Self::OwnError(message)) => (Err(Failure::new(Cause::Error, message)), Some(instance)),
+            Err(failure) => (Err(failure), None),
+        }
+    }
+}
+
 /// An instance with an exchange lent to it. Dropped in the middle of a call (the client left) it gives the exchange
 /// back unedited and ends the instance.
 pub(super) struct Running<'a> {
@@ -87,26 +137,32 @@ impl<'a> Running<'a> {
         mut instance: Instance,
         exchange: &'a mut Exchange,
         slot: usize,
-        consumers: Option<Arc<dyn Consumers>>,
+        handles: Option<Arc<Handles>>,
     ) -> Self {
-        instance.store.data_mut().lent = Some(Lent {
-            id: exchange.id.clone(),
+        let host = instance.store.data_mut();
+        (host.request, host.handles) = (Some(exchange.id.clone()), handles);
+        host.lent = Some(Lent {
             request: Draft::new(std::mem::take(&mut exchange.request)),
             response: Draft::new(std::mem::take(&mut exchange.response)),
-            kept: std::mem::take(&mut exchange.filters[slot].kept),
-            consumers,
+            kept: exchange.filters[slot].kept.clone(),
+            consumer: exchange.consumer.clone(),
             written: Default::default(),
         });
         Self { instance: Some(instance), exchange, slot }
     }
 
     /// Runs the phase; the instance comes back if it can be used again.
-    pub(super) async fn run(mut self, phase: Phase, limits: &Limits) -> (Result<Verdict, Failure>, Option<Instance>) {
+    pub(super) async fn run(
+        mut self,
+        phase: Phase,
+        given: Given,
+        limits: &Limits,
+    ) -> (Result<Verdict, Failure>, Option<Instance>) {
         let spent = self.exchange.filters[self.slot].spent;
         let Some(instance) = self.instance.as_mut() else {
             return (Err(Failure::new(Cause::Trap, "the instance is gone")), None);
         };
-        match instance.run(phase, limits, spent).await {
+        match instance.run(phase, given, limits, spent, Some(limits.timeout)).await {
             Ok(Ran::Verdict(verdict)) => (Ok(verdict), self.give_back(true)),
             Ok(Ran::OwnError(message)) => (Err(Failure::new(Cause::Error, message)), self.give_back(false)),
             Err(failure) => {
@@ -131,6 +187,7 @@ impl<'a> Running<'a> {
                 self.exchange.response = lent.response.undo();
             }
         }
+        host.clear();
         Some(instance)
     }
 }
@@ -149,14 +206,17 @@ fn begin(store: &mut Store<Host>, deadline: Duration, spent: Duration) -> Arc<Ca
 }
 
 /// Runs guest code on its clock and within the time-out; `None` when that has passed.
-async fn bounded<F: Future>(clock: &CallClock, limit: Duration, mut call: Pin<&mut F>) -> Option<F::Output> {
+async fn bounded<F: Future>(clock: &CallClock, limit: Option<Duration>, mut call: Pin<&mut F>) -> Option<F::Output> {
     let metered = poll_fn(|cx| {
         clock.resume();
         let polled = call.as_mut().poll(cx);
         clock.suspend();
         polled
     });
-    timeout(limit, metered).await.ok()
+    match limit {
+        Some(limit) => timeout(limit, metered).await.ok(),
+        None => Some(metered.await),
+    }
 }
 
 /// What an error of wasmtime means for the plugin.

@@ -22,14 +22,24 @@ pub struct Limits {
     pub table_elements: usize,
     pub instances: u32,
     pub instance_wait: Duration,
+    /// Bytes of a body that is collected, and for how long it may take to come.
+    pub body: usize,
+    pub body_timeout: Duration,
 }
 
-/// Bytes that one call from or to a guest may copy out of it; wasmtime's own default is 128 MiB.
-pub(super) const COPIED_PER_CALL: usize = 2 << 20;
+/// Bytes that one call from or to a guest may copy out of it, beside a body; wasmtime's own default is 128 MiB.
+const COPIED_PER_CALL: usize = 2 << 20;
 /// Component-model handles that one instance may hold.
 pub(super) const HANDLES: usize = 1000;
 /// Core instances, memories and tables of one instance.
 const PARTS: usize = 16;
+
+impl Limits {
+    /// Bytes that one call from or to a guest may copy out of it.
+    pub(super) fn copied_per_call(&self) -> usize {
+        self.body.saturating_add(COPIED_PER_CALL)
+    }
+}
 
 /// Why a call was cut short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,6 +58,8 @@ pub enum Cause {
     Instances,
     /// A new instance refused its configuration.
     Configure,
+    /// A body was larger than what is collected for the filter.
+    Body,
     /// The guest answered with an error of its own.
     Error,
     /// No revision of the plugin has been loaded yet.
@@ -55,7 +67,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Trap,
         Self::Deadline,
         Self::Timeout,
@@ -63,6 +75,7 @@ impl Cause {
         Self::Table,
         Self::Instances,
         Self::Configure,
+        Self::Body,
         Self::Error,
         Self::Missing,
     ];
@@ -76,6 +89,7 @@ impl Cause {
             Self::Table => "table",
             Self::Instances => "instances",
             Self::Configure => "configure",
+            Self::Body => "body",
             Self::Error => "error",
             Self::Missing => "missing",
         }
@@ -157,6 +171,11 @@ impl CallClock {
 impl Meter {
     pub(super) fn new(limits: Limits, ticker: Arc<Ticker>) -> Self {
         Self { limits, memory: 0, overrun: None, clock: Arc::new(CallClock::new(ticker)) }
+    }
+
+    /// Gives the current call its whole deadline once more.
+    pub(super) fn start_again(&self) {
+        self.clock.start(self.limits.deadline, Duration::ZERO);
     }
 
     /// At each tick: over its deadline the guest ends, else its neighbours get their turn.

@@ -15,12 +15,12 @@ use tokio::{
 };
 
 use super::{
-    Cause, Failure, Limits, Phase, Revision, Verdict, capability,
-    host::{Consumers, Identity},
+    Caller, Cause, Failure, Given, Handles, Limits, Passing, Phase, Revision, Verdict, capability,
+    host::Identity,
     instance::{Instance, Running},
 };
 use crate::{
-    exchange::Exchange,
+    exchange::{Exchange, RequestId},
     worker::{PerWorker, WorkerId},
 };
 
@@ -40,7 +40,7 @@ pub struct Instances {
     config: Box<str>,
     limits: Limits,
     isolation: Isolation,
-    /// The plugin asks who calls.
+    /// The plugin asks for what is handed to it.
     asks: bool,
     idle: PerWorker<Shelf>,
     /// One permit per instance, idle ones included, so that a call that finds one on its shelf touches nothing shared.
@@ -88,6 +88,10 @@ impl Instances {
         self.revision.module.found().has(phase)
     }
 
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Makes and configures one instance, and so shows that the plugin takes this configuration; may keep it for the first
     /// call.
     pub async fn probe(&self, keep: bool) -> Result<(), Failure> {
@@ -104,19 +108,49 @@ impl Instances {
     /// Runs one phase of one exchange, with the slot of this filter in it. After a failure the exchange is as before.
     pub async fn call(
         &self,
-        worker: WorkerId,
+        caller: Caller<'_>,
         phase: Phase,
+        given: Given,
         exchange: &mut Exchange,
         slot: usize,
-        consumers: &Arc<dyn Consumers>,
     ) -> Result<Verdict, Failure> {
-        let instance = self.take(worker).await?;
-        let consumers = self.asks.then(|| Arc::clone(consumers));
-        let (result, instance) = Running::lend(instance, exchange, slot, consumers).run(phase, &self.limits).await;
-        if let Some(instance) = instance {
-            self.put(worker, instance);
-        }
+        let instance = self.take(caller.worker).await?;
+        let handles = self.handles(caller.handles);
+        let (result, instance) = Running::lend(instance, exchange, slot, handles).run(phase, given, &self.limits).await;
+        self.put_if(caller.worker, instance);
         result
+    }
+
+    /// Runs a phase that sees no head; `request` names its exchange, if it has one.
+    pub async fn alone(
+        &self,
+        caller: Caller<'_>,
+        phase: Phase,
+        given: Given,
+        request: Option<RequestId>,
+    ) -> Result<Verdict, Failure> {
+        let instance = self.take(caller.worker).await?;
+        let about = (request, self.handles(caller.handles));
+        let (result, instance) = instance.alone(phase, given, &self.limits, about).await;
+        self.put_if(caller.worker, instance);
+        result
+    }
+
+    /// Lets an instance pass a body on, for as long as that takes; what it leaves of it comes back.
+    pub async fn pass(
+        &self,
+        caller: Caller<'_>,
+        phase: Phase,
+        passing: Passing,
+    ) -> (Result<Verdict, Failure>, Option<Passing>) {
+        let instance = match self.take(caller.worker).await {
+            Ok(instance) => instance,
+            Err(failure) => return (Err(failure), Some(passing)),
+        };
+        let handles = self.handles(caller.handles);
+        let (result, passing, instance) = instance.pass(phase, passing, &self.limits, handles).await;
+        self.put_if(caller.worker, instance);
+        (result, passing)
     }
 
     /// Ends the instances that were not needed since the last sweep.
@@ -171,6 +205,16 @@ impl Instances {
 
     async fn make(&self, permit: OwnedSemaphorePermit) -> Result<Instance, Failure> {
         Instance::new(&self.revision.module, Arc::clone(&self.identity), self.limits, &self.config, permit).await
+    }
+
+    fn handles(&self, handles: &Arc<Handles>) -> Option<Arc<Handles>> {
+        self.asks.then(|| Arc::clone(handles))
+    }
+
+    fn put_if(&self, worker: WorkerId, instance: Option<Instance>) {
+        if let Some(instance) = instance {
+            self.put(worker, instance);
+        }
     }
 
     /// Keeps an instance for the next call, and hands it to who waits for one.

@@ -55,7 +55,7 @@ pub(super) fn exchange(
     head.headers.insert(X_REQUEST_ID, id.to_value());
     let response = ResponseHead::default();
     let exchange =
-        Exchange { id, client, trace, request: head, head_only, encoded_slash, response, filters: Vec::new() };
+        Exchange { id, client, trace, request: head, head_only, encoded_slash, response, consumer: None, filters: Vec::new() };
     (exchange, Body::counted(body), upgrade, refused)
 }
 

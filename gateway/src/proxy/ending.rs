@@ -11,9 +11,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::Error;
+use super::{Error, error::Blame};
 use crate::{
-    exchange::{Asked, Exchange},
+    exchange::{Asked, BodyError, Exchange},
     monitor::{
         access_log::{AccessLog, Entry},
         record::{Fault, Mishap, RouteRecord},
@@ -112,9 +112,16 @@ impl Ending {
         self.whole = true;
     }
 
-    /// The service stopped in the middle of its answer.
-    pub(super) fn broke_off(&mut self, error: &hyper::Error) {
-        self.fault = Some((BROKE_OFF, format!("the service broke off in the middle of its answer: {error}").into()));
+    /// The answer ended in the middle.
+    pub(super) fn broke_off(&mut self, error: &BodyError) {
+        self.fault = Some(match error {
+            BodyError::Broken(error) => {
+                (BROKE_OFF, format!("the service broke off in the middle of its answer: {error}").into())
+            }
+            BodyError::Cut(cut) => {
+                (Fault { blame: Blame::Plugin.as_str(), cause: cut.cause }, cut.to_string().into())
+            }
+        });
     }
 
     /// What is told of an end that nobody has explained.

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::{exchange::Refusal, filter::Failed, monitor::record::Fault, plugin::Cause, upstream};
+use crate::{exchange::Refusal, filter::{Failed, Unread}, monitor::record::Fault, plugin::{Cause, Phase}, upstream};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -14,6 +14,8 @@ pub enum Error {
     NoRoute,
     #[error(transparent)]
     Filter(#[from] Failed),
+    #[error(transparent)]
+    Unread(#[from] Unread),
     #[error(transparent)]
     Upstream(#[from] upstream::Error),
     #[error("the gateway failed")]
@@ -61,6 +63,10 @@ impl Error {
                 match cause {
                     Cause::Instances => (StatusCode::SERVICE_UNAVAILABLE, Blame::Gateway, cause.as_str(), true),
                     Cause::Missing => (StatusCode::SERVICE_UNAVAILABLE, Blame::Gateway, cause.as_str(), false),
+                    Cause::Body if failed.phase == Phase::RequestBody => {
+                        (StatusCode::PAYLOAD_TOO_LARGE, Blame::Client, cause.as_str(), false)
+                    }
+                    Cause::Body => (StatusCode::BAD_GATEWAY, Blame::Upstream, cause.as_str(), false),
                     Cause::Trap
                     | Cause::Deadline
                     | Cause::Timeout
@@ -70,6 +76,12 @@ impl Error {
                     | Cause::Error => (StatusCode::SERVICE_UNAVAILABLE, Blame::Plugin, cause.as_str(), false),
                 }
             }
+            Self::Unread(unread) => match unread {
+                Unread::SlowRequest => (StatusCode::REQUEST_TIMEOUT, Blame::Client, "request-body-timeout", true),
+                Unread::BrokenRequest => (StatusCode::BAD_REQUEST, Blame::Client, "request-body", true),
+                Unread::SlowResponse => (StatusCode::GATEWAY_TIMEOUT, Blame::Upstream, "body-timeout", true),
+                Unread::BrokenResponse(_) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "reset", true),
+            },
             Self::Upstream(error) => match error {
                 Up::NoEndpoint(_) => (StatusCode::SERVICE_UNAVAILABLE, Blame::Upstream, "no-endpoint", true),
                 Up::Connect(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "connect", true),
@@ -79,6 +91,7 @@ impl Error {
                 Up::Malformed(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "malformed", false),
                 Up::RequestBody => (StatusCode::BAD_REQUEST, Blame::Client, "request-body", true),
                 Up::Unsendable(_) => (StatusCode::BAD_REQUEST, Blame::Client, "unsendable", false),
+                Up::Cut(cut) => (StatusCode::SERVICE_UNAVAILABLE, Blame::Plugin, cut.cause, false),
             },
             Self::Panic => (StatusCode::INTERNAL_SERVER_ERROR, Blame::Gateway, "panic", false),
         };
@@ -93,8 +106,12 @@ impl Error {
             Self::Filter(failed) => match failed.failure.cause {
                 Cause::Instances => "a filter is overloaded".into(),
                 Cause::Missing => "a filter is not loaded yet".into(),
+                Cause::Body if failed.phase == Phase::RequestBody => "the body of the request is too large".into(),
+                Cause::Body => "the body of the response is too large".into(),
                 _ => "a filter failed".into(),
             },
+            Self::Unread(Unread::BrokenResponse(_)) => "the service broke off".into(),
+            Self::Unread(unread) => unread.to_string(),
             Self::Upstream(error) => match error {
                 Up::NoEndpoint(_) => "the service has no usable endpoint".into(),
                 Up::Connect(..) | Up::ConnectTimeout(..) => "the service cannot be reached".into(),
@@ -102,6 +119,7 @@ impl Error {
                 Up::Malformed(..) => "the service sent an answer that is not HTTP".into(),
                 Up::Timeout(..) => "the service did not answer in time".into(),
                 Up::RequestBody | Up::Unsendable(_) => error.to_string(),
+                Up::Cut(_) => "a filter failed".into(),
             },
         }
     }

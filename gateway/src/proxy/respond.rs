@@ -21,7 +21,7 @@ use super::{
     upgrade::{self, Tunnel},
 };
 use crate::{
-    exchange::{Body, Exchange, ResponseHead, headers, id::X_REQUEST_ID},
+    exchange::{Body, BodyError, Exchange, ResponseHead, headers, id::X_REQUEST_ID},
     filter::Instead,
     plugin::Answer,
     upstream::Lease,
@@ -40,6 +40,11 @@ pub struct Outgoing {
 impl Outgoing {
     fn new(body: Body) -> Self {
         Self { body, lease: None, ending: None, tunnel: None }
+    }
+
+    /// What filters may change.
+    pub(super) fn body(&mut self) -> &mut Body {
+        &mut self.body
     }
 
     /// What its connection becomes once the head is sent, if that is asked for and agreed to.
@@ -91,6 +96,7 @@ pub(super) fn instead(ending: &mut Ending, instead: Instead) -> Outgoing {
     match instead {
         Instead::Answer(answer) => own(&mut ending.exchange, answer),
         Instead::Failed(failed) => problem(ending, &failed.into()),
+        Instead::Unread(unread) => problem(ending, &unread.into()),
     }
 }
 
@@ -165,9 +171,9 @@ fn problem_answer(request: &str, error: &Error) -> Answer {
 
 impl HttpBody for Outgoing {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if let (Poll::Ready(Some(frame)), Some(ending)) = (&polled, &mut self.ending) {
             match frame {

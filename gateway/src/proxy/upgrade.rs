@@ -50,7 +50,7 @@ impl Tunnel {
         let Ok(client) = client.await.map(TokioIo::new) else { return };
         let mut service = match service.await {
             Ok(service) => TokioIo::new(service),
-            Err(error) => return ending.broke_off(&error),
+            Err(error) => return ending.broke_off(&error.into()),
         };
         // Either side may end it at any time, and by just leaving: that is nobody's fault.
         ending.whole();

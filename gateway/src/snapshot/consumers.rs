@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use crate::{
     access::{self, Access},
-    plugin::{Consumers, Known, Presented, Verified},
+    exchange::Consumer,
+    plugin::{Consumers, Presented, Verified},
 };
 
 impl Consumers for Access {
@@ -22,7 +23,7 @@ impl Consumers for Access {
             let found = Self::verify(self, shown, SystemTime::now()).await?;
             let (consumer, credential) = (&found.consumer, found.id.to_string());
             let groups = consumer.groups.iter().map(|group| group.to_string()).collect();
-            Some(Known { name: consumer.name.to_string(), groups, credential })
+            Some(Consumer { name: consumer.name.to_string(), groups, credential })
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The back end of native tests: an exchange in memory, under the host's rules; `testing` fills and reads it.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 
 use log::Level;
 
@@ -17,6 +18,7 @@ pub(crate) struct Request {
     pub(crate) query: Option<String>,
     pub(crate) authority: String,
     pub(crate) fields: Fields,
+    pub(crate) consumer: Option<Consumer>,
     pub(crate) kept: Vec<u8>,
 }
 
@@ -25,6 +27,28 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) fields: Fields,
     pub(crate) request: Request,
+}
+
+/// A body in memory: its pieces, and what was written.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    pub(crate) pieces: VecDeque<Vec<u8>>,
+    pub(crate) written: Vec<u8>,
+    pub(crate) kept: Vec<u8>,
+}
+
+impl Stream {
+    pub(crate) fn read(&mut self) -> Option<Vec<u8>> {
+        self.pieces.pop_front()
+    }
+
+    pub(crate) fn write(&mut self, piece: &[u8]) {
+        self.written.extend_from_slice(piece);
+    }
+
+    pub(crate) fn kept(&self) -> Vec<u8> {
+        self.kept.clone()
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -64,6 +88,10 @@ impl Request {
 
     pub(crate) fn authority(&self) -> String {
         self.authority.clone()
+    }
+
+    pub(crate) fn consumer(&self) -> Option<Consumer> {
+        self.consumer.clone()
     }
 
     pub(crate) fn keep(&mut self, state: &[u8]) -> Result<(), EditError> {

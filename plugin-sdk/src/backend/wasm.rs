@@ -12,6 +12,8 @@ wit_bindgen::generate!({
         "stile:plugin/exchange@0.1.0/edit-error": crate::EditError,
         "stile:plugin/exchange@0.1.0/reply": crate::Reply,
         "stile:plugin/exchange@0.1.0/verdict": crate::Verdict,
+        "stile:plugin/exchange@0.1.0/body-verdict": crate::BodyVerdict,
+        "stile:plugin/exchange@0.1.0/consumer": crate::consumers::Consumer,
     },
     generate_all,
 });
@@ -21,8 +23,22 @@ use stile::plugin::{consumers as directory, log as host};
 
 /// The contract's `exchange` as the worlds of the phases use it: resources from above, values from the SDK.
 pub mod exchange {
-    pub use super::stile::plugin::exchange::{Request, Response};
-    pub use crate::{Reply, Verdict};
+    pub use super::stile::plugin::exchange::{Header, Request, Response};
+    pub use crate::{BodyVerdict, Reply, Verdict};
+}
+
+/// The contract's `body`, likewise.
+pub mod body {
+    pub use super::stile::plugin::body::BodyStream;
+}
+
+pub(crate) use body::BodyStream as Stream;
+
+impl crate::Stream {
+    pub(crate) fn borrow(body: &Stream) -> Self {
+        // SAFETY: as below.
+        Self::new(unsafe { Stream::from_handle(body.take_handle()) })
+    }
 }
 
 impl crate::Request {
@@ -63,8 +79,7 @@ pub(crate) fn verify(presented: &Presented<'_>) -> Option<Consumer> {
         }
         Presented::Certificate(subject) => directory::Presented::Certificate(subject.into()),
     };
-    let directory::Consumer { name, groups, credential } = directory::verify(&presented)?;
-    Some(Consumer { name, groups, credential })
+    directory::verify(&presented)
 }
 
 impl From<Level> for host::Level {

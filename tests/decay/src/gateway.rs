@@ -154,6 +154,7 @@ fn exchange() -> Exchange {
         head_only: false,
         encoded_slash: false,
         response: ResponseHead::default(),
+        consumer: None,
         filters: Vec::new(),
     }
 }

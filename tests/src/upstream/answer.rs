@@ -15,7 +15,7 @@ pub type Gate = CancellationToken;
 #[derive(Debug, Clone)]
 pub enum Answer {
     /// 200 with the request as JSON: name, method, target, headers (an array where a field came twice), body_length,
-    /// connection.
+    /// body (its first 4 KiB), connection.
     Echo,
     /// A status, fields and a text.
     Reply(u16, Vec<(&'static str, String)>, String),
@@ -122,6 +122,7 @@ fn echo(received: &Received) -> Value {
         "version": received.head.word(2),
         "headers": headers,
         "body_length": received.body_length,
+        "body": String::from_utf8_lossy(&received.body),
         "connection": received.connection,
     })
 }

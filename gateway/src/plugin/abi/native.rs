@@ -6,11 +6,12 @@ use http::HeaderMap;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use self::bindings::stile::plugin::{
-    consumers,
+    body, consumers,
     exchange::{self, Header},
     log,
 };
-use super::super::host::{EditError, Head, Host, Known, Level, Presented, Write};
+use crate::exchange::Consumer;
+use super::super::host::{EditError, Head, Host, Level, Presented, Write};
 
 pub(in crate::plugin) use phases::{Calls, Phases};
 
@@ -24,20 +25,32 @@ pub enum RequestHandle {}
 #[expect(unreachable_pub, reason = "the macro exports it again")]
 pub enum ResponseHandle {}
 
+/// The body of the call, likewise.
+#[derive(Debug)]
+#[expect(unreachable_pub, reason = "the macro exports it again")]
+pub enum BodyHandle {}
+
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../plugin-sdk/wit",
         world: "stile:plugin/host",
-        imports: { "stile:plugin/consumers.verify": async | trappable, default: trappable },
+        imports: {
+            "stile:plugin/body.[method]body-stream.read": async | trappable,
+            "stile:plugin/body.[method]body-stream.write": async | trappable,
+            "stile:plugin/consumers.verify": async | trappable,
+            default: trappable,
+        },
         with: {
             "stile:plugin/exchange.request": super::RequestHandle,
             "stile:plugin/exchange.response": super::ResponseHandle,
+            "stile:plugin/body.body-stream": super::BodyHandle,
         },
     });
 }
 
 pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     exchange::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
+    body::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
     log::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
     consumers::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)
 }
@@ -99,6 +112,10 @@ impl exchange::HostRequest for Host {
 
     fn remove_header(&mut self, _: Request, name: String) -> Edit {
         Ok(self.lent()?.remove_header(Head::Request, &name).map_err(Into::into))
+    }
+
+    fn consumer(&mut self, _: Request) -> wasmtime::Result<Option<exchange::Consumer>> {
+        Ok(self.lent()?.consumer.as_deref().cloned().map(Into::into))
     }
 
     fn keep(&mut self, _: Request, state: Vec<u8>) -> Edit {
@@ -164,6 +181,26 @@ impl exchange::HostResponse for Host {
     }
 }
 
+impl body::Host for Host {}
+
+impl body::HostBodyStream for Host {
+    async fn read(&mut self, _: Resource<BodyHandle>) -> wasmtime::Result<Option<Vec<u8>>> {
+        Ok(self.read_body().await?.map(Into::into))
+    }
+
+    async fn write(&mut self, _: Resource<BodyHandle>, piece: Vec<u8>) -> wasmtime::Result<()> {
+        Ok(self.write_body(piece.into()).await?)
+    }
+
+    fn kept(&mut self, _: Resource<BodyHandle>) -> wasmtime::Result<Vec<u8>> {
+        Ok(self.passing()?.kept.to_vec())
+    }
+
+    fn drop(&mut self, _: Resource<BodyHandle>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
 impl log::Host for Host {
     fn enabled(&mut self, level: log::Level) -> wasmtime::Result<bool> {
         Ok(self.log_enabled(level.into()))
@@ -176,7 +213,7 @@ impl log::Host for Host {
 }
 
 impl consumers::Host for Host {
-    async fn verify(&mut self, presented: consumers::Presented) -> wasmtime::Result<Option<consumers::Consumer>> {
+    async fn verify(&mut self, presented: consumers::Presented) -> wasmtime::Result<Option<exchange::Consumer>> {
         Ok(Self::verify(self, presented.into()).await?.map(Into::into))
     }
 }
@@ -197,8 +234,8 @@ impl From<consumers::Presented> for Presented {
     }
 }
 
-impl From<Known> for consumers::Consumer {
-    fn from(Known { name, groups, credential }: Known) -> Self {
+impl From<Consumer> for exchange::Consumer {
+    fn from(Consumer { name, groups, credential }: Consumer) -> Self {
         Self { name, groups, credential }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, pin::Pin};
 
+use crate::exchange::Consumer;
+
 /// What a client presented, as a guest shows it.
 #[derive(Clone)]
 pub enum Presented {
@@ -12,16 +14,7 @@ pub enum Presented {
     Certificate(String),
 }
 
-/// What a guest is told of a consumer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
-    pub name: String,
-    pub groups: Vec<String>,
-    /// The id of the credential.
-    pub credential: String,
-}
-
-pub type Verified<'a> = Pin<Box<dyn Future<Output = Option<Known>> + Send + 'a>>;
+pub type Verified<'a> = Pin<Box<dyn Future<Output = Option<Consumer>> + Send + 'a>>;
 
 /// Those who are known to a gateway.
 pub trait Consumers: fmt::Debug + Send + Sync {

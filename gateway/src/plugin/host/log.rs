@@ -1,6 +1,7 @@
 //! Log lines of guests: they join the gateway's own, under the target `stile::plugin`.
 
 use super::{Host, Identity};
+use crate::exchange::RequestId;
 
 /// Longest line taken from a guest, in bytes; the rest is cut off.
 pub(super) const MAX_LINE: usize = 4096;
@@ -37,7 +38,7 @@ impl Host {
     }
 
     pub(in crate::plugin) fn log(&self, level: Level, message: &str) {
-        write(&self.identity, self.lent.as_ref().map(|lent| lent.id.as_str()), level, message);
+        write(&self.identity, self.request.as_ref().map(RequestId::as_str), level, message);
     }
 }
 

@@ -58,6 +58,8 @@ pub(super) fn limits(limits: &schema::PluginLimits) -> Limits {
         table_elements: limits.table_elements as usize,
         instances: limits.instances,
         instance_wait: limits.instance_wait.0,
+        body: size(limits.body),
+        body_timeout: limits.body_timeout.0,
     }
 }
 

@@ -7,66 +7,77 @@ use wasmtime::{
     component::{Instance, InstancePre, Resource},
 };
 
-use super::bindings::stile::plugin::exchange as wit;
+use super::{bindings::stile::plugin::exchange as wit, list};
 use crate::plugin::{
     host::{EditError, Host, field, final_status},
-    phase::{Answer, Phase, Verdict},
+    phase::{Answer, Given, Phase, Verdict},
 };
 
-mod configuration {
-    wasmtime::component::bindgen!({
-        path: "../plugin-sdk/wit",
-        world: "stile:plugin/takes-configuration",
-        exports: { default: async },
-    });
+/// Bindings of worlds that export one interface each, so that a component may export any of them, and where to find these.
+macro_rules! exports {
+    ($($name:ident: $interface:literal $(over $shared:literal as $known:ident)? by $world:literal, $type:ident, $indices:ident;)*) => {
+        $(mod $name {
+            wasmtime::component::bindgen!({
+                path: "../plugin-sdk/wit",
+                world: $world,
+                exports: { default: async },
+                with: { $($shared: crate::plugin::abi::native::bindings::stile::plugin::$known)? },
+            });
+        })*
+
+        /// The interfaces of the contract that this gateway calls.
+        const INTERFACES: &[&str] = &[$($interface),*];
+
+        /// What a component exports.
+        #[derive(Clone)]
+        pub(in crate::plugin) struct Phases {
+            $($name: Option<$name::$indices>,)*
+        }
+
+        /// The same, in one instance.
+        pub(in crate::plugin) struct Calls {
+            $($name: Option<$name::$type>,)*
+        }
+
+        impl Phases {
+            /// Finds the phases among the names of what a component exports.
+            pub(in crate::plugin) fn find(pre: &InstancePre<Host>, exports: &[String]) -> wasmtime::Result<Self> {
+                let has = |interface: &str| exports.iter().any(|name| is_interface(name, interface));
+                Ok(Self {
+                    $($name: has($interface).then(|| $name::$indices::new(pre)).transpose()?,)*
+                })
+            }
+
+            pub(in crate::plugin) fn load(&self, store: &mut Store<Host>, instance: &Instance) -> wasmtime::Result<Calls> {
+                Ok(Calls {
+                    $($name: self.$name.as_ref().map(|found| found.load(&mut *store, instance)).transpose()?,)*
+                })
+            }
+        }
+    };
 }
 
-mod request {
-    wasmtime::component::bindgen!({
-        path: "../plugin-sdk/wit",
-        world: "stile:plugin/filters-requests",
-        exports: { default: async },
-        with: { "stile:plugin/exchange": crate::plugin::abi::native::bindings::stile::plugin::exchange },
-    });
-}
-
-mod response {
-    wasmtime::component::bindgen!({
-        path: "../plugin-sdk/wit",
-        world: "stile:plugin/filters-responses",
-        exports: { default: async },
-        with: { "stile:plugin/exchange": crate::plugin::abi::native::bindings::stile::plugin::exchange },
-    });
-}
-
-/// What a component exports.
-#[derive(Clone)]
-pub(in crate::plugin) struct Phases {
-    configuration: Option<configuration::TakesConfigurationIndices>,
-    request: Option<request::FiltersRequestsIndices>,
-    response: Option<response::FiltersResponsesIndices>,
-}
-
-/// The same, in one instance.
-pub(in crate::plugin) struct Calls {
-    configuration: Option<configuration::TakesConfiguration>,
-    request: Option<request::FiltersRequests>,
-    response: Option<response::FiltersResponses>,
+exports! {
+    configuration: "configuration" by "stile:plugin/takes-configuration", TakesConfiguration, TakesConfigurationIndices;
+    request: "request-filter" over "stile:plugin/exchange" as exchange
+        by "stile:plugin/filters-requests", FiltersRequests, FiltersRequestsIndices;
+    response: "response-filter" over "stile:plugin/exchange" as exchange
+        by "stile:plugin/filters-responses", FiltersResponses, FiltersResponsesIndices;
+    request_body: "request-body" over "stile:plugin/exchange" as exchange
+        by "stile:plugin/decides-on-request-bodies", DecidesOnRequestBodies, DecidesOnRequestBodiesIndices;
+    response_body: "response-body" over "stile:plugin/exchange" as exchange
+        by "stile:plugin/decides-on-response-bodies", DecidesOnResponseBodies, DecidesOnResponseBodiesIndices;
+    request_stream: "request-stream" over "stile:plugin/body" as body
+        by "stile:plugin/streams-request-bodies", StreamsRequestBodies, StreamsRequestBodiesIndices;
+    response_stream: "response-stream" over "stile:plugin/body" as body
+        by "stile:plugin/streams-response-bodies", StreamsResponseBodies, StreamsResponseBodiesIndices;
+    request_trailers: "request-trailers" over "stile:plugin/exchange" as exchange
+        by "stile:plugin/filters-request-trailers", FiltersRequestTrailers, FiltersRequestTrailersIndices;
+    response_trailers: "response-trailers" over "stile:plugin/exchange" as exchange
+        by "stile:plugin/filters-response-trailers", FiltersResponseTrailers, FiltersResponseTrailersIndices;
 }
 
 impl Phases {
-    /// Finds the phases among the names of what a component exports.
-    pub(in crate::plugin) fn find(pre: &InstancePre<Host>, exports: &[String]) -> wasmtime::Result<Self> {
-        let has = |interface: &str| exports.iter().any(|name| is_interface(name, interface));
-        Ok(Self {
-            configuration: has("configuration")
-                .then(|| configuration::TakesConfigurationIndices::new(pre))
-                .transpose()?,
-            request: has("request-filter").then(|| request::FiltersRequestsIndices::new(pre)).transpose()?,
-            response: has("response-filter").then(|| response::FiltersResponsesIndices::new(pre)).transpose()?,
-        })
-    }
-
     pub(in crate::plugin) fn takes_configuration(&self) -> bool {
         self.configuration.is_some()
     }
@@ -74,25 +85,23 @@ impl Phases {
     pub(in crate::plugin) fn has(&self, phase: Phase) -> bool {
         match phase {
             Phase::Request => self.request.is_some(),
+            Phase::RequestBody => self.request_body.is_some(),
+            Phase::RequestStream => self.request_stream.is_some(),
+            Phase::RequestTrailers => self.request_trailers.is_some(),
             Phase::Response => self.response.is_some(),
+            Phase::ResponseBody => self.response_body.is_some(),
+            Phase::ResponseStream => self.response_stream.is_some(),
+            Phase::ResponseTrailers => self.response_trailers.is_some(),
         }
     }
 
     /// Says whether an export of the contract is one that this gateway calls.
     pub(in crate::plugin) fn knows(&self, export: &str) -> bool {
-        ["configuration", "request-filter", "response-filter"].iter().any(|known| is_interface(export, known))
+        INTERFACES.iter().any(|known| is_interface(export, known))
     }
 
     pub(in crate::plugin) fn names(&self) -> Vec<&'static str> {
         Phase::ALL.into_iter().filter(|phase| self.has(*phase)).map(Phase::as_str).collect()
-    }
-
-    pub(in crate::plugin) fn load(&self, store: &mut Store<Host>, instance: &Instance) -> wasmtime::Result<Calls> {
-        Ok(Calls {
-            configuration: self.configuration.as_ref().map(|found| found.load(&mut *store, instance)).transpose()?,
-            request: self.request.as_ref().map(|found| found.load(&mut *store, instance)).transpose()?,
-            response: self.response.as_ref().map(|found| found.load(&mut *store, instance)).transpose()?,
-        })
     }
 }
 
@@ -114,21 +123,82 @@ impl Calls {
         &self,
         store: &mut Store<Host>,
         phase: Phase,
+        given: Given,
     ) -> wasmtime::Result<Result<Verdict, String>> {
-        let verdict = match (phase, &self.request, &self.response) {
-            (Phase::Request, Some(calls), _) => {
-                calls.stile_plugin_request_filter().call_on_request(store, Resource::new_borrow(0)).await?
+        match phase {
+            Phase::Request => {
+                let Some(calls) = &self.request else { return Ok(Ok(Verdict::Proceed)) };
+                let calls = calls.stile_plugin_request_filter();
+                Ok(calls.call_on_request(store, Resource::new_borrow(0)).await?.and_then(verdict))
             }
-            (Phase::Response, _, Some(calls)) => {
-                calls.stile_plugin_response_filter().call_on_response(store, Resource::new_borrow(0)).await?
+            Phase::Response => {
+                let Some(calls) = &self.response else { return Ok(Ok(Verdict::Proceed)) };
+                let calls = calls.stile_plugin_response_filter();
+                Ok(calls.call_on_response(store, Resource::new_borrow(0)).await?.and_then(verdict))
             }
-            _ => Ok(wit::Verdict::Proceed),
+            Phase::RequestBody | Phase::ResponseBody => self.body(store, phase, given).await,
+            Phase::RequestStream | Phase::ResponseStream => self.stream(store, phase).await,
+            Phase::RequestTrailers | Phase::ResponseTrailers => self.trailers(store, phase, given).await,
+        }
+    }
+
+    async fn body(
+        &self,
+        store: &mut Store<Host>,
+        phase: Phase,
+        given: Given,
+    ) -> wasmtime::Result<Result<Verdict, String>> {
+        let Given::Body(body) = given else { return Ok(Ok(Verdict::Proceed)) };
+        let verdict = match (phase, &self.request_body, &self.response_body) {
+            (Phase::RequestBody, Some(calls), _) => {
+                let calls = calls.stile_plugin_request_body();
+                calls.call_on_request_body(store, Resource::new_borrow(0), &body).await?
+            }
+            (Phase::ResponseBody, _, Some(calls)) => {
+                let calls = calls.stile_plugin_response_body();
+                calls.call_on_response_body(store, Resource::new_borrow(0), &body).await?
+            }
+            _ => Ok(wit::BodyVerdict::Proceed),
         };
         Ok(verdict.and_then(|verdict| match verdict {
-            wit::Verdict::Proceed => Ok(Verdict::Proceed),
-            wit::Verdict::Done => Ok(Verdict::Done),
-            wit::Verdict::Respond(reply) => answer(reply).map(Verdict::Respond).map_err(refusal),
+            wit::BodyVerdict::Proceed => Ok(Verdict::Proceed),
+            wit::BodyVerdict::Replace(body) => Ok(Verdict::Replace(body.into())),
+            wit::BodyVerdict::Respond(reply) => answer(reply).map(Verdict::Respond).map_err(refusal),
         }))
+    }
+
+    async fn stream(&self, store: &mut Store<Host>, phase: Phase) -> wasmtime::Result<Result<Verdict, String>> {
+        let ended = match (phase, &self.request_stream, &self.response_stream) {
+            (Phase::RequestStream, Some(calls), _) => {
+                calls.stile_plugin_request_stream().call_on_request_stream(store, Resource::new_borrow(0)).await?
+            }
+            (Phase::ResponseStream, _, Some(calls)) => {
+                calls.stile_plugin_response_stream().call_on_response_stream(store, Resource::new_borrow(0)).await?
+            }
+            _ => Ok(()),
+        };
+        Ok(ended.map(|()| Verdict::Proceed))
+    }
+
+    async fn trailers(
+        &self,
+        store: &mut Store<Host>,
+        phase: Phase,
+        given: Given,
+    ) -> wasmtime::Result<Result<Verdict, String>> {
+        let Given::Trailers(trailers) = given else { return Ok(Ok(Verdict::Proceed)) };
+        let before = list(&trailers);
+        let after = match (phase, &self.request_trailers, &self.response_trailers) {
+            (Phase::RequestTrailers, Some(calls), _) => {
+                calls.stile_plugin_request_trailers().call_on_request_trailers(store, &before).await?
+            }
+            (Phase::ResponseTrailers, _, Some(calls)) => {
+                calls.stile_plugin_response_trailers().call_on_response_trailers(store, &before).await?
+            }
+            _ => return Ok(Ok(Verdict::Proceed)),
+        };
+        let refused = |error| format!("its trailers are refused: {}", reason(error));
+        Ok(after.and_then(|after| fields(after).map(Verdict::Trailers).map_err(refused)))
     }
 }
 
@@ -138,20 +208,37 @@ fn is_interface(export: &str, interface: &str) -> bool {
     name.strip_prefix("stile:plugin/") == Some(interface)
 }
 
-fn answer(reply: wit::Reply) -> Result<Answer, EditError> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in reply.headers {
-        let (name, value) = field(&name, value)?;
-        headers.try_append(name, value).map_err(|_| EditError::Limit("header fields of an answer"))?;
+fn verdict(verdict: wit::Verdict) -> Result<Verdict, String> {
+    match verdict {
+        wit::Verdict::Proceed => Ok(Verdict::Proceed),
+        wit::Verdict::PassBody => Ok(Verdict::PassBody),
+        wit::Verdict::Done => Ok(Verdict::Done),
+        wit::Verdict::Respond(reply) => answer(reply).map(Verdict::Respond).map_err(refusal),
     }
+}
+
+fn answer(reply: wit::Reply) -> Result<Answer, EditError> {
+    let headers = fields(reply.headers)?;
     Ok(Answer { status: final_status(reply.status)?, headers, body: Bytes::from(reply.body) })
 }
 
+fn fields(list: Vec<wit::Header>) -> Result<HeaderMap, EditError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in list {
+        let (name, value) = field(&name, value)?;
+        headers.try_append(name, value).map_err(|_| EditError::Limit("header fields of a message"))?;
+    }
+    Ok(headers)
+}
+
 fn refusal(error: EditError) -> String {
-    let what = match error {
+    format!("its answer is refused: {}", reason(error))
+}
+
+fn reason(error: EditError) -> String {
+    match error {
         EditError::Invalid(text) => text,
         EditError::Forbidden(name) => format!("\"{name}\" is the gateway's to write"),
         EditError::Limit(name) => format!("over the limit of {name}"),
-    };
-    format!("its answer is refused: {what}")
+    }
 }

@@ -1,0 +1,354 @@
+//! What a filter does with a body: decide on the whole of it, or change it, and the fields after it, while it passes.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header::CONTENT_LENGTH};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::{Failed, Filter, Instead, OnError};
+use crate::{
+    exchange::{
+        Body, Exchange, RequestId,
+        body::{BodyError, Cut, Uncollected},
+        headers::set_length,
+    },
+    plugin::{Caller, Cause, Failure, Given, Handles, Output, Passing, Phase, Verdict},
+    worker::WorkerId,
+};
+
+/// The phases that a body meets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Side {
+    whole: Phase,
+    stream: Phase,
+    trailers: Phase,
+}
+
+pub(super) const REQUEST: Side =
+    Side { whole: Phase::RequestBody, stream: Phase::RequestStream, trailers: Phase::RequestTrailers };
+pub(super) const RESPONSE: Side =
+    Side { whole: Phase::ResponseBody, stream: Phase::ResponseStream, trailers: Phase::ResponseTrailers };
+
+/// A body that a filter wanted as a whole did not come, which is not the filter's doing.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    #[error("the body of the request did not come in time")]
+    SlowRequest,
+    #[error("the client broke off in the middle of its request")]
+    BrokenRequest,
+    #[error("the body of the response did not come in time")]
+    SlowResponse,
+    #[error("the service broke off in the middle of its answer: {0}")]
+    BrokenResponse(BodyError),
+}
+
+/// Why a filter stopped in the middle of a body.
+enum Stop {
+    /// The body did.
+    Broken(BodyError),
+    Failed(Failure),
+}
+
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl Filter {
+    /// Runs its phases on a body: the one for the whole now, the others as it passes.
+    pub(super) async fn body(
+        self: &Arc<Self>,
+        caller: Caller<'_>,
+        side: Side,
+        exchange: &mut Exchange,
+        slot: usize,
+        body: &mut Body,
+    ) -> Option<Instead> {
+        let has = |phase| self.instances.as_ref().is_some_and(|instances| instances.has(phase));
+        let (whole, stream, trailers) = (has(side.whole), has(side.stream), has(side.trailers));
+        if !(whole || stream || trailers) {
+            return None;
+        }
+        if side.whole == Phase::ResponseBody && is_bodyless(exchange) {
+            // RFC 9110 §8.6: a length tells what GET would have got, and nobody knows that now.
+            if exchange.head_only && (whole || stream) {
+                exchange.response.headers.remove(CONTENT_LENGTH);
+            }
+            return None;
+        }
+        if whole && let Some(instead) = Box::pin(self.decide(caller, side.whole, exchange, slot, body)).await {
+            return Some(instead);
+        }
+        if stream && !body.is_empty() {
+            let kept = exchange.filters[slot].kept.clone();
+            let mut streamed = Box::pin(Streamed::new(self, caller, side.stream, exchange.id.clone(), kept, body));
+            if side.stream == Phase::ResponseStream {
+                exchange.response.headers.remove(CONTENT_LENGTH);
+                // The head is not under way yet: a filter that fails at once can still be answered for.
+                if let Err(stop) = streamed.begin().await {
+                    return Some(self.instead_of(stop, side.stream));
+                }
+            }
+            *body = Body::Changed(streamed);
+        }
+        if trailers && !body.is_empty() {
+            *body = Body::changed(Trailers::new(self, caller, side.trailers, exchange.id.clone(), body));
+        }
+        None
+    }
+
+    /// Collects a body and lets the filter decide on it.
+    async fn decide(
+        &self,
+        caller: Caller<'_>,
+        phase: Phase,
+        exchange: &mut Exchange,
+        slot: usize,
+        body: &mut Body,
+    ) -> Option<Instead> {
+        let limits = self.instances.as_ref()?.limits();
+        let whole = match std::mem::take(body).collect(limits.body, limits.body_timeout).await {
+            Ok(whole) => whole,
+            Err(Uncollected::TooLarge(unread)) => {
+                let failure = Failure::new(Cause::Body, format!("the body has more than {} bytes", limits.body));
+                self.record.count(caller.worker, phase, Err(&failure));
+                // If the exchange is answered otherwise, who answers finds what is left of it here.
+                *body = unread;
+                return self.on_failure(phase, failure, &exchange.id);
+            }
+            Err(uncollected) => return Some(Instead::Unread(unread(phase, uncollected))),
+        };
+        let result = self.call(caller, phase, Given::Body(whole.bytes.clone()), exchange, slot).await;
+        *body = whole.into();
+        match result {
+            Ok(Verdict::Replace(bytes)) => {
+                let headers = match phase {
+                    Phase::RequestBody => &mut exchange.request.headers,
+                    _ => &mut exchange.response.headers,
+                };
+                set_length(headers, bytes.len() as u64);
+                *body = Body::from(bytes);
+                None
+            }
+            Ok(Verdict::Respond(answer)) => Some(Instead::Answer(answer)),
+            Ok(_) => None,
+            Err(failure) => self.on_failure(phase, failure, &exchange.id),
+        }
+    }
+
+    fn instead_of(&self, stop: Stop, phase: Phase) -> Instead {
+        match stop {
+            Stop::Broken(error) => Instead::Unread(Unread::BrokenResponse(error)),
+            Stop::Failed(failure) => Instead::Failed(Failed { plugin: Arc::clone(&self.plugin), phase, failure }),
+        }
+    }
+
+    fn cut(&self, failure: &Failure) -> BodyError {
+        let (by, cause) = (Arc::clone(&self.plugin), failure.cause.as_str());
+        BodyError::Cut(Cut { by, cause, message: failure.message.as_str().into() })
+    }
+}
+
+/// RFC 9110 §6.4.1: answers that have no body whatever their head says.
+fn is_bodyless(exchange: &Exchange) -> bool {
+    let status = exchange.response.status;
+    exchange.head_only
+        || [StatusCode::SWITCHING_PROTOCOLS, StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
+}
+
+fn unread(phase: Phase, why: Uncollected) -> Unread {
+    match (phase, why) {
+        (Phase::RequestBody, Uncollected::Broken(_)) => Unread::BrokenRequest,
+        (Phase::RequestBody, _) => Unread::SlowRequest,
+        (_, Uncollected::Broken(error)) => Unread::BrokenResponse(error),
+        (_, _) => Unread::SlowResponse,
+    }
+}
+
+/// A body in the hands of a filter: it runs whenever somebody wants the next piece, and not otherwise.
+struct Streamed {
+    filter: Arc<Filter>,
+    worker: WorkerId,
+    phase: Phase,
+    id: RequestId,
+    work: Option<Work<(Result<Verdict, Failure>, Option<Passing>)>>,
+    output: Output,
+    /// Pieces went on.
+    written: bool,
+    /// What the filter has left, once it is done.
+    piece: Bytes,
+    rest: Body,
+    trailers: Option<HeaderMap>,
+}
+
+impl Streamed {
+    fn new(
+        filter: &Arc<Filter>,
+        caller: Caller<'_>,
+        phase: Phase,
+        id: RequestId,
+        kept: Bytes,
+        body: &mut Body,
+    ) -> Self {
+        let output = Output::default();
+        let passing = Passing::new(id.clone(), kept, std::mem::take(body), output.clone());
+        let (of, worker, handles) = (Arc::clone(filter), caller.worker, Arc::clone(caller.handles));
+        let work = async move {
+            let Some(instances) = &of.instances else { return (Ok(Verdict::Proceed), Some(passing)) };
+            instances.pass(Caller { worker, handles: &handles }, phase, passing).await
+        };
+        let filter = Arc::clone(filter);
+        let (written, piece, rest, trailers) = Default::default();
+        Self { filter, worker, phase, id, work: Some(Box::pin(work)), output, written, piece, rest, trailers }
+    }
+
+    /// Gives the filter its first turn.
+    async fn begin(&mut self) -> Result<(), Stop> {
+        poll_fn(|cx| match self.turn(cx) {
+            Poll::Ready(Err(stop)) => Poll::Ready(Err(stop)),
+            _ => Poll::Ready(Ok(())),
+        })
+        .await
+    }
+
+    /// Lets the filter go on until it has to wait or is done.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        let Some(work) = &mut self.work else { return Poll::Ready(Ok(())) };
+        let (result, passing) = ready!(work.as_mut().poll(cx));
+        self.work = None;
+        Poll::Ready(self.ended(result, passing))
+    }
+
+    /// The filter is done, one way or the other.
+    fn ended(&mut self, result: Result<Verdict, Failure>, passing: Option<Passing>) -> Result<(), Stop> {
+        let (mut begun, mut broken) = (true, None);
+        if let Some(passing) = passing {
+            (begun, broken) = (passing.begun, passing.broken);
+            (self.piece, self.rest, self.trailers) = (passing.piece, passing.body, passing.trailers);
+        }
+        if let Some(broken) = broken {
+            return Err(Stop::Broken(broken));
+        }
+        self.filter.record.count(self.worker, self.phase, result.as_ref());
+        let Err(failure) = result else { return Ok(()) };
+        self.filter.tell(self.phase, &failure, &self.id);
+        // What was read or written cannot be taken back.
+        if self.filter.on_error == OnError::Open && !begun && !self.written {
+            return Ok(());
+        }
+        Err(Stop::Failed(failure))
+    }
+}
+
+impl HttpBody for Streamed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        loop {
+            if let Some(piece) = this.output.take() {
+                this.written = true;
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            if this.work.is_none() {
+                break;
+            }
+            match this.turn(cx) {
+                // It may have written before it had to wait.
+                Poll::Pending if this.output.is_empty() => return Poll::Pending,
+                Poll::Ready(Err(Stop::Broken(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(Err(Stop::Failed(failure))) => return Poll::Ready(Some(Err(this.filter.cut(&failure)))),
+                _ => {}
+            }
+        }
+        if !this.piece.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.piece)))));
+        }
+        match this.trailers.take() {
+            Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            None => Pin::new(&mut this.rest).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let nothing_left = self.output.is_empty() && self.piece.is_empty() && self.trailers.is_none();
+        self.work.is_none() && nothing_left && self.rest.is_end_stream()
+    }
+}
+
+/// A body whose last fields a filter sees.
+struct Trailers {
+    filter: Arc<Filter>,
+    worker: WorkerId,
+    handles: Arc<Handles>,
+    phase: Phase,
+    id: RequestId,
+    body: Body,
+    /// With the fields as they came.
+    work: Option<(HeaderMap, Work<Result<Verdict, Failure>>)>,
+}
+
+impl Trailers {
+    fn new(filter: &Arc<Filter>, caller: Caller<'_>, phase: Phase, id: RequestId, body: &mut Body) -> Self {
+        let (filter, handles, worker) = (Arc::clone(filter), Arc::clone(caller.handles), caller.worker);
+        Self { filter, worker, handles, phase, id, body: std::mem::take(body), work: None }
+    }
+
+    fn begin(&mut self, trailers: HeaderMap) {
+        let (filter, handles, worker) = (Arc::clone(&self.filter), Arc::clone(&self.handles), self.worker);
+        let (phase, id, given) = (self.phase, self.id.clone(), Given::Trailers(trailers.clone()));
+        let work = async move {
+            let Some(instances) = &filter.instances else { return Ok(Verdict::Proceed) };
+            instances.alone(Caller { worker, handles: &handles }, phase, given, Some(id)).await
+        };
+        self.work = Some((trailers, Box::pin(work)));
+    }
+
+    fn ended(&self, before: HeaderMap, result: Result<Verdict, Failure>) -> Result<HeaderMap, BodyError> {
+        self.filter.record.count(self.worker, self.phase, result.as_ref());
+        match result {
+            Ok(Verdict::Trailers(after)) => Ok(after),
+            Ok(_) => Ok(before),
+            Err(failure) => {
+                self.filter.tell(self.phase, &failure, &self.id);
+                if self.filter.on_error == OnError::Open { Ok(before) } else { Err(self.filter.cut(&failure)) }
+            }
+        }
+    }
+}
+
+impl HttpBody for Trailers {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        loop {
+            if let Some((_, work)) = &mut this.work {
+                let result = ready!(work.as_mut().poll(cx));
+                let before = this.work.take().map(|(before, _)| before).unwrap_or_default();
+                return match this.ended(before, result) {
+                    Ok(after) if after.is_empty() => Poll::Ready(None),
+                    Ok(after) => Poll::Ready(Some(Ok(Frame::trailers(after)))),
+                    Err(error) => Poll::Ready(Some(Err(error))),
+                };
+            }
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) if frame.is_trailers() => this.begin(frame.into_trailers().unwrap_or_default()),
+                other => return Poll::Ready(other),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.work.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
