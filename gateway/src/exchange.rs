@@ -40,7 +40,9 @@ pub struct Exchange {
     pub response: ResponseHead,
     /// Whom it comes from, once an authenticator has told.
     pub consumer: Option<Arc<Consumer>>,
-    /// One slot per filter of the route's chain, in its order.
+    /// Where a filter has sent it, in the place of what the routes' matches say.
+    pub destination: Option<Destination>,
+    /// One slot per filter, those of the listener before those of the route.
     pub filters: Vec<FilterSlot>,
 }
 
@@ -91,6 +93,15 @@ pub struct Consumer {
     pub groups: Vec<String>,
     /// The id of the credential that was presented.
     pub credential: String,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// The route of this name.
+    Route(String),
+    /// The service of this name, without a route.
+    Service(String),
 }
 
 /// What one filter leaves behind on one exchange.

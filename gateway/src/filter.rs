@@ -14,7 +14,7 @@ pub use self::{
 };
 use crate::{
     exchange::{Body, Exchange, FilterSlot, RequestId},
-    plugin::{Answer, Caller, Cause, Failure, Given, Instances, Phase, Verdict},
+    plugin::{Answer, Caller, Cause, Failure, Given, Instances, Phase, Refusal, Verdict},
 };
 
 /// The filters of a route: requests meet them in this order, responses in reverse.
@@ -47,6 +47,8 @@ pub enum OnError {
 #[derive(Debug)]
 pub enum Instead {
     Answer(Answer),
+    /// Whoever calls is not let through.
+    Refused(Refusal),
     Failed(Failed),
     Unread(Unread),
 }
@@ -69,28 +71,28 @@ impl Chain {
         &self.filters
     }
 
-    /// Runs the request phases in order, up to the first that answers or fails closed. Each filter sees the head, then the
-    /// body as the filters before it have left it.
-    pub async fn request(&self, caller: Caller<'_>, exchange: &mut Exchange, body: &mut Body) -> Option<Instead> {
-        exchange.filters.resize_with(self.filters.len(), FilterSlot::default);
-        for (slot, filter) in self.filters.iter().enumerate() {
-            let instead = match filter.call(caller, Phase::Request, Given::Nothing, exchange, slot).await {
-                Ok(Verdict::Done) => None,
-                Ok(verdict) => {
-                    exchange.filters[slot].passed = true;
-                    match verdict {
-                        Verdict::Respond(answer) => Some(Instead::Answer(answer)),
-                        Verdict::PassBody => None,
-                        _ => filter.body(caller, body::REQUEST, exchange, slot, body).await,
-                    }
-                }
-                Err(failure) => filter.on_failure(Phase::Request, failure, &exchange.id),
+    /// Runs the request phases in order, up to the first that answers or fails closed. Each filter is asked who calls, sees
+    /// the head, then the body as the filters before it have left it, and says where it goes.
+    ///
+    /// An exchange may meet several chains: each finds its place behind the one before, and gives where that begins.
+    pub async fn request(
+        &self,
+        caller: Caller<'_>,
+        exchange: &mut Exchange,
+        body: &mut Body,
+    ) -> (usize, Option<Instead>) {
+        let first = exchange.filters.len();
+        exchange.filters.resize_with(first + self.filters.len(), FilterSlot::default);
+        for (slot, filter) in (first..).zip(&self.filters) {
+            let instead = match filter.request(caller, exchange, slot, body).await {
+                Ok(instead) => instead,
+                Err((phase, failure)) => filter.on_failure(phase, failure, &exchange.id),
             };
             if instead.is_some() {
-                return instead;
+                return (first, instead);
             }
         }
-        None
+        (first, None)
     }
 
     /// Runs the response phases that are due, the last filter's first, up to the first that answers instead or fails
@@ -100,12 +102,13 @@ impl Chain {
         caller: Caller<'_>,
         exchange: &mut Exchange,
         body: &mut Body,
+        first: usize,
         left: &mut usize,
     ) -> Option<Instead> {
-        while let Some(slot) = left.checked_sub(1) {
-            *left = slot;
-            let filter = &self.filters[slot];
-            if !exchange.filters[slot].passed {
+        while let Some(number) = left.checked_sub(1) {
+            *left = number;
+            let (filter, slot) = (&self.filters[number], first + number);
+            if !exchange.filters.get(slot).is_some_and(|slot| slot.passed) {
                 continue;
             }
             let instead = match filter.call(caller, Phase::Response, Given::Nothing, exchange, slot).await {
@@ -123,6 +126,72 @@ impl Chain {
 }
 
 impl Filter {
+    /// Its phases on a request, in their order.
+    async fn request(
+        self: &Arc<Self>,
+        caller: Caller<'_>,
+        exchange: &mut Exchange,
+        slot: usize,
+        body: &mut Body,
+    ) -> Result<Option<Instead>, (Phase, Failure)> {
+        // Who has been told of by another filter is not asked again.
+        if self.has(Phase::Authenticate) && exchange.consumer.is_none() {
+            let asked = self.call(caller, Phase::Authenticate, Given::Nothing, exchange, slot).await;
+            match asked.map_err(|failure| (Phase::Authenticate, failure))? {
+                Verdict::Known(consumer) => exchange.consumer = Some(Arc::new(consumer)),
+                Verdict::Refuse(refusal) => return Ok(Some(Instead::Refused(refusal))),
+                _ => {}
+            }
+        }
+        let head = self.call(caller, Phase::Request, Given::Nothing, exchange, slot).await;
+        match head.map_err(|failure| (Phase::Request, failure))? {
+            Verdict::Done => return Ok(None),
+            Verdict::PassBody => exchange.filters[slot].passed = true,
+            Verdict::Respond(answer) => {
+                exchange.filters[slot].passed = true;
+                return Ok(Some(Instead::Answer(answer)));
+            }
+            _ => {
+                exchange.filters[slot].passed = true;
+                if let Some(instead) = self.body(caller, body::REQUEST, exchange, slot, body).await {
+                    return Ok(Some(instead));
+                }
+            }
+        }
+        if self.has(Phase::Route) { self.route(caller, exchange, slot, body).await } else { Ok(None) }
+    }
+
+    /// Asks where it goes.
+    async fn route(
+        &self,
+        caller: Caller<'_>,
+        exchange: &mut Exchange,
+        slot: usize,
+        body: &mut Body,
+    ) -> Result<Option<Instead>, (Phase, Failure)> {
+        let failed = |failure| (Phase::Route, failure);
+        let mut to = self.call(caller, Phase::Route, Given::Nothing, exchange, slot).await.map_err(failed)?;
+        if matches!(to, Verdict::WithBody) {
+            let whole = match self.collect(caller, Phase::Route, exchange, body).await {
+                Ok(whole) => whole,
+                Err(instead) => return Ok(instead),
+            };
+            let given = Given::Body(whole.bytes.clone());
+            *body = whole.into();
+            to = self.call(caller, Phase::Route, given, exchange, slot).await.map_err(failed)?;
+        }
+        match to {
+            Verdict::Send(destination) => exchange.destination = Some(destination),
+            Verdict::Respond(answer) => return Ok(Some(Instead::Answer(answer))),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn has(&self, phase: Phase) -> bool {
+        self.instances.as_ref().is_some_and(|instances| instances.has(phase))
+    }
+
     /// The pool that has this phase; a plugin that is not there yet counts as having the first of each head.
     fn with(&self, phase: Phase) -> Option<Result<&Arc<Instances>, Failure>> {
         match &self.instances {

@@ -11,6 +11,7 @@ mod host;
 mod instance;
 mod phase;
 mod pool;
+mod state;
 mod ticker;
 
 use std::sync::Arc;
@@ -20,8 +21,9 @@ pub use self::{
     host::{Caller, Consumers, Handles, Output, Passing, Presented, Verified},
     limits::{Cause, Limits},
     loader::{Digest256, LoadError, Module},
-    phase::{Answer, Given, Phase, Verdict},
+    phase::{Answer, Candidate, Given, Phase, Refusal, Summary, Verdict},
     pool::{Instances, Isolation},
+    state::{OwnMetric, OwnValue, State, States},
 };
 
 /// One revision of a plugin: what `Instances` are made from. Cheap to clone.

@@ -10,12 +10,12 @@ mod upgrade;
 use std::{cell::RefCell, sync::Arc};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use crate::{
-    exchange::{Client, id::RequestIds},
+    exchange::{Body, Client, Exchange, id::RequestIds},
     plugin::Caller,
-    snapshot::{Pinned, Reader},
+    snapshot::{Pinned, Reader, Route},
     worker::WorkerId,
 };
 
@@ -48,44 +48,74 @@ impl Proxy {
         let (exchange, mut body, upgrade, refused) = accept::exchange(request, client, &self.ids);
         // Told of the end, also if that is the client's leaving in the middle of this.
         let mut ending = Ending::of(exchange, body.passed(), self.worker, &snapshot);
-        let found = match refused {
-            Some(refusal) => Err(refusal.into()),
-            None => snapshot.route(&ending.exchange).ok_or(Error::NoRoute),
+        let caller = Caller { worker: self.worker, handles: snapshot.handles() };
+
+        // Those of the listener come first, and may say where it goes.
+        let entry = snapshot.entry(&ending.exchange).filter(|_| refused.is_none());
+        let met = match entry {
+            Some(entry) => entry.request(caller, &mut ending.exchange, &mut body).await.1,
+            None => None,
         };
-        let route = match found {
-            Ok(route) if !ending.exchange.encoded_slash || route.allow_encoded_slash => route,
+        let mut answer = match (met, refused) {
+            (Some(instead), _) => {
+                accept::discard(body);
+                respond::instead(&mut ending, instead)
+            }
+            (None, Some(refusal)) => {
+                accept::discard(body);
+                respond::problem(&mut ending, &refusal.into())
+            }
+            (None, None) => self.route(&snapshot, caller, &mut ending, body, upgrade).await,
+        };
+        if let Some(entry) = entry {
+            answer = respond::filtered(entry, caller, &mut ending, 0, answer).await;
+        }
+        respond::finish(ending, answer)
+    }
+
+    /// From the choice of a route to the answer as the route's filters leave it.
+    async fn route(
+        &self,
+        snapshot: &Pinned,
+        caller: Caller<'_>,
+        ending: &mut Ending,
+        mut body: Body,
+        upgrade: Option<OnUpgrade>,
+    ) -> Outgoing {
+        let route = match snapshot.route(&ending.exchange) {
+            Some(route) if !ending.exchange.encoded_slash || route.allow_encoded_slash => route,
             unserved => {
                 accept::discard(body);
-                let body = respond::problem(&mut ending, &unserved.err().unwrap_or(Error::EncodedSlash));
-                return respond::finish(ending, body);
+                return respond::problem(ending, &unserved_by(unserved, &ending.exchange));
             }
         };
         ending.routed(route);
 
         // Filters decide before the service is contacted.
-        let caller = Caller { worker: self.worker, handles: snapshot.handles() };
-        let mut answer = match route.chain.request(caller, &mut ending.exchange, &mut body).await {
+        let (first, instead) = route.chain.request(caller, &mut ending.exchange, &mut body).await;
+        let answer = match instead {
             Some(instead) => {
                 accept::discard(body);
-                respond::instead(&mut ending, instead)
+                respond::instead(ending, instead)
             }
             None => {
                 let request = &mut ending.exchange.request;
                 accept::rewrite(request, route.strip_prefix.as_deref());
                 match route.service.send(self.worker, request, body, route.host, route.timeout).await {
-                    Ok((response, lease)) => respond::upstream(&mut ending, response, lease, upgrade),
-                    Err(error) => respond::problem(&mut ending, &error.into()),
+                    Ok((response, lease)) => respond::upstream(ending, response, lease, upgrade),
+                    Err(error) => respond::problem(ending, &error.into()),
                 }
             }
         };
+        respond::filtered(&route.chain, caller, ending, first, answer).await
+    }
+}
 
-        // The response meets them in reverse, the gateway's own answers too; one that answers instead is met in its turn.
-        let mut left = route.chain.filters().len();
-        while let Some(instead) =
-            route.chain.response(caller, &mut ending.exchange, answer.body(), &mut left).await
-        {
-            answer = respond::instead(&mut ending, instead);
-        }
-        respond::finish(ending, answer)
+/// Why a request has no route, or not that one.
+fn unserved_by(route: Option<&Arc<Route>>, exchange: &Exchange) -> Error {
+    match (route, &exchange.destination) {
+        (Some(_), _) => Error::EncodedSlash,
+        (None, Some(destination)) => Error::Astray(destination.clone()),
+        (None, None) => Error::NoRoute,
     }
 }

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use crate::{
     access::Access,
-    exchange::{Exchange, RequestHead},
+    exchange::{Destination, Exchange, RequestHead},
     filter::Chain,
     monitor::{access_log::AccessLog, record::RouteRecord, records::Records},
-    plugin::{Handles, Instances},
+    plugin::{Handles, Instances, States},
     router::{Router, Subject},
     upstream::{HostHeader, Service},
     worker::WorkerId,
@@ -40,6 +40,12 @@ pub struct Snapshot {
     /// Of all routes, services and filters, those of earlier generations too.
     pub records: Arc<Records>,
     pub services: Arc<HashMap<Arc<str>, Arc<Service>>>,
+    /// Filters that run before there is a route, by listener.
+    entries: Arc<HashMap<Arc<str>, Arc<Chain>>>,
+    /// Where plugins may send requests.
+    named: Arc<Named>,
+    /// What plugins keep; it outlives generations.
+    pub states: Arc<States>,
     /// Shared by every filter with the same plugin, configuration and limits.
     instances: Arc<HashMap<compile::InstancesKey, Arc<Instances>>>,
 }
@@ -55,6 +61,13 @@ pub struct Route {
     pub timeout: Duration,
     pub allow_encoded_slash: bool,
     pub record: Arc<RouteRecord>,
+}
+
+/// Routes by name, and a route to each service by its name alone; empty where no plugin chooses.
+#[derive(Debug, Default)]
+struct Named {
+    routes: HashMap<Arc<str>, Arc<Route>>,
+    services: HashMap<Arc<str>, Arc<Route>>,
 }
 
 /// A bound address and what holds for its connections.
@@ -99,8 +112,20 @@ impl Snapshot {
         Self { access, generation, since: Instant::now(), ..self.clone() }
     }
 
+    /// The filters that run before there is a route.
+    pub fn entry(&self, exchange: &Exchange) -> Option<&Arc<Chain>> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        self.entries.get(&exchange.client.listener)
+    }
+
     pub fn route(&self, exchange: &Exchange) -> Option<&Arc<Route>> {
-        self.router.find(&subject(&exchange.request)).map(|index| &self.routes[*index])
+        match &exchange.destination {
+            None => self.router.find(&subject(&exchange.request)).map(|index| &self.routes[*index]),
+            Some(Destination::Route(name)) => self.named.routes.get(name.as_str()),
+            Some(Destination::Service(name)) => self.named.services.get(name.as_str()),
+        }
     }
 
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {

@@ -7,8 +7,14 @@ mod export;
 pub mod phase;
 mod plugin;
 
+pub mod clock;
+pub mod connection;
 pub mod consumers;
+pub mod crypto;
 mod error;
+pub mod key_value;
+pub mod metrics;
+pub mod random;
 mod headers;
 mod logger;
 mod request;
@@ -24,9 +30,19 @@ pub mod testing;
 pub use error::{EditError, Error, Result};
 pub use headers::{HeaderName, HeaderValue, Headers};
 pub use phase::{
-    request::RequestFilter, request_body::RequestBody, request_stream::RequestStream,
-    request_trailers::RequestTrailers, response::ResponseFilter, response_body::ResponseBody,
-    response_stream::ResponseStream, response_trailers::ResponseTrailers,
+    authenticate::{Authenticator, Identity, Refusal},
+    balance::{Balancer, Candidate},
+    log::{ExchangeLog, Summary},
+    request::RequestFilter,
+    request_body::RequestBody,
+    request_stream::RequestStream,
+    request_trailers::RequestTrailers,
+    response::ResponseFilter,
+    response_body::ResponseBody,
+    response_stream::ResponseStream,
+    response_trailers::ResponseTrailers,
+    route::{Destination, Router},
+    tick::Tick,
 };
 pub use plugin::Plugin;
 pub use request::Request;
@@ -56,9 +72,10 @@ pub use log;
 /// ```
 pub mod prelude {
     pub use crate::{
-        BodyVerdict, EditError, Error, HeaderName, HeaderValue, Headers, Plugin, Reply, Request, RequestBody,
-        RequestFilter, RequestStream, RequestTrailers, Response, ResponseBody, ResponseFilter, ResponseStream,
-        ResponseTrailers, Result, Stream, Trailers, Verdict, log,
+        Authenticator, Balancer, BodyVerdict, Candidate, Destination, EditError, Error, ExchangeLog, HeaderName,
+        HeaderValue, Headers, Identity, Plugin, Refusal, Reply, Request, RequestBody, RequestFilter, RequestStream,
+        RequestTrailers, Response, ResponseBody, ResponseFilter, ResponseStream, ResponseTrailers, Result, Router,
+        Stream, Summary, Tick, Trailers, Verdict, log,
     };
     pub use serde::{Deserialize, Serialize};
 }

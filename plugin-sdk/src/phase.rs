@@ -1,7 +1,10 @@
 //! The phases a plugin may take part in, one file each: its trait, and on wasm its export.
 
+pub mod authenticate;
+pub mod balance;
 #[cfg(target_arch = "wasm32")]
 pub mod configuration;
+pub mod log;
 pub mod request;
 pub mod request_body;
 pub mod request_stream;
@@ -10,6 +13,8 @@ pub mod response;
 pub mod response_body;
 pub mod response_stream;
 pub mod response_trailers;
+pub mod route;
+pub mod tick;
 
 #[cfg(target_arch = "wasm32")]
 pub use component::Component;

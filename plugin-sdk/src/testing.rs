@@ -40,10 +40,14 @@
 //! # Ok(()) }
 //! ```
 
+use std::time::Duration;
+
+use crate::connection::Connection;
 use crate::consumers::{Consumer, Presented};
 use crate::{
-    BodyVerdict, Plugin, Request, RequestBody, RequestFilter, RequestStream, RequestTrailers, Response, ResponseBody,
-    ResponseFilter, ResponseStream, ResponseTrailers, Result, Stream, Trailers, Verdict, backend, logger, plugin,
+    Authenticator, Balancer, BodyVerdict, Candidate, Destination, ExchangeLog, Identity, Plugin, Request, RequestBody,
+    RequestFilter, RequestStream, RequestTrailers, Response, ResponseBody, ResponseFilter, ResponseStream,
+    ResponseTrailers, Result, Router, Stream, Summary, Tick, Trailers, Verdict, backend, logger, plugin,
 };
 
 pub use serde_json::{Value, json};
@@ -183,6 +187,55 @@ impl<P: ResponseTrailers> Filter<P> {
     }
 }
 
+impl<P: Authenticator> Filter<P> {
+    /// Asks it who calls; gives the edited request too. Somebody whom [`verify`](crate::consumers::verify) has not told of is
+    /// refused by the gateway alone.
+    pub fn authenticate(&self, request: RequestBuilder) -> Result<(Identity, Request)> {
+        let mut request = Request(request.0);
+        let identity = self.0.authenticate(&mut request)?;
+        if let Identity::Refused(refusal) = &identity
+            && (!(400..500).contains(&refusal.status) || (refusal.status == 401 && refusal.challenges.is_empty()))
+        {
+            return Err(crate::Error::new("a refusal has a status from 400 to 499, and 401 a challenge"));
+        }
+        Ok((identity, request))
+    }
+}
+
+impl<P: Router> Filter<P> {
+    /// Asks it where a request goes, with its body if it wants that.
+    pub fn route(&self, request: RequestBuilder, body: &[u8]) -> Result<(Destination, Request)> {
+        let mut request = Request(request.0);
+        let destination = match self.0.route(&mut request, None)? {
+            Destination::WithBody => self.0.route(&mut request, Some(body.to_vec()))?,
+            other => other,
+        };
+        Ok((destination, request))
+    }
+}
+
+impl<P: Balancer> Filter<P> {
+    /// Has it choose among endpoints.
+    pub fn choose(&self, request: RequestBuilder, candidates: &[Candidate]) -> Result<usize> {
+        self.0.choose(&Request(request.0), candidates)
+    }
+}
+
+impl<P: ExchangeLog> Filter<P> {
+    /// Tells it of an exchange that has ended.
+    pub fn log(&self, response: ResponseBuilder, summary: &Summary) -> Result<()> {
+        let response = Response(response.0);
+        self.0.on_log(&Request(response.0.request.clone()), &response, summary)
+    }
+}
+
+impl<P: Tick> Filter<P> {
+    /// Has its time come.
+    pub fn tick(&self) -> Result<()> {
+        self.0.on_tick()
+    }
+}
+
 fn streamed(pieces: &[&str], pass: impl FnOnce(&mut Stream) -> Result<()>) -> Result<Vec<u8>> {
     let pieces = pieces.iter().map(|piece| piece.as_bytes().to_vec()).collect();
     let mut body = Stream::new(backend::Stream { pieces, ..Default::default() });
@@ -293,6 +346,30 @@ pub fn known(presented: &Presented<'_>, consumer: &Consumer) {
 #[must_use]
 pub fn consumer(name: &str) -> Consumer {
     Consumer { name: name.into(), groups: Vec::new(), credential: "test".into() }
+}
+
+/// Sets the time on this thread, as time since 1970; from then on it stands still.
+///
+/// ```
+/// use std::time::Duration;
+/// use stile_sdk::{clock, testing};
+///
+/// testing::set_time(Duration::from_secs(1_700_000_000));
+/// assert_eq!(clock::now().as_secs(), 1_700_000_000);
+/// ```
+pub fn set_time(time: Duration) {
+    backend::set_time(time);
+}
+
+/// Says on this thread what connection exchanges come on; without it, one from 127.0.0.1.
+pub fn set_connection(connection: Connection) {
+    backend::set_connection(connection);
+}
+
+/// The value of a metric that was recorded on this thread: the sum of a counter or of a histogram's seconds, or a gauge.
+#[must_use]
+pub fn metric(name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    backend::metric(name, labels)
 }
 
 /// Takes the lines that were logged on this thread since the last call; every level counts as enabled.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use stile_gateway::cli::toolchain::{self, Build};
 
 /// Packages of the workspace, by the names that tests use.
-const GUESTS: [(&str, &str); 11] = [
+const GUESTS: [(&str, &str); 13] = [
     ("require-token", "require-token"),
     ("add-headers", "add-headers"),
     ("greeting-v1", "greeting-v1"),
@@ -24,6 +24,8 @@ const GUESTS: [(&str, &str); 11] = [
     ("doorkeeper", "guest-doorkeeper"),
     ("bodies", "guest-bodies"),
     ("streams", "guest-streams"),
+    ("porter", "guest-porter"),
+    ("toolbox", "guest-toolbox"),
 ];
 
 /// Where the number stands that `stamp` tells, see there.

@@ -216,7 +216,8 @@ async fn passing_bodies_are_changed_both_ways() {
         assert_eq!(answer.json()["body"], sent, "{filter}");
         assert_eq!(upstream.last().framing, Framing::Chunked, "{filter}");
     }
-    for (filter, told) in [("upper", "ONETWO"), ("double", "oneonetwotwo"), ("preface", "[for later]onetwo"), ("swallow", "")]
+    for (filter, told) in
+        [("upper", "ONETWO"), ("double", "oneonetwotwo"), ("preface", "[for later]onetwo"), ("swallow", "")]
     {
         let gateway = Gateway::start(streams(&upstream, json!({ "response": filter }))).await;
         let answer = Client::connect(gateway.address()).await.send(with("/chunks", &fields)).await;

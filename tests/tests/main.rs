@@ -15,6 +15,8 @@ mod swap;
 mod store;
 mod admin;
 mod bodies;
+mod porter;
+mod toolbox;
 mod resources;
 mod consumers;
 mod history;

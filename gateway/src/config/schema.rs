@@ -1,13 +1,16 @@
 //! The configuration as written: one serde type per resource, each key with its unit and default.
 //! No behaviour here; `snapshot::compile` turns these into what runs.
 
+mod consumer;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::scalar::{Address, Duration, Size, Timestamp};
+pub use self::consumer::{Consumer, Credential, CredentialType};
+use super::scalar::{Address, Duration, Size};
 
 /// A whole configuration: a file and those it includes, or what an Admin API call would make of it.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -54,6 +57,9 @@ pub struct Listener {
     /// Networks whose `Forwarded`, `X-Forwarded-*` and `Via` are believed and added to; anybody else's are dropped.
     #[serde(default)]
     pub trusted: Vec<String>,
+    /// Run before a route is chosen, and may choose it; in the order they run on a request.
+    #[serde(default)]
+    pub filters: Vec<Filter>,
     /// What its clients may take up.
     #[serde(default)]
     pub limits: ListenerLimits,
@@ -188,6 +194,10 @@ pub struct PluginLimits {
     pub body: Size,
     /// Time such a body may take to come.
     pub body_timeout: Duration,
+    /// What the plugin remembers through `key-value`, all of it.
+    pub key_value: Size,
+    /// Sets of labels of the plugin's own metrics.
+    pub metrics: u32,
 }
 
 /// What an exchange gets when a filter fails.
@@ -330,74 +340,6 @@ pub enum HostHeader {
     Upstream,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Consumer {
-    /// Unique among consumers.
-    pub name: String,
-    /// Groups that it belongs to.
-    #[serde(default)]
-    pub groups: Vec<String>,
-    /// How it proves who it is.
-    #[serde(default)]
-    pub credentials: Vec<Credential>,
-}
-
-/// One way in which a consumer proves who it is. Which keys it takes depends on its type.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Credential {
-    /// Unique among the consumer's credentials.
-    pub id: String,
-    /// What is presented.
-    #[serde(rename = "type")]
-    pub kind: CredentialType,
-    /// When it ends, such as `2030-01-01T00:00:00Z`; without it, never.
-    #[serde(default)]
-    pub expires: Option<Timestamp>,
-    /// Of `api-key`: the key itself, at least 16 characters.
-    #[serde(default)]
-    #[schemars(length(min = 16))]
-    pub key: Option<String>,
-    /// Of `api-key`, in place of `key`: its SHA-256 in hexadecimal digits.
-    #[serde(default)]
-    pub key_sha256: Option<String>,
-    /// Of `basic`: the name.
-    #[serde(default)]
-    pub username: Option<String>,
-    /// Of `basic`: the hash of the password, argon2id in PHC form (`$argon2id$v=19$…`).
-    #[serde(default)]
-    pub hash: Option<String>,
-    /// Of `hmac`: what names the secret.
-    #[serde(default)]
-    pub key_id: Option<String>,
-    /// Of `hmac`: the secret itself, at least 16 characters.
-    #[serde(default)]
-    #[schemars(length(min = 16))]
-    pub secret: Option<String>,
-    /// Of `jwt`: who issues its tokens.
-    #[serde(default)]
-    pub issuer: Option<String>,
-    /// Of `jwt` and `certificate`: whom they name.
-    #[serde(default)]
-    pub subject: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum CredentialType {
-    /// A secret text.
-    ApiKey,
-    /// A name and a password.
-    Basic,
-    /// A signature with a shared secret.
-    Hmac,
-    /// A token of an issuer.
-    Jwt,
-    /// A client certificate.
-    Certificate,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -469,6 +411,8 @@ impl Default for PluginLimits {
             instance_wait: Duration::from_millis(100),
             body: Size::mib(1),
             body_timeout: thirty_seconds(),
+            key_value: Size::mib(16),
+            metrics: 100,
         }
     }
 }
@@ -483,6 +427,11 @@ fn sixty_four() -> u16 {
 
 fn one_second() -> Duration {
     Duration::from_secs(1)
+}
+
+/// That of a route.
+pub fn default_timeout() -> Duration {
+    thirty_seconds()
 }
 
 fn thirty_seconds() -> Duration {

@@ -15,7 +15,7 @@ use super::{Failed, Filter, Instead, OnError};
 use crate::{
     exchange::{
         Body, Exchange, RequestId,
-        body::{BodyError, Cut, Uncollected},
+        body::{BodyError, Cut, Uncollected, Whole},
         headers::set_length,
     },
     plugin::{Caller, Cause, Failure, Given, Handles, Output, Passing, Phase, Verdict},
@@ -67,8 +67,7 @@ impl Filter {
         slot: usize,
         body: &mut Body,
     ) -> Option<Instead> {
-        let has = |phase| self.instances.as_ref().is_some_and(|instances| instances.has(phase));
-        let (whole, stream, trailers) = (has(side.whole), has(side.stream), has(side.trailers));
+        let (whole, stream, trailers) = (self.has(side.whole), self.has(side.stream), self.has(side.trailers));
         if !(whole || stream || trailers) {
             return None;
         }
@@ -109,17 +108,9 @@ impl Filter {
         slot: usize,
         body: &mut Body,
     ) -> Option<Instead> {
-        let limits = self.instances.as_ref()?.limits();
-        let whole = match std::mem::take(body).collect(limits.body, limits.body_timeout).await {
+        let whole = match self.collect(caller, phase, exchange, body).await {
             Ok(whole) => whole,
-            Err(Uncollected::TooLarge(unread)) => {
-                let failure = Failure::new(Cause::Body, format!("the body has more than {} bytes", limits.body));
-                self.record.count(caller.worker, phase, Err(&failure));
-                // If the exchange is answered otherwise, who answers finds what is left of it here.
-                *body = unread;
-                return self.on_failure(phase, failure, &exchange.id);
-            }
-            Err(uncollected) => return Some(Instead::Unread(unread(phase, uncollected))),
+            Err(instead) => return instead,
         };
         let result = self.call(caller, phase, Given::Body(whole.bytes.clone()), exchange, slot).await;
         *body = whole.into();
@@ -136,6 +127,29 @@ impl Filter {
             Ok(Verdict::Respond(answer)) => Some(Instead::Answer(answer)),
             Ok(_) => None,
             Err(failure) => self.on_failure(phase, failure, &exchange.id),
+        }
+    }
+
+    /// Reads a body for the filter; without an answer in its place the exchange goes on without the filter.
+    pub(super) async fn collect(
+        &self,
+        caller: Caller<'_>,
+        phase: Phase,
+        exchange: &Exchange,
+        body: &mut Body,
+    ) -> Result<Whole, Option<Instead>> {
+        let Some(instances) = &self.instances else { return Err(None) };
+        let limits = instances.limits();
+        match std::mem::take(body).collect(limits.body, limits.body_timeout).await {
+            Ok(whole) => Ok(whole),
+            Err(Uncollected::TooLarge(unread)) => {
+                let failure = Failure::new(Cause::Body, format!("the body has more than {} bytes", limits.body));
+                self.record.count(caller.worker, phase, Err(&failure));
+                // If the exchange is answered otherwise, who answers finds what is left of it here.
+                *body = unread;
+                Err(self.on_failure(phase, failure, &exchange.id))
+            }
+            Err(uncollected) => Err(Some(Instead::Unread(unread(phase, uncollected)))),
         }
     }
 
@@ -161,10 +175,10 @@ fn is_bodyless(exchange: &Exchange) -> bool {
 
 fn unread(phase: Phase, why: Uncollected) -> Unread {
     match (phase, why) {
-        (Phase::RequestBody, Uncollected::Broken(_)) => Unread::BrokenRequest,
-        (Phase::RequestBody, _) => Unread::SlowRequest,
-        (_, Uncollected::Broken(error)) => Unread::BrokenResponse(error),
-        (_, _) => Unread::SlowResponse,
+        (Phase::ResponseBody, Uncollected::Broken(error)) => Unread::BrokenResponse(error),
+        (Phase::ResponseBody, _) => Unread::SlowResponse,
+        (_, Uncollected::Broken(_)) => Unread::BrokenRequest,
+        (_, _) => Unread::SlowRequest,
     }
 }
 

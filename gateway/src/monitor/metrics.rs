@@ -12,7 +12,7 @@ use super::{
     records::Records,
 };
 use crate::{
-    plugin::{Cause, Phase},
+    plugin::{Cause, OwnMetric, OwnValue, Phase},
     snapshot::Snapshot,
 };
 
@@ -35,6 +35,7 @@ pub fn render(snapshot: &Snapshot, standing: &Standing) -> String {
     upstream(&mut text, &snapshot.records);
     endpoints(&mut text, snapshot);
     plugins(&mut text, snapshot);
+    own(&mut text, snapshot);
     if let Some(log) = &snapshot.access_log {
         text.family(
             "stile_access_log_dropped_total",
@@ -183,6 +184,29 @@ fn plugins(text: &mut Text, snapshot: &Snapshot) {
     text.family("stile_plugin_instances", Kind::Gauge, "Instances that there are, busy or idle.");
     for ((plugin, revision), n) in instances {
         text.line(&[("plugin", &plugin), ("revision", &revision.to_string())], n);
+    }
+}
+
+/// What plugins count themselves.
+fn own(text: &mut Text, snapshot: &Snapshot) {
+    let mut last: Box<str> = "".into();
+    for (plugin, OwnMetric { name, labels, value }) in snapshot.states.metrics() {
+        if name != last {
+            let kind = match value {
+                OwnValue::Counter(_) => Kind::Counter,
+                OwnValue::Gauge(_) => Kind::Gauge,
+                OwnValue::Times(_) => Kind::Histogram,
+            };
+            text.family(&name, kind, "Kept by plugins.");
+            last.clone_from(&name);
+        }
+        let pairs = labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let labels: Vec<_> = std::iter::once(("plugin", &*plugin)).chain(pairs).collect();
+        match value {
+            OwnValue::Counter(n) => text.line(&labels, n),
+            OwnValue::Gauge(value) => text.line(&labels, value),
+            OwnValue::Times(times) => histogram(text, &labels, &times, 0),
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! Capabilities: which of a plugin's imports its configuration has to allow.
 
-/// What this gateway offers beyond access to the exchange.
-pub const NAMES: [&str; 2] = ["log", CONSUMERS];
+/// What this gateway offers beyond access to the exchange and its bodies.
+pub const NAMES: [&str; 8] = ["log", "clock", "random", CONNECTION, CONSUMERS, "crypto", "key-value", "metrics"];
 pub(super) const CONSUMERS: &str = "consumers";
+pub(super) const CONNECTION: &str = "connection";
 /// Harmless: allowed to every plugin.
 const FREE: [&str; 5] = ["exchange", "body", "log", "clock", "random"];
 
 pub fn exists(name: &str) -> bool {
-    NAMES.contains(&name) || FREE.contains(&name)
+    NAMES.contains(&name)
 }
 
 /// The first capability among the imports (`stile:plugin/log@0.1.0`) that is neither free nor allowed. Imports of other

@@ -1,9 +1,13 @@
 //! What the gateway does for a guest, whatever its ABI: the state behind one instance and neutral operations on it.
 //! It decodes nothing, opens no sockets and decides no policy.
 
+mod ambient;
 mod consumers;
+mod crypto;
 mod edit;
+mod key_value;
 mod log;
+mod metrics;
 mod stream;
 mod wasi;
 
@@ -11,17 +15,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(super) use ambient::{monotonic, random};
 pub use consumers::{Consumers, Presented, Verified};
+pub(super) use crypto::{Algorithm, Hash, PublicKey, digest, equal, hmac, verify as verify_signature};
 pub(super) use edit::{EditError, Head, Write, field, final_status};
+pub(super) use key_value::{ValueError, Values};
 pub(super) use log::Level;
+pub(super) use metrics::{MetricError, Series, Step};
+pub use metrics::{OwnMetric, OwnValue};
 pub use stream::{Output, Passing};
 
 use super::{
+    State,
     limits::{Limits, Meter},
     ticker::Ticker,
 };
 use crate::{
-    exchange::{Consumer, Draft, RequestHead, RequestId, ResponseHead},
+    exchange::{Client, Consumer, Draft, RequestHead, RequestId, ResponseHead},
     worker::WorkerId,
 };
 
@@ -49,6 +59,8 @@ pub struct Caller<'a> {
 pub(super) struct Host {
     pub(super) identity: Arc<Identity>,
     pub(super) meter: Meter,
+    /// What all instances of the plugin share.
+    pub(super) state: Arc<State>,
     /// The exchange that the current call is about.
     pub(super) request: Option<RequestId>,
     pub(super) lent: Option<Lent>,
@@ -56,6 +68,8 @@ pub(super) struct Host {
     pub(super) passing: Option<Passing>,
     /// In a phase, for a plugin that may use them.
     pub(super) handles: Option<Arc<Handles>>,
+    /// Those whom the gateway has told of in this call.
+    pub(super) verified: Vec<Consumer>,
     wasi: Option<Box<wasi::Wasi>>,
 }
 
@@ -65,6 +79,8 @@ pub(super) struct Lent {
     pub(super) request: Draft<RequestHead>,
     pub(super) response: Draft<ResponseHead>,
     pub(super) kept: Bytes,
+    /// For a plugin that may know.
+    pub(super) client: Option<Arc<Client>>,
     /// Whom it comes from, as an authenticator told.
     pub(super) consumer: Option<Arc<Consumer>>,
     /// Header fields and bytes that this call has written.
@@ -76,15 +92,18 @@ pub(super) struct Lent {
 pub(super) struct NoExchange;
 
 impl Host {
-    pub(super) fn new(identity: Arc<Identity>, limits: Limits, ticker: Arc<Ticker>) -> Self {
+    pub(super) fn new(identity: Arc<Identity>, state: Arc<State>, limits: Limits, ticker: Arc<Ticker>) -> Self {
         let meter = Meter::new(limits, ticker);
-        Self { identity, meter, request: None, lent: None, passing: None, handles: None, wasi: None }
+        let (request, lent, passing, handles, verified, wasi) = Default::default();
+        Self { identity, meter, state, request, lent, passing, handles, verified, wasi }
     }
 
     /// Whose it is that a client presented.
     pub(super) async fn verify(&mut self, presented: Presented) -> Result<Option<Consumer>, NoExchange> {
         let handles = self.handles.clone().ok_or(NoExchange)?;
-        Ok(handles.consumers.verify(presented).await)
+        let known = handles.consumers.verify(presented).await;
+        self.verified.extend(known.clone());
+        Ok(known)
     }
 
     pub(super) fn lent(&mut self) -> Result<&mut Lent, NoExchange> {
@@ -97,5 +116,6 @@ impl Host {
         self.lent = None;
         self.passing = None;
         self.handles = None;
+        self.verified.clear();
     }
 }

@@ -13,7 +13,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use super::{
     Failure, Module,
     abi::native::Calls,
-    host::{Handles, Host, Identity, Lent, Passing},
+    host::{Handles, Host, Lent, Passing},
     limits::{CallClock, Cause, HANDLES, Limits},
     phase::{Given, Phase, Verdict},
 };
@@ -30,12 +30,12 @@ impl Instance {
     /// call, which may parse a large configuration and has no exchange waiting behind it more than once.
     pub(super) async fn new(
         module: &Module,
-        identity: Arc<Identity>,
-        limits: Limits,
+        host: Host,
         config: &str,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, Failure> {
-        let mut store = Store::new(module.pre().engine(), Host::new(identity, limits, Arc::clone(module.ticker())));
+        let limits = host.meter.limits;
+        let mut store = Store::new(module.pre().engine(), host);
         store.limiter(|host| &mut host.meter);
         store.set_hostcall_fuel(limits.copied_per_call());
         store.set_max_component_handles(HANDLES);
@@ -138,6 +138,7 @@ impl<'a> Running<'a> {
         exchange: &'a mut Exchange,
         slot: usize,
         handles: Option<Arc<Handles>>,
+        knows_client: bool,
     ) -> Self {
         let host = instance.store.data_mut();
         (host.request, host.handles) = (Some(exchange.id.clone()), handles);
@@ -145,6 +146,7 @@ impl<'a> Running<'a> {
             request: Draft::new(std::mem::take(&mut exchange.request)),
             response: Draft::new(std::mem::take(&mut exchange.response)),
             kept: exchange.filters[slot].kept.clone(),
+            client: knows_client.then(|| Arc::clone(&exchange.client)),
             consumer: exchange.consumer.clone(),
             written: Default::default(),
         });

@@ -25,6 +25,10 @@ pub struct Limits {
     /// Bytes of a body that is collected, and for how long it may take to come.
     pub body: usize,
     pub body_timeout: Duration,
+    /// Bytes of what the plugin remembers.
+    pub key_value: usize,
+    /// Sets of labels of its own metrics.
+    pub metrics: usize,
 }
 
 /// Bytes that one call from or to a guest may copy out of it, beside a body; wasmtime's own default is 128 MiB.
@@ -99,7 +103,7 @@ impl Cause {
 /// Holds one instance to its limits.
 #[derive(Debug)]
 pub(super) struct Meter {
-    limits: Limits,
+    pub(super) limits: Limits,
     memory: usize,
     /// The limit that the current call ran into.
     pub(super) overrun: Option<Cause>,

@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, InstancePre};
 
-use super::{abi::native::Phases, engine::Engine, host::Host, ticker::Ticker};
+use super::{abi::native::Phases, engine::Engine, host::Host, phase::Phase, ticker::Ticker};
 
 /// Largest module taken, in bytes.
 pub const MAX_MODULE: usize = 64 << 20;
@@ -87,6 +87,10 @@ impl Module {
     /// The interfaces it imports, with their versions, as in `stile:plugin/log@0.1.0`.
     pub fn imports(&self) -> &[String] {
         &self.0.imports
+    }
+
+    pub fn has(&self, phase: Phase) -> bool {
+        self.0.phases.has(phase)
     }
 
     pub(super) fn found(&self) -> &Phases {

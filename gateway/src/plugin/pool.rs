@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use super::{
-    Caller, Cause, Failure, Given, Handles, Limits, Passing, Phase, Revision, Verdict, capability,
-    host::Identity,
+    Caller, Cause, Failure, Given, Handles, Limits, Passing, Phase, Revision, State, Verdict, capability,
+    host::{Host, Identity},
     instance::{Instance, Running},
 };
 use crate::{
@@ -37,11 +37,14 @@ pub enum Isolation {
 pub struct Instances {
     revision: Revision,
     identity: Arc<Identity>,
+    state: Arc<State>,
     config: Box<str>,
     limits: Limits,
     isolation: Isolation,
-    /// The plugin asks for what is handed to it.
+    /// The plugin may use what is handed to it.
     asks: bool,
+    /// The plugin may know the connection.
+    asks_connection: bool,
     idle: PerWorker<Shelf>,
     /// One permit per instance, idle ones included, so that a call that finds one on its shelf touches nothing shared.
     permits: Arc<Semaphore>,
@@ -63,12 +66,21 @@ struct Waiting<'a>(&'a AtomicUsize);
 
 impl Instances {
     /// `config` is JSON text.
-    pub fn new(revision: Revision, config: &str, limits: Limits, isolation: Isolation, workers: usize) -> Self {
+    pub fn new(
+        revision: Revision,
+        state: Arc<State>,
+        config: &str,
+        limits: Limits,
+        isolation: Isolation,
+        workers: usize,
+    ) -> Self {
         let identity = Identity { plugin: Arc::clone(&revision.plugin), revision: revision.number };
-        let asks = capability::is_used(capability::CONSUMERS, revision.module.imports());
+        let uses = |name| capability::is_used(name, revision.module.imports());
         Self {
+            asks: uses(capability::CONSUMERS),
+            asks_connection: uses(capability::CONNECTION),
+            state,
             revision,
-            asks,
             identity: Arc::new(identity),
             config: config.into(),
             limits,
@@ -116,7 +128,9 @@ impl Instances {
     ) -> Result<Verdict, Failure> {
         let instance = self.take(caller.worker).await?;
         let handles = self.handles(caller.handles);
-        let (result, instance) = Running::lend(instance, exchange, slot, handles).run(phase, given, &self.limits).await;
+        let (result, instance) = Running::lend(instance, exchange, slot, handles, self.asks_connection)
+            .run(phase, given, &self.limits)
+            .await;
         self.put_if(caller.worker, instance);
         result
     }
@@ -204,7 +218,13 @@ impl Instances {
     }
 
     async fn make(&self, permit: OwnedSemaphorePermit) -> Result<Instance, Failure> {
-        Instance::new(&self.revision.module, Arc::clone(&self.identity), self.limits, &self.config, permit).await
+        let host = Host::new(
+            Arc::clone(&self.identity),
+            Arc::clone(&self.state),
+            self.limits,
+            Arc::clone(self.revision.module.ticker()),
+        );
+        Instance::new(&self.revision.module, host, &self.config, permit).await
     }
 
     fn handles(&self, handles: &Arc<Handles>) -> Option<Arc<Handles>> {

@@ -54,8 +54,18 @@ pub(super) fn exchange(
     headers::set_forwarded(&mut head, &client);
     head.headers.insert(X_REQUEST_ID, id.to_value());
     let response = ResponseHead::default();
-    let exchange =
-        Exchange { id, client, trace, request: head, head_only, encoded_slash, response, consumer: None, filters: Vec::new() };
+    let exchange = Exchange {
+        id,
+        client,
+        trace,
+        request: head,
+        head_only,
+        encoded_slash,
+        response,
+        consumer: None,
+        destination: None,
+        filters: Vec::new(),
+    };
     (exchange, Body::counted(body), upgrade, refused)
 }
 

@@ -118,9 +118,7 @@ impl Ending {
             BodyError::Broken(error) => {
                 (BROKE_OFF, format!("the service broke off in the middle of its answer: {error}").into())
             }
-            BodyError::Cut(cut) => {
-                (Fault { blame: Blame::Plugin.as_str(), cause: cut.cause }, cut.to_string().into())
-            }
+            BodyError::Cut(cut) => (Fault { blame: Blame::Plugin.as_str(), cause: cut.cause }, cut.to_string().into()),
         });
     }
 

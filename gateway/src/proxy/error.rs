@@ -2,12 +2,18 @@
 
 use http::StatusCode;
 
-use crate::{exchange::Refusal, filter::{Failed, Unread}, monitor::record::Fault, plugin::{Cause, Phase}, upstream};
+use crate::{
+    exchange::{self, Destination},
+    filter::{Failed, Unread},
+    monitor::record::Fault,
+    plugin::{Cause, Phase, Refusal},
+    upstream,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] exchange::Refusal),
     #[error("the path has an encoded slash, backslash or NUL")]
     EncodedSlash,
     #[error("no route matches")]
@@ -16,6 +22,11 @@ pub enum Error {
     Filter(#[from] Failed),
     #[error(transparent)]
     Unread(#[from] Unread),
+    #[error("whoever calls is refused: {}", .0.detail)]
+    Denied(Refusal),
+    /// A plugin has sent it where there is nothing.
+    #[error("a plugin has sent it to {}", named(.0))]
+    Astray(Destination),
     #[error(transparent)]
     Upstream(#[from] upstream::Error),
     #[error("the gateway failed")]
@@ -52,8 +63,10 @@ impl Error {
     pub fn meaning(&self) -> Meaning {
         use upstream::Error as Up;
         let (status, blame, cause, retryable) = match self {
-            Self::Refused(Refusal::BadRequest(_)) => (StatusCode::BAD_REQUEST, Blame::Client, "bad-request", false),
-            Self::Refused(Refusal::NotImplemented(_)) => {
+            Self::Refused(exchange::Refusal::BadRequest(_)) => {
+                (StatusCode::BAD_REQUEST, Blame::Client, "bad-request", false)
+            }
+            Self::Refused(exchange::Refusal::NotImplemented(_)) => {
                 (StatusCode::NOT_IMPLEMENTED, Blame::Client, "not-implemented", false)
             }
             Self::EncodedSlash => (StatusCode::BAD_REQUEST, Blame::Client, "encoded-slash", false),
@@ -63,7 +76,7 @@ impl Error {
                 match cause {
                     Cause::Instances => (StatusCode::SERVICE_UNAVAILABLE, Blame::Gateway, cause.as_str(), true),
                     Cause::Missing => (StatusCode::SERVICE_UNAVAILABLE, Blame::Gateway, cause.as_str(), false),
-                    Cause::Body if failed.phase == Phase::RequestBody => {
+                    Cause::Body if failed.phase != Phase::ResponseBody => {
                         (StatusCode::PAYLOAD_TOO_LARGE, Blame::Client, cause.as_str(), false)
                     }
                     Cause::Body => (StatusCode::BAD_GATEWAY, Blame::Upstream, cause.as_str(), false),
@@ -76,6 +89,8 @@ impl Error {
                     | Cause::Error => (StatusCode::SERVICE_UNAVAILABLE, Blame::Plugin, cause.as_str(), false),
                 }
             }
+            Self::Denied(refusal) => (refusal.status, Blame::Client, "denied", false),
+            Self::Astray(_) => (StatusCode::SERVICE_UNAVAILABLE, Blame::Plugin, "astray", false),
             Self::Unread(unread) => match unread {
                 Unread::SlowRequest => (StatusCode::REQUEST_TIMEOUT, Blame::Client, "request-body-timeout", true),
                 Unread::BrokenRequest => (StatusCode::BAD_REQUEST, Blame::Client, "request-body", true),
@@ -106,10 +121,12 @@ impl Error {
             Self::Filter(failed) => match failed.failure.cause {
                 Cause::Instances => "a filter is overloaded".into(),
                 Cause::Missing => "a filter is not loaded yet".into(),
-                Cause::Body if failed.phase == Phase::RequestBody => "the body of the request is too large".into(),
+                Cause::Body if failed.phase != Phase::ResponseBody => "the body of the request is too large".into(),
                 Cause::Body => "the body of the response is too large".into(),
                 _ => "a filter failed".into(),
             },
+            Self::Denied(refusal) => refusal.detail.clone(),
+            Self::Astray(_) => "a filter failed".into(),
             Self::Unread(Unread::BrokenResponse(_)) => "the service broke off".into(),
             Self::Unread(unread) => unread.to_string(),
             Self::Upstream(error) => match error {
@@ -122,6 +139,13 @@ impl Error {
                 Up::Cut(_) => "a filter failed".into(),
             },
         }
+    }
+}
+
+fn named(destination: &Destination) -> String {
+    match destination {
+        Destination::Route(name) => format!("route \"{}\", which there is not", name.escape_debug()),
+        Destination::Service(name) => format!("service \"{}\", which there is not", name.escape_debug()),
     }
 }
 

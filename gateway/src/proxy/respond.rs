@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE},
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     exchange::{Body, BodyError, Exchange, ResponseHead, headers, id::X_REQUEST_ID},
-    filter::Instead,
-    plugin::Answer,
+    filter::{Chain, Instead},
+    plugin::{Answer, Caller},
     upstream::Lease,
 };
 
@@ -40,11 +40,6 @@ pub struct Outgoing {
 impl Outgoing {
     fn new(body: Body) -> Self {
         Self { body, lease: None, ending: None, tunnel: None }
-    }
-
-    /// What filters may change.
-    pub(super) fn body(&mut self) -> &mut Body {
-        &mut self.body
     }
 
     /// What its connection becomes once the head is sent, if that is asked for and agreed to.
@@ -95,9 +90,26 @@ pub(super) fn upstream(
 pub(super) fn instead(ending: &mut Ending, instead: Instead) -> Outgoing {
     match instead {
         Instead::Answer(answer) => own(&mut ending.exchange, answer),
+        Instead::Refused(refusal) => problem(ending, &Error::Denied(refusal)),
         Instead::Failed(failed) => problem(ending, &failed.into()),
         Instead::Unread(unread) => problem(ending, &unread.into()),
     }
+}
+
+/// Lets an answer meet the filters of a chain in reverse, the gateway's own answers too; one that answers instead is met in
+/// its turn.
+pub(super) async fn filtered(
+    chain: &Chain,
+    caller: Caller<'_>,
+    ending: &mut Ending,
+    first: usize,
+    mut answer: Outgoing,
+) -> Outgoing {
+    let mut left = chain.filters().len();
+    while let Some(by) = chain.response(caller, &mut ending.exchange, &mut answer.body, first, &mut left).await {
+        answer = instead(ending, by);
+    }
+    answer
 }
 
 /// Answers an error, naming the request but nothing behind the gateway.
@@ -107,6 +119,11 @@ pub(super) fn problem(ending: &mut Ending, error: &Error) -> Outgoing {
     let mut answer = problem_answer(exchange.id.as_str(), error);
     if meaning.retryable && meaning.status == StatusCode::SERVICE_UNAVAILABLE {
         answer.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if let Error::Denied(refusal) = error {
+        for challenge in &refusal.challenges {
+            answer.headers.append(WWW_AUTHENTICATE, challenge.clone());
+        }
     }
     own(exchange, answer)
 }

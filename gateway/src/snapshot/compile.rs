@@ -2,6 +2,7 @@
 //! What is unchanged is carried over from the previous snapshot by key; nothing becomes live here.
 
 pub mod consumers;
+mod filters;
 mod parts;
 mod routing;
 
@@ -13,9 +14,10 @@ use std::{
 
 use tokio::time::Instant;
 
+pub use filters::InstancesKey;
 pub use routing::{Explained, Routing};
 
-use super::{Listener, Route, Snapshot};
+use super::{Listener, Named, Route, Snapshot};
 use crate::{
     access::{Access, Credentials},
     config::{
@@ -23,11 +25,11 @@ use crate::{
         scalar::{Size, is_name},
         schema,
     },
-    filter::{Chain, Filter},
+    filter::Chain,
     monitor::{access_log::AccessLog, records::Records},
-    plugin::{Instances, Isolation, Limits, Revision, capability},
+    plugin::{Instances, Phase, Revision, States},
     router::{Router, Rule, RuleCause, RuleError},
-    upstream::{Endpoint, PoolLimits, Service},
+    upstream::{Endpoint, HostHeader, PoolLimits, Service},
     worker::PerWorker,
 };
 
@@ -45,19 +47,6 @@ pub struct Input<'a> {
     pub stored: Credentials,
 }
 
-/// Pools that begin with an instance; with one for each of many, a start would need more than an engine has.
-const WARM: usize = 256;
-
-/// Filters with equal keys share their instances.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct InstancesKey {
-    plugin: Arc<str>,
-    revision: u32,
-    config: Arc<str>,
-    limits: Limits,
-    isolation: Isolation,
-}
-
 /// Compiles, probing one instance of each plugin with each configuration that is new to it.
 ///
 /// # Errors
@@ -67,21 +56,25 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     let mut compiler = Compiler::new(input);
     compiler.names();
     compiler.capabilities();
-    compiler.plugins();
+    let uses = filters::uses(compiler.input.config);
+    compiler.plugins(&uses);
     let listeners = compiler.listeners();
     let access_log = compiler.access_log();
     let credentials = compiler.consumers();
     let services = compiler.services();
-    let instances = compiler.instances().await;
+    let instances = compiler.instances(&uses).await;
+    let entries = compiler.entries(&instances);
     let routes = compiler.routes(&services, &instances);
     // The matches are checked also where what follows from them is wrong.
     let router = compiler.matches(Router::compile(rules(compiler.input.config)));
-    let Compiler { problems, input, records, .. } = compiler;
+    let routes: Arc<[_]> = routes.into_iter().flatten().collect();
+    let named = compiler.named(&routes, &services, &uses);
+    let Compiler { problems, input, records, states, .. } = compiler;
     match router {
         Some(router) if problems.is_empty() => Ok(Snapshot {
             generation: input.generation,
             since: Instant::now(),
-            routes: routes.into_iter().flatten().collect(),
+            routes,
             router: Arc::new(router),
             listeners,
             access: input
@@ -92,7 +85,10 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
             unrouted: records.routes.of([&"".into(), &"".into()]),
             access_log,
             records,
+            named: Arc::new(named),
+            entries: Arc::new(entries),
             services: Arc::new(services),
+            states,
             instances: Arc::new(instances),
         }),
         _ => Err(problems),
@@ -104,6 +100,8 @@ struct Compiler<'a> {
     before: Before,
     /// Those of the generation before, unless they are to be others.
     records: Arc<Records>,
+    /// What plugins keep.
+    states: Arc<States>,
     problems: Vec<Problem>,
 }
 
@@ -135,7 +133,8 @@ impl<'a> Compiler<'a> {
             Some(records) => Arc::clone(records),
             None => Arc::new(Records::new(workers, bound)),
         };
-        Self { before: Before::of(input.previous), records, input, problems: Vec::new() }
+        let states = input.previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.states));
+        Self { before: Before::of(input.previous), records, states, input, problems: Vec::new() }
     }
 
     fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) {
@@ -198,40 +197,6 @@ impl<'a> Compiler<'a> {
                 self.problems.push(problem.with_other(first));
             } else {
                 seen.insert(name, path);
-            }
-        }
-    }
-
-    /// A plugin imports what its configuration allows.
-    fn capabilities(&mut self) {
-        let config = self.input.config;
-        for (index, plugin) in config.plugins.iter().enumerate() {
-            for (n, name) in plugin.allow.iter().enumerate() {
-                if !capability::exists(name) {
-                    let message = parts::unknown("capability", name, capability::NAMES.into_iter());
-                    self.problem(format!("plugins[{index}].allow[{n}]"), message);
-                }
-            }
-            let revision = self.input.revisions.get(plugin.name.as_str());
-            let missing = revision.and_then(|it| capability::missing(it.module.imports(), &plugin.allow));
-            if let Some(missing) = missing {
-                let message = format!("the plugin imports \"{missing}\", which it is not allowed");
-                let path = format!("plugins[{index}].allow");
-                self.problems.push(Problem::new(path.as_str(), message).given([Premise::All(path)]));
-            }
-        }
-    }
-
-    /// Filters name plugins that there are.
-    fn plugins(&mut self) {
-        let config = self.input.config;
-        for (r, route) in config.routes.iter().enumerate() {
-            for (f, filter) in route.filters.iter().enumerate() {
-                if !config.plugins.iter().any(|plugin| plugin.name == filter.plugin) {
-                    let known = config.plugins.iter().map(|it| &it.name);
-                    let path = format!("routes[{r}].filters[{f}].plugin");
-                    self.unknown(path, ("plugin", "plugins"), &filter.plugin, known);
-                }
             }
         }
     }
@@ -328,54 +293,6 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// One pool per (revision, configuration, limits); a new one is probed, and what it refuses is reported once for
-    /// each filter that asks for it.
-    async fn instances(&mut self) -> HashMap<InstancesKey, Arc<Instances>> {
-        let config = self.input.config;
-        let mut all = HashMap::new();
-        for (r, route) in config.routes.iter().enumerate() {
-            for (f, filter) in route.filters.iter().enumerate() {
-                let path = format!("routes[{r}].filters[{f}]");
-                let Some(p) = config.plugins.iter().position(|plugin| plugin.name == filter.plugin) else { continue };
-                let Some((key, revision)) = self.key(&config.plugins[p], filter) else { continue };
-                if all.contains_key(&key) {
-                    continue;
-                }
-                let before = self.input.previous.and_then(|previous| previous.instances.get(&key));
-                let instances = match before {
-                    Some(before) => Arc::clone(before),
-                    None => {
-                        let revision = revision.clone();
-                        let made = Instances::new(revision, &key.config, key.limits, key.isolation, self.input.workers);
-                        if let Err(failure) = made.probe(all.len() < WARM).await {
-                            let message = format!("plugin \"{}\" refuses it: {}", filter.plugin, failure.message);
-                            let path = format!("{path}.config");
-                            let premises = [&path, &format!("plugins[{p}]")].map(|path| Premise::All(path.clone()));
-                            self.problems.push(Problem::new(path, message).given(premises));
-                            continue;
-                        }
-                        Arc::new(made)
-                    }
-                };
-                all.insert(key, instances);
-            }
-        }
-        all
-    }
-
-    /// None as long as the plugin has no revision.
-    fn key(&self, plugin: &schema::Plugin, filter: &schema::Filter) -> Option<(InstancesKey, &Revision)> {
-        let revision = self.input.revisions.get(plugin.name.as_str())?;
-        let key = InstancesKey {
-            plugin: Arc::clone(&revision.plugin),
-            revision: revision.number,
-            config: filter.config.to_string().into(),
-            limits: parts::limits(&plugin.limits),
-            isolation: parts::isolation(plugin.isolation),
-        };
-        Some((key, revision))
-    }
-
     fn routes(
         &mut self,
         services: &HashMap<Arc<str>, Arc<Service>>,
@@ -407,21 +324,8 @@ impl<'a> Compiler<'a> {
     ) -> Route {
         let records = &self.records;
         let name: Arc<str> = route.name.as_str().into();
-        let filters = route.filters.iter().filter_map(|filter| {
-            let plugin = self.input.config.plugins.iter().find(|plugin| plugin.name == filter.plugin)?;
-            let plugin_name: Arc<str> = plugin.name.as_str().into();
-            let instances = self.key(plugin, filter).and_then(|(key, _)| instances.get(&key).cloned());
-            let revision = instances.as_ref().map_or(0, |instances| instances.revision().number);
-            Some(Filter {
-                record: records.filters.of([&plugin_name, &revision.to_string().into(), &name]),
-                times: records.plugins.of([&plugin_name]),
-                instances,
-                plugin: plugin_name,
-                on_error: parts::on_error(plugin.on_error),
-            })
-        });
         Route {
-            chain: Chain::new(filters.collect()),
+            chain: self.chain(&route.filters, &name, instances),
             record: records.routes.of([&name, &service.name]),
             service,
             strip_prefix: route.rewrite.strip_prefix.as_deref().map(Into::into),
@@ -429,6 +333,37 @@ impl<'a> Compiler<'a> {
             timeout: route.timeout.0,
             allow_encoded_slash: route.matches.allow_encoded_slash,
             name,
+        }
+    }
+
+    /// What plugins that choose where requests go may name, if there are some.
+    fn named(
+        &self,
+        routes: &[Arc<Route>],
+        services: &HashMap<Arc<str>, Arc<Service>>,
+        uses: &[filters::Use<'_>],
+    ) -> Named {
+        let chooses = |it: &filters::Use<'_>| {
+            let revision = self.input.revisions.get(it.plugin);
+            it.place == filters::Place::Listener && revision.is_some_and(|it| it.module.has(Phase::Route))
+        };
+        if !uses.iter().any(chooses) {
+            return Named::default();
+        }
+        let none: Arc<str> = "".into();
+        let direct = |service: &Arc<Service>| Route {
+            name: Arc::clone(&none),
+            chain: Chain::default(),
+            service: Arc::clone(service),
+            strip_prefix: None,
+            host: HostHeader::Client,
+            timeout: schema::default_timeout().0,
+            allow_encoded_slash: false,
+            record: self.records.routes.of([&none, &service.name]),
+        };
+        Named {
+            routes: routes.iter().map(|route| (Arc::clone(&route.name), Arc::clone(route))).collect(),
+            services: services.iter().map(|(name, service)| (Arc::clone(name), Arc::new(direct(service)))).collect(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The back end of native tests: an exchange in memory, under the host's rules; `testing` fills and reads it.
 
+mod host;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
@@ -8,6 +10,8 @@ use log::Level;
 use crate::consumers::{Consumer, Presented};
 use crate::headers::is_token;
 use crate::{EditError, HeaderName, HeaderValue, Reply};
+
+pub(crate) use host::*;
 
 const KEPT_BYTES: usize = 4096;
 

@@ -3,7 +3,11 @@
 
 use log::Level;
 
+use crate::connection::Connection;
 use crate::consumers::{Consumer, Presented};
+use crate::crypto::{Algorithm, Hash, PublicKey};
+use crate::key_value::KeyValueError;
+use crate::metrics::MetricError;
 
 wit_bindgen::generate!({
     path: "wit",
@@ -13,17 +17,24 @@ wit_bindgen::generate!({
         "stile:plugin/exchange@0.1.0/reply": crate::Reply,
         "stile:plugin/exchange@0.1.0/verdict": crate::Verdict,
         "stile:plugin/exchange@0.1.0/body-verdict": crate::BodyVerdict,
+        "stile:plugin/key-value@0.1.0/error": crate::key_value::KeyValueError,
+        "stile:plugin/metrics@0.1.0/error": crate::metrics::MetricError,
+        "stile:plugin/crypto@0.1.0/hash": crate::crypto::Hash,
+        "stile:plugin/connection@0.1.0/facts": crate::connection::Connection,
         "stile:plugin/exchange@0.1.0/consumer": crate::consumers::Consumer,
     },
     generate_all,
 });
 
 pub(crate) use exchange::{Request, Response};
-use stile::plugin::{consumers as directory, log as host};
+use stile::plugin::{
+    clock, connection as wire, consumers as directory, crypto, key_value as kv, log as host, metrics, random,
+};
 
 /// The contract's `exchange` as the worlds of the phases use it: resources from above, values from the SDK.
 pub mod exchange {
     pub use super::stile::plugin::exchange::{Header, Request, Response};
+    pub use crate::consumers::Consumer;
     pub use crate::{BodyVerdict, Reply, Verdict};
 }
 
@@ -80,6 +91,101 @@ pub(crate) fn verify(presented: &Presented<'_>) -> Option<Consumer> {
         Presented::Certificate(subject) => directory::Presented::Certificate(subject.into()),
     };
     directory::verify(&presented)
+}
+
+pub(crate) fn get(key: &str) -> Option<Vec<u8>> {
+    kv::get(key)
+}
+
+pub(crate) fn set(key: &str, value: &[u8], ttl: Option<u64>) -> Result<(), KeyValueError> {
+    kv::set(key, value, ttl)
+}
+
+pub(crate) fn compare_and_swap(
+    key: &str,
+    before: Option<&[u8]>,
+    value: &[u8],
+    ttl: Option<u64>,
+) -> Result<bool, KeyValueError> {
+    kv::compare_and_swap(key, before, value, ttl)
+}
+
+pub(crate) fn increment(key: &str, by: i64, ttl: Option<u64>) -> Result<i64, KeyValueError> {
+    kv::increment(key, by, ttl)
+}
+
+pub(crate) fn delete(key: &str) {
+    kv::delete(key);
+}
+
+fn owned(labels: &[(&str, &str)]) -> Vec<metrics::Label> {
+    labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+}
+
+pub(crate) fn add(name: &str, labels: &[(&str, &str)], by: u64) -> Result<(), MetricError> {
+    metrics::add(name, &owned(labels), by)
+}
+
+pub(crate) fn set_gauge(name: &str, labels: &[(&str, &str)], value: f64) -> Result<(), MetricError> {
+    metrics::set(name, &owned(labels), value)
+}
+
+pub(crate) fn observe(name: &str, labels: &[(&str, &str)], seconds: f64) -> Result<(), MetricError> {
+    metrics::observe(name, &owned(labels), seconds)
+}
+
+pub(crate) fn digest(hash: Hash, message: &[u8]) -> Vec<u8> {
+    crypto::digest(hash, message)
+}
+
+pub(crate) fn hmac(hash: Hash, key: &[u8], message: &[u8]) -> Vec<u8> {
+    crypto::hmac(hash, key, message)
+}
+
+pub(crate) fn equal(a: &[u8], b: &[u8]) -> bool {
+    crypto::equal(a, b)
+}
+
+pub(crate) fn verify_signature(
+    algorithm: Algorithm,
+    key: &PublicKey,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<bool, String> {
+    let algorithm = match algorithm {
+        Algorithm::Rs256 => crypto::Algorithm::Rs256,
+        Algorithm::Rs384 => crypto::Algorithm::Rs384,
+        Algorithm::Rs512 => crypto::Algorithm::Rs512,
+        Algorithm::Ps256 => crypto::Algorithm::Ps256,
+        Algorithm::Ps384 => crypto::Algorithm::Ps384,
+        Algorithm::Ps512 => crypto::Algorithm::Ps512,
+        Algorithm::Es256 => crypto::Algorithm::Es256,
+        Algorithm::Es384 => crypto::Algorithm::Es384,
+        Algorithm::Es512 => crypto::Algorithm::Es512,
+        Algorithm::EdDsa => crypto::Algorithm::Eddsa,
+    };
+    let key = match key.clone() {
+        PublicKey::Rsa { n, e } => crypto::PublicKey::Rsa(crypto::RsaKey { n, e }),
+        PublicKey::Ec(point) => crypto::PublicKey::Ec(point),
+        PublicKey::Ed25519(key) => crypto::PublicKey::Ed25519(key),
+    };
+    crypto::verify(algorithm, &key, message, signature)
+}
+
+pub(crate) fn now() -> u64 {
+    clock::now()
+}
+
+pub(crate) fn monotonic() -> u64 {
+    clock::monotonic()
+}
+
+pub(crate) fn random_bytes(count: usize) -> Vec<u8> {
+    random::bytes(count as u32)
+}
+
+pub(crate) fn connection() -> Connection {
+    wire::current()
 }
 
 impl From<Level> for host::Level {

@@ -130,10 +130,12 @@ impl Filtered {
     /// Calls its request phase so many times: an instance is taken, called and put back.
     pub fn calls(&mut self, count: usize) {
         let Self { runtime, snapshot, exchange } = self;
-        let consumers: Arc<dyn Consumers> = Arc::new(snapshot.access.clone());
+        let handles = Arc::new(Handles { consumers: Arc::new(snapshot.access.clone()) });
+        let caller = Caller { worker: WORKER, handles: &handles };
         runtime.block_on(async {
             for _ in 0..count {
-                let instead = snapshot.routes[0].chain.request(WORKER, exchange, &consumers).await;
+                let instead = snapshot.routes[0].chain.request(caller, exchange, &mut Body::Empty).await.1;
+                exchange.filters.clear();
                 assert!(instead.is_none(), "the filter proceeds");
             }
         });
@@ -155,6 +157,7 @@ fn exchange() -> Exchange {
         encoded_slash: false,
         response: ResponseHead::default(),
         consumer: None,
+        destination: None,
         filters: Vec::new(),
     }
 }

@@ -13,17 +13,17 @@ pub(super) enum Kind {
 #[derive(Debug, Default)]
 pub(super) struct Text {
     out: String,
-    name: &'static str,
+    name: String,
 }
 
 impl Text {
-    pub(super) fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
+    pub(super) fn family(&mut self, name: &str, kind: Kind, help: &str) {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
             Kind::Histogram => "histogram",
         };
-        self.name = name;
+        self.name.replace_range(.., name);
         let _ = write!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 

@@ -1,17 +1,17 @@
 //! The ABI of `stile:plugin`, Stile's own contract: bindings of its WIT and thin impls over the neutral host.
 
+mod capabilities;
 mod phases;
 
 use http::HeaderMap;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use self::bindings::stile::plugin::{
-    body, consumers,
+    body, clock, connection, consumers, crypto,
     exchange::{self, Header},
-    log,
+    key_value, log, metrics, random,
 };
-use crate::exchange::Consumer;
-use super::super::host::{EditError, Head, Host, Level, Presented, Write};
+use super::super::host::{EditError, Head, Host, Write};
 
 pub(in crate::plugin) use phases::{Calls, Phases};
 
@@ -52,7 +52,13 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     exchange::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
     body::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
     log::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
-    consumers::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)
+    consumers::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
+    connection::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
+    clock::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
+    random::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
+    crypto::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
+    key_value::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
+    metrics::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)
 }
 
 type Edit = wasmtime::Result<Result<(), exchange::EditError>>;
@@ -198,57 +204,6 @@ impl body::HostBodyStream for Host {
 
     fn drop(&mut self, _: Resource<BodyHandle>) -> wasmtime::Result<()> {
         Ok(())
-    }
-}
-
-impl log::Host for Host {
-    fn enabled(&mut self, level: log::Level) -> wasmtime::Result<bool> {
-        Ok(self.log_enabled(level.into()))
-    }
-
-    fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        self.log(level.into(), &message);
-        Ok(())
-    }
-}
-
-impl consumers::Host for Host {
-    async fn verify(&mut self, presented: consumers::Presented) -> wasmtime::Result<Option<exchange::Consumer>> {
-        Ok(Self::verify(self, presented.into()).await?.map(Into::into))
-    }
-}
-
-impl From<consumers::Presented> for Presented {
-    fn from(presented: consumers::Presented) -> Self {
-        match presented {
-            consumers::Presented::ApiKey(key) => Self::ApiKey(key),
-            consumers::Presented::Basic(consumers::Password { username, password }) => {
-                Self::Basic { username, password }
-            }
-            consumers::Presented::Hmac(consumers::Signature { key_id, message, signature }) => {
-                Self::Hmac { key_id, message, signature }
-            }
-            consumers::Presented::Jwt(consumers::Subject { issuer, subject }) => Self::Jwt { issuer, subject },
-            consumers::Presented::Certificate(subject) => Self::Certificate(subject),
-        }
-    }
-}
-
-impl From<Consumer> for exchange::Consumer {
-    fn from(Consumer { name, groups, credential }: Consumer) -> Self {
-        Self { name, groups, credential }
-    }
-}
-
-impl From<log::Level> for Level {
-    fn from(level: log::Level) -> Self {
-        match level {
-            log::Level::Trace => Self::Trace,
-            log::Level::Debug => Self::Debug,
-            log::Level::Info => Self::Info,
-            log::Level::Warn => Self::Warn,
-            log::Level::Error => Self::Error,
-        }
     }
 }
 

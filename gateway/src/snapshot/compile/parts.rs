@@ -60,6 +60,8 @@ pub(super) fn limits(limits: &schema::PluginLimits) -> Limits {
         instance_wait: limits.instance_wait.0,
         body: size(limits.body),
         body_timeout: limits.body_timeout.0,
+        key_value: size(limits.key_value),
+        metrics: limits.metrics as usize,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Compiler, Input, rules};
+use super::{Compiler, Input, filters, rules};
 use crate::{
     access::Credentials,
     config::{Config, Problem, schema},
@@ -43,7 +43,7 @@ impl<'a> Routing<'a> {
             stored: Credentials::default(),
         });
         compiler.names();
-        compiler.plugins();
+        compiler.plugins(&filters::uses(config));
         let services = compiler.services();
         compiler.routes(&services, &HashMap::new());
         let explainer = compiler.matches(Explainer::compile(rules(config)));

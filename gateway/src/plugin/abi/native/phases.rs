@@ -1,16 +1,19 @@
 //! The phases that a component may export: found once per component, looked up once per instance, then called.
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use wasmtime::{
     Store,
     component::{Instance, InstancePre, Resource},
 };
 
 use super::{bindings::stile::plugin::exchange as wit, list};
-use crate::plugin::{
-    host::{EditError, Host, field, final_status},
-    phase::{Answer, Given, Phase, Verdict},
+use crate::{
+    exchange::Destination,
+    plugin::{
+        host::{EditError, Host, field, final_status},
+        phase::{self, Answer, Given, Phase, Refusal, Verdict},
+    },
 };
 
 /// Bindings of worlds that export one interface each, so that a component may export any of them, and where to find these.
@@ -73,6 +76,15 @@ exports! {
         by "stile:plugin/streams-response-bodies", StreamsResponseBodies, StreamsResponseBodiesIndices;
     request_trailers: "request-trailers" over "stile:plugin/exchange" as exchange
         by "stile:plugin/filters-request-trailers", FiltersRequestTrailers, FiltersRequestTrailersIndices;
+    authenticate: "authenticator" over "stile:plugin/exchange" as exchange
+        by "stile:plugin/authenticates", Authenticates, AuthenticatesIndices;
+    route: "router" over "stile:plugin/exchange" as exchange
+        by "stile:plugin/routes", Routes, RoutesIndices;
+    balance: "balancer" over "stile:plugin/exchange" as exchange
+        by "stile:plugin/balances", Balances, BalancesIndices;
+    log: "exchange-log" over "stile:plugin/exchange" as exchange
+        by "stile:plugin/logs", Logs, LogsIndices;
+    tick: "tick" by "stile:plugin/ticks", Ticks, TicksIndices;
     response_trailers: "response-trailers" over "stile:plugin/exchange" as exchange
         by "stile:plugin/filters-response-trailers", FiltersResponseTrailers, FiltersResponseTrailersIndices;
 }
@@ -84,14 +96,19 @@ impl Phases {
 
     pub(in crate::plugin) fn has(&self, phase: Phase) -> bool {
         match phase {
+            Phase::Authenticate => self.authenticate.is_some(),
             Phase::Request => self.request.is_some(),
             Phase::RequestBody => self.request_body.is_some(),
             Phase::RequestStream => self.request_stream.is_some(),
             Phase::RequestTrailers => self.request_trailers.is_some(),
+            Phase::Route => self.route.is_some(),
+            Phase::Balance => self.balance.is_some(),
             Phase::Response => self.response.is_some(),
             Phase::ResponseBody => self.response_body.is_some(),
             Phase::ResponseStream => self.response_stream.is_some(),
             Phase::ResponseTrailers => self.response_trailers.is_some(),
+            Phase::Log => self.log.is_some(),
+            Phase::Tick => self.tick.is_some(),
         }
     }
 
@@ -139,6 +156,14 @@ impl Calls {
             Phase::RequestBody | Phase::ResponseBody => self.body(store, phase, given).await,
             Phase::RequestStream | Phase::ResponseStream => self.stream(store, phase).await,
             Phase::RequestTrailers | Phase::ResponseTrailers => self.trailers(store, phase, given).await,
+            Phase::Authenticate => self.authenticate(store).await,
+            Phase::Route => self.route(store, given).await,
+            Phase::Balance => self.balance(store, given).await,
+            Phase::Log => self.log(store, given).await,
+            Phase::Tick => {
+                let Some(calls) = &self.tick else { return Ok(Ok(Verdict::Proceed)) };
+                Ok(calls.stile_plugin_tick().call_on_tick(store).await?.map(|()| Verdict::Proceed))
+            }
         }
     }
 
@@ -200,6 +225,99 @@ impl Calls {
         let refused = |error| format!("its trailers are refused: {}", reason(error));
         Ok(after.and_then(|after| fields(after).map(Verdict::Trailers).map_err(refused)))
     }
+}
+
+impl Calls {
+    async fn authenticate(&self, store: &mut Store<Host>) -> wasmtime::Result<Result<Verdict, String>> {
+        use authenticate::exports::stile::plugin::authenticator::Identity;
+        let Some(calls) = &self.authenticate else { return Ok(Ok(Verdict::Proceed)) };
+        let calls = calls.stile_plugin_authenticator();
+        let identity = calls.call_authenticate(&mut *store, Resource::new_borrow(0)).await?;
+        Ok(identity.and_then(|identity| match identity {
+            Identity::Unknown => Ok(Verdict::Proceed),
+            Identity::Known(known) => {
+                // Nobody else knows who is who: a plugin passes on what it was told in this very call.
+                let verified = store.data().verified.iter().find(|verified| verified.name == known.name);
+                let unverified = || format!("it names \"{}\", whom the gateway has not verified", known.name);
+                verified.cloned().map(Verdict::Known).ok_or_else(unverified)
+            }
+            Identity::Refused(refused) => {
+                refuse(refused.status, &refused.challenges, refused.detail).map(Verdict::Refuse)
+            }
+        }))
+    }
+
+    async fn route(&self, store: &mut Store<Host>, given: Given) -> wasmtime::Result<Result<Verdict, String>> {
+        use route::exports::stile::plugin::router::Destination as To;
+        let Some(calls) = &self.route else { return Ok(Ok(Verdict::Proceed)) };
+        let body = if let Given::Body(body) = given { Some(body) } else { None };
+        let calls = calls.stile_plugin_router();
+        let to = calls.call_route(store, Resource::new_borrow(0), body.as_deref()).await?;
+        Ok(to.and_then(|to| match to {
+            To::Matched => Ok(Verdict::Proceed),
+            To::Route(name) => Ok(Verdict::Send(Destination::Route(name))),
+            To::Service(name) => Ok(Verdict::Send(Destination::Service(name))),
+            To::WithBody if body.is_some() => Err("it asks for the body that it has".to_owned()),
+            To::WithBody => Ok(Verdict::WithBody),
+            To::Respond(reply) => answer(reply).map(Verdict::Respond).map_err(refusal),
+        }))
+    }
+
+    async fn balance(&self, store: &mut Store<Host>, given: Given) -> wasmtime::Result<Result<Verdict, String>> {
+        use balance::exports::stile::plugin::balancer::Candidate;
+        let (Some(calls), Given::Candidates(candidates)) = (&self.balance, given) else {
+            return Ok(Ok(Verdict::Proceed));
+        };
+        let tell = |it: &phase::Candidate| Candidate {
+            address: it.address.to_string(),
+            weight: it.weight,
+            in_flight: it.in_flight,
+            latency: it.latency,
+        };
+        let told: Vec<_> = candidates.iter().map(tell).collect();
+        let calls = calls.stile_plugin_balancer();
+        let chosen = calls.call_choose(store, Resource::new_borrow(0), &told).await?;
+        let there_is = |chosen: &u32| (*chosen as usize) < candidates.len();
+        Ok(chosen.and_then(|chosen| match Some(chosen).filter(there_is) {
+            Some(chosen) => Ok(Verdict::Choose(chosen as usize)),
+            None => Err(format!("it chooses number {chosen} of {} endpoints", candidates.len())),
+        }))
+    }
+
+    async fn log(&self, store: &mut Store<Host>, given: Given) -> wasmtime::Result<Result<Verdict, String>> {
+        let (Some(calls), Given::Summary(it)) = (&self.log, given) else { return Ok(Ok(Verdict::Proceed)) };
+        let it = *it;
+        let summary = log::exports::stile::plugin::exchange_log::Summary {
+            status: it.status,
+            route: it.route,
+            service: it.service,
+            endpoint: it.endpoint,
+            received: it.received,
+            sent: it.sent,
+            answered: it.answered,
+            duration: it.duration,
+            blame: it.blame,
+            cause: it.cause,
+        };
+        let calls = calls.stile_plugin_exchange_log();
+        let told = calls.call_on_log(store, Resource::new_borrow(0), Resource::new_borrow(0), &summary).await?;
+        Ok(told.map(|()| Verdict::Proceed))
+    }
+}
+
+/// RFC 9110 §11.6.1: who is refused with 401 is told what to present.
+fn refuse(status: u16, challenges: &[String], detail: String) -> Result<Refusal, String> {
+    let code = StatusCode::from_u16(status).ok().filter(StatusCode::is_client_error);
+    let status = code.ok_or_else(|| format!("it refuses with {status}, which is no status from 400 to 499"))?;
+    let value = |challenge: &String| {
+        let invalid = |_| format!("\"{}\" is no challenge", challenge.escape_debug());
+        HeaderValue::from_str(challenge).map_err(invalid)
+    };
+    let challenges = challenges.iter().map(value).collect::<Result<Vec<_>, _>>()?;
+    if status == StatusCode::UNAUTHORIZED && challenges.is_empty() {
+        return Err("it refuses with 401 and no challenge".to_owned());
+    }
+    Ok(Refusal { status, challenges, detail })
 }
 
 /// Says whether an export such as `stile:plugin/log@0.1.0` is this interface of the contract.

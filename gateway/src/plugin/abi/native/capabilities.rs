@@ -1,0 +1,236 @@
+//! What guests may import beside the exchange: thin impls over the neutral host.
+
+use std::time::{Duration, SystemTime};
+
+use http::Version;
+
+use super::bindings::stile::plugin::{clock, connection, consumers, crypto, exchange, key_value, log, metrics, random};
+use crate::{
+    exchange::Consumer,
+    plugin::host::{
+        self, Algorithm, Hash, Host, Level, MetricError, NoExchange, Presented, PublicKey, Step, ValueError,
+    },
+};
+
+/// Random bytes that one call may ask for.
+const MAX_RANDOM: u32 = 64 << 10;
+
+impl log::Host for Host {
+    fn enabled(&mut self, level: log::Level) -> wasmtime::Result<bool> {
+        Ok(self.log_enabled(level.into()))
+    }
+
+    fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        self.log(level.into(), &message);
+        Ok(())
+    }
+}
+
+impl consumers::Host for Host {
+    async fn verify(&mut self, presented: consumers::Presented) -> wasmtime::Result<Option<exchange::Consumer>> {
+        Ok(Self::verify(self, presented.into()).await?.map(Into::into))
+    }
+}
+
+impl From<consumers::Presented> for Presented {
+    fn from(presented: consumers::Presented) -> Self {
+        match presented {
+            consumers::Presented::ApiKey(key) => Self::ApiKey(key),
+            consumers::Presented::Basic(consumers::Password { username, password }) => {
+                Self::Basic { username, password }
+            }
+            consumers::Presented::Hmac(consumers::Signature { key_id, message, signature }) => {
+                Self::Hmac { key_id, message, signature }
+            }
+            consumers::Presented::Jwt(consumers::Subject { issuer, subject }) => Self::Jwt { issuer, subject },
+            consumers::Presented::Certificate(subject) => Self::Certificate(subject),
+        }
+    }
+}
+
+impl From<Consumer> for exchange::Consumer {
+    fn from(Consumer { name, groups, credential }: Consumer) -> Self {
+        Self { name, groups, credential }
+    }
+}
+
+impl From<log::Level> for Level {
+    fn from(level: log::Level) -> Self {
+        match level {
+            log::Level::Trace => Self::Trace,
+            log::Level::Debug => Self::Debug,
+            log::Level::Info => Self::Info,
+            log::Level::Warn => Self::Warn,
+            log::Level::Error => Self::Error,
+        }
+    }
+}
+
+impl connection::Host for Host {
+    fn current(&mut self) -> wasmtime::Result<connection::Facts> {
+        let lent = self.lent()?;
+        let client = lent.client.as_ref().ok_or(NoExchange)?;
+        let protocol = match lent.request.read().version {
+            Version::HTTP_10 => "HTTP/1.0",
+            Version::HTTP_2 => "HTTP/2",
+            _ => "HTTP/1.1",
+        };
+        Ok(connection::Facts {
+            address: client.address.ip().to_canonical().to_string(),
+            port: client.address.port(),
+            listener: client.listener.to_string(),
+            scheme: client.scheme.to_string(),
+            protocol: protocol.to_owned(),
+            trusted: client.trusted,
+        })
+    }
+}
+
+impl clock::Host for Host {
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, nanos))
+    }
+
+    fn monotonic(&mut self) -> wasmtime::Result<u64> {
+        Ok(host::monotonic())
+    }
+}
+
+impl random::Host for Host {
+    fn bytes(&mut self, count: u32) -> wasmtime::Result<Vec<u8>> {
+        if count > MAX_RANDOM {
+            return Err(wasmtime::format_err!("it asks for {count} random bytes at once, more than {MAX_RANDOM}"));
+        }
+        Ok(host::random(count as usize)?)
+    }
+}
+
+impl crypto::Host for Host {
+    fn digest(&mut self, hash: crypto::Hash, message: Vec<u8>) -> wasmtime::Result<Vec<u8>> {
+        Ok(host::digest(hash.into(), &message))
+    }
+
+    fn hmac(&mut self, hash: crypto::Hash, key: Vec<u8>, message: Vec<u8>) -> wasmtime::Result<Vec<u8>> {
+        Ok(host::hmac(hash.into(), &key, &message))
+    }
+
+    fn equal(&mut self, a: Vec<u8>, b: Vec<u8>) -> wasmtime::Result<bool> {
+        Ok(host::equal(&a, &b))
+    }
+
+    fn verify(
+        &mut self,
+        algorithm: crypto::Algorithm,
+        key: crypto::PublicKey,
+        message: Vec<u8>,
+        signature: Vec<u8>,
+    ) -> wasmtime::Result<Result<bool, String>> {
+        Ok(host::verify_signature(algorithm.into(), &key.into(), &message, &signature))
+    }
+}
+
+impl key_value::Host for Host {
+    fn get(&mut self, key: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        Ok(self.state.values.get(&key))
+    }
+
+    fn set(&mut self, key: String, value: Vec<u8>, ttl: Option<u64>) -> wasmtime::Result<Result<(), key_value::Error>> {
+        let bound = self.meter.limits.key_value;
+        Ok(self.state.values.set(bound, key, value, ttl.map(Duration::from_millis)).map_err(Into::into))
+    }
+
+    fn compare_and_swap(
+        &mut self,
+        key: String,
+        before: Option<Vec<u8>>,
+        value: Vec<u8>,
+        ttl: Option<u64>,
+    ) -> wasmtime::Result<Result<bool, key_value::Error>> {
+        let (bound, ttl) = (self.meter.limits.key_value, ttl.map(Duration::from_millis));
+        Ok(self.state.values.compare_and_swap(bound, key, before.as_deref(), value, ttl).map_err(Into::into))
+    }
+
+    fn increment(&mut self, key: String, by: i64, ttl: Option<u64>) -> wasmtime::Result<Result<i64, key_value::Error>> {
+        let bound = self.meter.limits.key_value;
+        Ok(self.state.values.increment(bound, key, by, ttl.map(Duration::from_millis)).map_err(Into::into))
+    }
+
+    fn delete(&mut self, key: String) -> wasmtime::Result<()> {
+        self.state.values.delete(&key);
+        Ok(())
+    }
+}
+
+type Recorded = wasmtime::Result<Result<(), metrics::Error>>;
+
+impl metrics::Host for Host {
+    fn add(&mut self, name: String, labels: Vec<metrics::Label>, by: u64) -> Recorded {
+        Ok(record(self, &name, labels, Step::Add(by)))
+    }
+
+    fn set(&mut self, name: String, labels: Vec<metrics::Label>, value: f64) -> Recorded {
+        Ok(record(self, &name, labels, Step::Set(value)))
+    }
+
+    fn observe(&mut self, name: String, labels: Vec<metrics::Label>, seconds: f64) -> Recorded {
+        Ok(record(self, &name, labels, Step::Observe(seconds)))
+    }
+}
+
+fn record(host: &Host, name: &str, labels: Vec<metrics::Label>, step: Step) -> Result<(), metrics::Error> {
+    host.state.series.record(host.meter.limits.metrics, name, labels, step).map_err(|error| match error {
+        MetricError::Invalid(text) => metrics::Error::Invalid(text),
+        MetricError::Full => metrics::Error::Full,
+    })
+}
+
+impl From<ValueError> for key_value::Error {
+    fn from(error: ValueError) -> Self {
+        match error {
+            ValueError::InvalidKey => Self::InvalidKey,
+            ValueError::Full => Self::Full,
+            ValueError::NotACounter => Self::NotACounter,
+        }
+    }
+}
+
+impl From<crypto::Hash> for Hash {
+    fn from(hash: crypto::Hash) -> Self {
+        match hash {
+            crypto::Hash::Sha256 => Self::Sha256,
+            crypto::Hash::Sha384 => Self::Sha384,
+            crypto::Hash::Sha512 => Self::Sha512,
+        }
+    }
+}
+
+impl From<crypto::Algorithm> for Algorithm {
+    fn from(algorithm: crypto::Algorithm) -> Self {
+        match algorithm {
+            crypto::Algorithm::Rs256 => Self::Rs256,
+            crypto::Algorithm::Rs384 => Self::Rs384,
+            crypto::Algorithm::Rs512 => Self::Rs512,
+            crypto::Algorithm::Ps256 => Self::Ps256,
+            crypto::Algorithm::Ps384 => Self::Ps384,
+            crypto::Algorithm::Ps512 => Self::Ps512,
+            crypto::Algorithm::Es256 => Self::Es256,
+            crypto::Algorithm::Es384 => Self::Es384,
+            crypto::Algorithm::Es512 => Self::Es512,
+            crypto::Algorithm::Eddsa => Self::EdDsa,
+        }
+    }
+}
+
+impl From<crypto::PublicKey> for PublicKey {
+    fn from(key: crypto::PublicKey) -> Self {
+        match key {
+            crypto::PublicKey::Rsa(crypto::RsaKey { n, e }) => Self::Rsa { n, e },
+            crypto::PublicKey::Ec(point) => Self::Ec(point),
+            crypto::PublicKey::Ed25519(key) => Self::Ed25519(key),
+        }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,71 @@
+//! Tries what the gateway offers, as the header `x-tool` of a request says, and tells what came of it.
+
+use std::time::Duration;
+
+use stile_sdk::{
+    clock, connection,
+    crypto::{self, Algorithm, Hash, PublicKey},
+    key_value, metrics,
+    prelude::*,
+    random,
+};
+
+#[derive(Deserialize)]
+struct Toolbox {}
+
+impl RequestFilter for Toolbox {
+    fn on_request(&self, request: &mut Request) -> Result<Verdict> {
+        let argument = |name: &str| request.header(name).map(|value| value.to_string());
+        let Some(tool) = argument("x-tool") else { return Ok(Verdict::Proceed) };
+        let key = argument("x-key").unwrap_or_else(|| "key".into());
+        let value = argument("x-value").unwrap_or_default();
+        let ttl = argument("x-ttl").map(|text| text.parse()).transpose()?.map(Duration::from_millis);
+        let told = match tool.as_str() {
+            "get" => {
+                key_value::get(&key).map_or("nothing".into(), |value| String::from_utf8_lossy(&value).into_owned())
+            }
+            "set" => tell(key_value::set(&key, value, ttl)),
+            "swap" => {
+                let before = argument("x-before");
+                tell(key_value::compare_and_swap(&key, before.as_ref().map(String::as_bytes), value, ttl))
+            }
+            "increment" => tell(key_value::increment(&key, value.parse()?, ttl)),
+            "delete" => {
+                key_value::delete(&key);
+                "done".into()
+            }
+            "fill" => {
+                let full = (0..).find_map(|n| key_value::set(&format!("{key}{n}"), vec![0; 6000], ttl).err());
+                full.map(|error| error.to_string()).unwrap_or_default()
+            }
+            "add" => tell(metrics::add(&key, &[("kind", &value)], 1)),
+            "gauge" => tell(metrics::set(&key, &[], value.parse()?)),
+            "observe" => tell(metrics::observe(&key, &[], Duration::from_secs_f64(value.parse()?))),
+            "now" => clock::now().as_secs().to_string(),
+            "monotonic" => {
+                let before = clock::monotonic();
+                (clock::monotonic() >= before).to_string()
+            }
+            "random" => format!("{:02x?}", random::bytes::<16>()),
+            "connection" => format!("{:?}", connection::current()),
+            "hash" => format!("{:02x?}", crypto::digest(Hash::Sha256, value.as_bytes())),
+            "ed25519" => {
+                let bytes = |name: &str| hex(&argument(name).unwrap_or_default());
+                let key = PublicKey::Ed25519(bytes("x-public"));
+                tell(crypto::verify(Algorithm::EdDsa, &key, value.as_bytes(), &bytes("x-signature")))
+            }
+            other => return Err(Error::new(format!("there is no tool {other}"))),
+        };
+        Ok(Reply::text(200, told).into())
+    }
+}
+
+fn tell<T: std::fmt::Debug, E: std::fmt::Display>(result: Result<T, E>) -> String {
+    result.map_or_else(|error| error.to_string(), |value| format!("{value:?}"))
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    (0..text.len() / 2).filter_map(|n| u8::from_str_radix(&text[2 * n..2 * n + 2], 16).ok()).collect()
+}
+
+stile_sdk::export!(Toolbox: request);
