@@ -48,7 +48,7 @@ const MAY_USE: [(&str, &[&str]); 26] = [
     ("access", &[]),
     ("filter", &["plugin", "exchange", "monitor::record", "monitor::count", "worker"]),
     ("upstream", &["balance", "exchange", "monitor::record", "socket", "worker"]),
-    ("plugin", &["exchange", "worker"]),
+    ("plugin", &["exchange", "monitor::count", "worker"]),
     ("router", &["exchange"]),
     ("balance", &[]),
     // Control plane.

@@ -130,7 +130,8 @@ fn expand<'t>(prefix: &str, text: &'t str, uses: &mut Vec<String>) -> &'t str {
             }
         }
     }
-    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '*').unwrap_or(text.len());
+    // A macro may leave a name to whoever uses it.
+    let end = text.find(|c: char| !c.is_alphanumeric() && !['_', '*', '$'].contains(&c)).unwrap_or(text.len());
     assert!(end > 0, "cannot read what follows {prefix}: {}", &text[..text.len().min(40)]);
     let path = format!("{prefix}{}", &text[..end]);
     if let Some(rest) = text[end..].strip_prefix("::").filter(|rest| !rest.starts_with('<')) {
