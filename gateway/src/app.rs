@@ -1,5 +1,6 @@
 //! The composition root: builds a gateway from its parts, runs it, drains it. It decides nothing itself.
 
+mod calls;
 mod worker;
 
 use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc, time::Duration};

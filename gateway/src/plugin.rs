@@ -18,7 +18,10 @@ use std::sync::Arc;
 
 pub use self::{
     engine::{Bounds, Engine},
-    host::{Caller, Consumers, Handles, Output, Passing, Presented, Verified},
+    host::{
+        CallAnswer, CallError, CallOut, CallTarget, Called, Caller, Consumers, Handles, Origin, Outbound, Output,
+        Passing, Presented, Reach, Verified,
+    },
     limits::{Cause, Limits},
     loader::{Digest256, LoadError, Module},
     phase::{Answer, Candidate, Given, Phase, Refusal, Summary, Verdict},

@@ -14,7 +14,7 @@ use crate::{
     exchange::{Destination, Exchange, RequestHead},
     filter::Chain,
     monitor::{access_log::AccessLog, record::RouteRecord, records::Records},
-    plugin::{Handles, Instances, States},
+    plugin::{Handles, Instances, Outbound, States},
     router::{Router, Subject},
     upstream::{HostHeader, Service},
     worker::WorkerId,
@@ -92,6 +92,7 @@ pub struct ListenerLimits {
 #[derive(Debug)]
 pub struct Reader {
     live: Arc<ArcSwap<Snapshot>>,
+    outbound: Option<Arc<dyn Outbound>>,
     latest: RefCell<Pinned>,
 }
 
@@ -148,8 +149,8 @@ impl Snapshot {
 }
 
 impl OfWorker {
-    fn new(snapshot: Arc<Snapshot>) -> Self {
-        let handles = Arc::new(Handles { consumers: Arc::new(snapshot.access.clone()) });
+    fn new(snapshot: Arc<Snapshot>, outbound: Option<Arc<dyn Outbound>>) -> Self {
+        let handles = Arc::new(Handles { consumers: Arc::new(snapshot.access.clone()), outbound });
         Self { snapshot, handles }
     }
 
@@ -168,16 +169,17 @@ impl Deref for OfWorker {
 }
 
 impl Reader {
-    pub fn new(live: Arc<ArcSwap<Snapshot>>) -> Self {
-        let latest = RefCell::new(Rc::new(OfWorker::new(live.load_full())));
-        Self { live, latest }
+    /// `outbound` makes the calls of plugins.
+    pub fn new(live: Arc<ArcSwap<Snapshot>>, outbound: Option<Arc<dyn Outbound>>) -> Self {
+        let latest = RefCell::new(Rc::new(OfWorker::new(live.load_full(), outbound.clone())));
+        Self { live, outbound, latest }
     }
 
     pub fn latest(&self) -> Pinned {
         let live = self.live.load();
         let mut latest = self.latest.borrow_mut();
         if !Arc::ptr_eq(&live, &latest.snapshot) {
-            *latest = Rc::new(OfWorker::new(Arc::clone(&live)));
+            *latest = Rc::new(OfWorker::new(Arc::clone(&live), self.outbound.clone()));
         }
         Rc::clone(&latest)
     }

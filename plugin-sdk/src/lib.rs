@@ -12,6 +12,7 @@ pub mod connection;
 pub mod consumers;
 pub mod crypto;
 mod error;
+pub mod http;
 pub mod key_value;
 pub mod metrics;
 pub mod random;

@@ -44,6 +44,7 @@ use std::time::Duration;
 
 use crate::connection::Connection;
 use crate::consumers::{Consumer, Presented};
+use crate::http::{Answer, Call, CallError};
 use crate::{
     Authenticator, Balancer, BodyVerdict, Candidate, Destination, ExchangeLog, Identity, Plugin, Request, RequestBody,
     RequestFilter, RequestStream, RequestTrailers, Response, ResponseBody, ResponseFilter, ResponseStream,
@@ -359,6 +360,11 @@ pub fn consumer(name: &str) -> Consumer {
 /// ```
 pub fn set_time(time: Duration) {
     backend::set_time(time);
+}
+
+/// Answers the calls that are made on this thread from now on; [`http`](crate::http) has an example.
+pub fn answer_calls(answers: impl Fn(&Call) -> Result<Answer, CallError> + 'static) {
+    backend::answer_calls(std::rc::Rc::new(answers));
 }
 
 /// Says on this thread what connection exchanges come on; without it, one from 127.0.0.1.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use stile_gateway::cli::toolchain::{self, Build};
 
 /// Packages of the workspace, by the names that tests use.
-const GUESTS: [(&str, &str); 13] = [
+const GUESTS: [(&str, &str); 14] = [
     ("require-token", "require-token"),
     ("add-headers", "add-headers"),
     ("greeting-v1", "greeting-v1"),
@@ -26,6 +26,7 @@ const GUESTS: [(&str, &str); 13] = [
     ("streams", "guest-streams"),
     ("porter", "guest-porter"),
     ("toolbox", "guest-toolbox"),
+    ("caller", "guest-caller"),
 ];
 
 /// Where the number stands that `stamp` tells, see there.

@@ -17,6 +17,7 @@ mod admin;
 mod bodies;
 mod porter;
 mod toolbox;
+mod calls;
 mod resources;
 mod consumers;
 mod history;

@@ -13,7 +13,10 @@ const MAY_USE: [(&str, &[&str]); 26] = [
     // The command line.
     ("cli", &["app", "control", "config", "plugin"]),
     // Data plane, in the order a request meets it.
-    ("app", &["admin", "control", "config", "listener", "proxy", "snapshot", "plugin", "worker"]),
+    (
+        "app",
+        &["admin", "control", "config", "listener", "proxy", "snapshot", "upstream", "exchange", "plugin", "worker"],
+    ),
     ("listener", &["connection", "proxy", "snapshot", "exchange", "monitor::record"]),
     ("connection", &["proxy", "snapshot", "exchange", "socket"]),
     (

@@ -12,10 +12,12 @@ use arc_swap::ArcSwap;
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{mpsc::UnboundedReceiver, oneshot, watch},
+    task::spawn_local,
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::calls;
 use crate::{
     listener::{self, Share},
     proxy::Proxy,
@@ -80,8 +82,10 @@ async fn serve(
     stop: CancellationToken,
     grace: Duration,
 ) -> usize {
-    let proxy = Rc::new(Proxy::new(id, Reader::new(live)));
+    let (outbound, calls) = calls::channel();
+    let proxy = Rc::new(Proxy::new(id, Reader::new(live, Some(Arc::new(outbound)))));
     let tasks = TaskTracker::new();
+    spawn_local(calls.serve(id, Rc::clone(&proxy)));
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

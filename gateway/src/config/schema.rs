@@ -163,6 +163,9 @@ pub struct Plugin {
     /// Capabilities beyond `log`, `clock` and `random`, which need no grant.
     #[serde(default)]
     pub allow: Vec<String>,
+    /// Whom it may call through `http-client`.
+    #[serde(default)]
+    pub http: Reach,
     /// What one call, or one instance, may take up.
     #[serde(default)]
     pub limits: PluginLimits,
@@ -172,6 +175,16 @@ pub struct Plugin {
     /// How long an instance lives.
     #[serde(default)]
     pub isolation: Isolation,
+}
+
+/// Whom a plugin may call.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reach {
+    /// Names of services.
+    pub services: Vec<String>,
+    /// Such as `https://idp.example.com` or `http://10.0.0.1:8080`.
+    pub hosts: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -198,6 +211,12 @@ pub struct PluginLimits {
     pub key_value: Size,
     /// Sets of labels of the plugin's own metrics.
     pub metrics: u32,
+    /// Calls that one phase may make.
+    pub calls: u32,
+    /// Time that each may take, to the last byte of its answer.
+    pub call_timeout: Duration,
+    /// A body of a call, or of its answer.
+    pub call_body: Size,
 }
 
 /// What an exchange gets when a filter fails.
@@ -413,6 +432,9 @@ impl Default for PluginLimits {
             body_timeout: thirty_seconds(),
             key_value: Size::mib(16),
             metrics: 100,
+            calls: 16,
+            call_timeout: one_second(),
+            call_body: Size::mib(1),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Capabilities: which of a plugin's imports its configuration has to allow.
 
 /// What this gateway offers beyond access to the exchange and its bodies.
-pub const NAMES: [&str; 8] = ["log", "clock", "random", CONNECTION, CONSUMERS, "crypto", "key-value", "metrics"];
+pub const NAMES: [&str; 9] =
+    ["log", "clock", "random", CONNECTION, CONSUMERS, "crypto", HTTP_CLIENT, "key-value", "metrics"];
 pub(super) const CONSUMERS: &str = "consumers";
+pub(super) const HTTP_CLIENT: &str = "http-client";
 pub(super) const CONNECTION: &str = "connection";
 /// Harmless: allowed to every plugin.
 const FREE: [&str; 5] = ["exchange", "body", "log", "clock", "random"];

@@ -5,6 +5,7 @@ mod ambient;
 mod consumers;
 mod crypto;
 mod edit;
+mod http;
 mod key_value;
 mod log;
 mod metrics;
@@ -19,6 +20,8 @@ pub(super) use ambient::{monotonic, random};
 pub use consumers::{Consumers, Presented, Verified};
 pub(super) use crypto::{Algorithm, Hash, PublicKey, digest, equal, hmac, verify as verify_signature};
 pub(super) use edit::{EditError, Head, Write, field, final_status};
+pub(super) use http::{Asked, Calls};
+pub use http::{CallAnswer, CallError, CallOut, CallTarget, Called, Origin, Outbound, Reach};
 pub(super) use key_value::{ValueError, Values};
 pub(super) use log::Level;
 pub(super) use metrics::{MetricError, Series, Step};
@@ -46,6 +49,8 @@ pub(super) struct Identity {
 #[derive(Debug)]
 pub struct Handles {
     pub consumers: Arc<dyn Consumers>,
+    /// Who makes calls; without it nobody can be called.
+    pub outbound: Option<Arc<dyn Outbound>>,
 }
 
 /// Who calls a plugin.
@@ -61,6 +66,9 @@ pub(super) struct Host {
     pub(super) meter: Meter,
     /// What all instances of the plugin share.
     pub(super) state: Arc<State>,
+    /// Whom it may call.
+    pub(super) reach: Arc<Reach>,
+    pub(super) calls: Calls,
     /// The exchange that the current call is about.
     pub(super) request: Option<RequestId>,
     pub(super) lent: Option<Lent>,
@@ -92,10 +100,16 @@ pub(super) struct Lent {
 pub(super) struct NoExchange;
 
 impl Host {
-    pub(super) fn new(identity: Arc<Identity>, state: Arc<State>, limits: Limits, ticker: Arc<Ticker>) -> Self {
+    pub(super) fn new(
+        identity: Arc<Identity>,
+        state: Arc<State>,
+        reach: Arc<Reach>,
+        limits: Limits,
+        ticker: Arc<Ticker>,
+    ) -> Self {
         let meter = Meter::new(limits, ticker);
-        let (request, lent, passing, handles, verified, wasi) = Default::default();
-        Self { identity, meter, state, request, lent, passing, handles, verified, wasi }
+        let (calls, request, lent, passing, handles, verified, wasi) = Default::default();
+        Self { identity, meter, state, reach, calls, request, lent, passing, handles, verified, wasi }
     }
 
     /// Whose it is that a client presented.
@@ -117,5 +131,6 @@ impl Host {
         self.passing = None;
         self.handles = None;
         self.verified.clear();
+        self.calls = Calls::default();
     }
 }

@@ -29,6 +29,10 @@ pub struct Limits {
     pub key_value: usize,
     /// Sets of labels of its own metrics.
     pub metrics: usize,
+    /// Calls that one phase may make, how long each may take, and bytes of a body of it.
+    pub calls: u32,
+    pub call_timeout: Duration,
+    pub call_body: usize,
 }
 
 /// Bytes that one call from or to a guest may copy out of it, beside a body; wasmtime's own default is 128 MiB.
@@ -41,7 +45,7 @@ const PARTS: usize = 16;
 impl Limits {
     /// Bytes that one call from or to a guest may copy out of it.
     pub(super) fn copied_per_call(&self) -> usize {
-        self.body.saturating_add(COPIED_PER_CALL)
+        self.body.max(self.call_body).saturating_add(COPIED_PER_CALL)
     }
 }
 

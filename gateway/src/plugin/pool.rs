@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    Caller, Cause, Failure, Given, Handles, Limits, Passing, Phase, Revision, State, Verdict, capability,
+    Caller, Cause, Failure, Given, Handles, Limits, Passing, Phase, Reach, Revision, State, Verdict, capability,
     host::{Host, Identity},
     instance::{Instance, Running},
 };
@@ -38,6 +38,7 @@ pub struct Instances {
     revision: Revision,
     identity: Arc<Identity>,
     state: Arc<State>,
+    reach: Arc<Reach>,
     config: Box<str>,
     limits: Limits,
     isolation: Isolation,
@@ -69,6 +70,7 @@ impl Instances {
     pub fn new(
         revision: Revision,
         state: Arc<State>,
+        reach: Arc<Reach>,
         config: &str,
         limits: Limits,
         isolation: Isolation,
@@ -77,9 +79,10 @@ impl Instances {
         let identity = Identity { plugin: Arc::clone(&revision.plugin), revision: revision.number };
         let uses = |name| capability::is_used(name, revision.module.imports());
         Self {
-            asks: uses(capability::CONSUMERS),
+            asks: uses(capability::CONSUMERS) || uses(capability::HTTP_CLIENT),
             asks_connection: uses(capability::CONNECTION),
             state,
+            reach,
             revision,
             identity: Arc::new(identity),
             config: config.into(),
@@ -221,6 +224,7 @@ impl Instances {
         let host = Host::new(
             Arc::clone(&self.identity),
             Arc::clone(&self.state),
+            Arc::clone(&self.reach),
             self.limits,
             Arc::clone(self.revision.module.ticker()),
         );

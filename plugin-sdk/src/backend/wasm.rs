@@ -6,6 +6,7 @@ use log::Level;
 use crate::connection::Connection;
 use crate::consumers::{Consumer, Presented};
 use crate::crypto::{Algorithm, Hash, PublicKey};
+use crate::http::{Answer, Call, CallError};
 use crate::key_value::KeyValueError;
 use crate::metrics::MetricError;
 
@@ -17,6 +18,8 @@ wit_bindgen::generate!({
         "stile:plugin/exchange@0.1.0/reply": crate::Reply,
         "stile:plugin/exchange@0.1.0/verdict": crate::Verdict,
         "stile:plugin/exchange@0.1.0/body-verdict": crate::BodyVerdict,
+        "stile:plugin/http-client@0.1.0/error": crate::http::CallError,
+        "stile:plugin/http-client@0.1.0/response": crate::http::Answer,
         "stile:plugin/key-value@0.1.0/error": crate::key_value::KeyValueError,
         "stile:plugin/metrics@0.1.0/error": crate::metrics::MetricError,
         "stile:plugin/crypto@0.1.0/hash": crate::crypto::Hash,
@@ -28,7 +31,8 @@ wit_bindgen::generate!({
 
 pub(crate) use exchange::{Request, Response};
 use stile::plugin::{
-    clock, connection as wire, consumers as directory, crypto, key_value as kv, log as host, metrics, random,
+    clock, connection as wire, consumers as directory, crypto, http_client as calls, key_value as kv, log as host,
+    metrics, random,
 };
 
 /// The contract's `exchange` as the worlds of the phases use it: resources from above, values from the SDK.
@@ -186,6 +190,24 @@ pub(crate) fn random_bytes(count: usize) -> Vec<u8> {
 
 pub(crate) fn connection() -> Connection {
     wire::current()
+}
+
+pub(crate) use calls::Pending;
+
+impl From<Call> for calls::Request {
+    fn from(call: Call) -> Self {
+        let Call { method, url, headers, body, timeout } = call;
+        let timeout = timeout.map(|timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX));
+        Self { method, url, headers, body, timeout }
+    }
+}
+
+pub(crate) fn send(call: Call) -> Result<Answer, CallError> {
+    calls::send(&call.into())
+}
+
+pub(crate) fn start(call: Call) -> Result<Pending, CallError> {
+    calls::start(&call.into())
 }
 
 impl From<Level> for host::Level {

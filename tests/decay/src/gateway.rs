@@ -60,7 +60,7 @@ pub(crate) async fn open(workload: Workload, service: SocketAddr) -> SocketAddr 
         connections: Open::default(),
         stop: CancellationToken::new(),
     };
-    let proxy = Proxy::new(WORKER, Reader::new(Arc::new(ArcSwap::from_pointee(snapshot))));
+    let proxy = Proxy::new(WORKER, Reader::new(Arc::new(ArcSwap::from_pointee(snapshot)), None));
     spawn_local(listener::accept(share, Rc::new(proxy), TaskTracker::new()));
     address
 }
@@ -130,7 +130,7 @@ impl Filtered {
     /// Calls its request phase so many times: an instance is taken, called and put back.
     pub fn calls(&mut self, count: usize) {
         let Self { runtime, snapshot, exchange } = self;
-        let handles = Arc::new(Handles { consumers: Arc::new(snapshot.access.clone()) });
+        let handles = Arc::new(Handles { consumers: Arc::new(snapshot.access.clone()), outbound: None });
         let caller = Caller { worker: WORKER, handles: &handles };
         runtime.block_on(async {
             for _ in 0..count {

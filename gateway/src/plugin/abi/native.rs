@@ -9,7 +9,7 @@ use wasmtime::component::{HasSelf, Linker, Resource};
 use self::bindings::stile::plugin::{
     body, clock, connection, consumers, crypto,
     exchange::{self, Header},
-    key_value, log, metrics, random,
+    http_client, key_value, log, metrics, random,
 };
 use super::super::host::{EditError, Head, Host, Write};
 
@@ -30,6 +30,11 @@ pub enum ResponseHandle {}
 #[expect(unreachable_pub, reason = "the macro exports it again")]
 pub enum BodyHandle {}
 
+/// A call under way, by its number.
+#[derive(Debug)]
+#[expect(unreachable_pub, reason = "the macro exports it again")]
+pub enum CallHandle {}
+
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../plugin-sdk/wit",
@@ -38,12 +43,15 @@ mod bindings {
             "stile:plugin/body.[method]body-stream.read": async | trappable,
             "stile:plugin/body.[method]body-stream.write": async | trappable,
             "stile:plugin/consumers.verify": async | trappable,
+            "stile:plugin/http-client.send": async | trappable,
+            "stile:plugin/http-client.[method]pending.wait": async | trappable,
             default: trappable,
         },
         with: {
             "stile:plugin/exchange.request": super::RequestHandle,
             "stile:plugin/exchange.response": super::ResponseHandle,
             "stile:plugin/body.body-stream": super::BodyHandle,
+            "stile:plugin/http-client.pending": super::CallHandle,
         },
     });
 }
@@ -58,7 +66,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     random::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
     crypto::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
     key_value::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
-    metrics::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)
+    metrics::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
+    http_client::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)
 }
 
 type Edit = wasmtime::Result<Result<(), exchange::EditError>>;

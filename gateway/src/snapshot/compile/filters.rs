@@ -8,7 +8,7 @@ use super::{Compiler, parts};
 use crate::{
     config::{Config, Premise, Problem, schema},
     filter::{Chain, Filter},
-    plugin::{Instances, Isolation, Limits, Phase, Revision, capability},
+    plugin::{Instances, Isolation, Limits, Phase, Reach, Revision, capability},
 };
 
 /// Pools that begin with an instance; with one for each of many, a start would need more than an engine has.
@@ -22,6 +22,7 @@ pub struct InstancesKey {
     config: Arc<str>,
     limits: Limits,
     isolation: Isolation,
+    reach: Arc<Reach>,
 }
 
 /// One plugin with one configuration, and where that stands.
@@ -77,6 +78,23 @@ impl Compiler<'_> {
                 if !capability::exists(name) {
                     let message = parts::unknown("capability", name, capability::NAMES.into_iter());
                     self.problem(format!("plugins[{index}].allow[{n}]"), message);
+                }
+            }
+            for (n, service) in plugin.http.services.iter().enumerate() {
+                if !config.services.iter().any(|known| known.name == *service) {
+                    let known = config.services.iter().map(|it| &it.name);
+                    self.unknown(
+                        format!("plugins[{index}].http.services[{n}]"),
+                        ("service", "services"),
+                        service,
+                        known,
+                    );
+                }
+            }
+            for (n, host) in plugin.http.hosts.iter().enumerate() {
+                if parts::origin(host).is_none() {
+                    let message = format!("\"{host}\" is not of the form http://HOST:PORT or https://HOST");
+                    self.problem(format!("plugins[{index}].http.hosts[{n}]"), message);
                 }
             }
             let revision = self.input.revisions.get(plugin.name.as_str());
@@ -159,8 +177,9 @@ impl Compiler<'_> {
                 Some(before) => Arc::clone(before),
                 None => {
                     let (revision, state) = (revision.clone(), self.states.of(&revision.plugin));
-                    let InstancesKey { config, limits, isolation, .. } = &key;
-                    let made = Instances::new(revision, state, config, *limits, *isolation, self.input.workers);
+                    let InstancesKey { config, limits, isolation, reach, .. } = &key;
+                    let (reach, workers) = (Arc::clone(reach), self.input.workers);
+                    let made = Instances::new(revision, state, reach, config, *limits, *isolation, workers);
                     if let Err(failure) = made.probe(all.len() < WARM).await {
                         let message = format!("plugin \"{plugin}\" refuses it: {}", failure.message);
                         let path = format!("{path}.config");
@@ -185,6 +204,7 @@ impl Compiler<'_> {
             config: config.to_string().into(),
             limits: parts::limits(&plugin.limits),
             isolation: parts::isolation(plugin.isolation),
+            reach: Arc::new(parts::reach(&plugin.http)),
         };
         Some((key, revision))
     }

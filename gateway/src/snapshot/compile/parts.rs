@@ -10,7 +10,7 @@ use crate::{
     },
     filter::OnError,
     monitor::access_log::{LineError, Spec},
-    plugin::{Isolation, Limits},
+    plugin::{Isolation, Limits, Origin, Reach},
     snapshot::ListenerLimits,
     upstream::{Endpoint, HostHeader, PoolLimits, Table},
 };
@@ -62,7 +62,22 @@ pub(super) fn limits(limits: &schema::PluginLimits) -> Limits {
         body_timeout: limits.body_timeout.0,
         key_value: size(limits.key_value),
         metrics: limits.metrics as usize,
+        calls: limits.calls,
+        call_timeout: limits.call_timeout.0,
+        call_body: size(limits.call_body),
     }
+}
+
+/// Hosts in the one form that calls are compared in; `compile::filters` tells of those that are none.
+pub(super) fn reach(reach: &schema::Reach) -> Reach {
+    let hosts = reach.hosts.iter().filter_map(|host| origin(host)).map(|origin| origin.to_string());
+    Reach { services: reach.services.iter().cloned().collect(), hosts: hosts.collect() }
+}
+
+/// Scheme, host and port, and nothing else.
+pub(super) fn origin(text: &str) -> Option<Origin> {
+    let uri: http::Uri = text.parse().ok()?;
+    Origin::of(&uri).filter(|_| uri.path_and_query().is_none_or(|path| path == "/"))
 }
 
 pub(super) fn pool_limits(service: &schema::Service) -> PoolLimits {

@@ -3,12 +3,19 @@
 use std::time::{Duration, SystemTime};
 
 use http::Version;
+use wasmtime::component::Resource;
 
-use super::bindings::stile::plugin::{clock, connection, consumers, crypto, exchange, key_value, log, metrics, random};
+use super::{
+    CallHandle,
+    bindings::stile::plugin::{
+        clock, connection, consumers, crypto, exchange, http_client, key_value, log, metrics, random,
+    },
+};
 use crate::{
     exchange::Consumer,
     plugin::host::{
-        self, Algorithm, Hash, Host, Level, MetricError, NoExchange, Presented, PublicKey, Step, ValueError,
+        self, Algorithm, Asked, CallAnswer, CallError, Hash, Host, Level, MetricError, NoExchange, Presented,
+        PublicKey, Step, ValueError,
     },
 };
 
@@ -158,6 +165,60 @@ impl key_value::Host for Host {
     fn delete(&mut self, key: String) -> wasmtime::Result<()> {
         self.state.values.delete(&key);
         Ok(())
+    }
+}
+
+impl http_client::Host for Host {
+    async fn send(&mut self, request: http_client::Request) -> CallResult {
+        match self.start_call(request.into())? {
+            Ok(number) => Ok(self.finish_call(number).await.map(Into::into).map_err(Into::into)),
+            Err(error) => Ok(Err(error.into())),
+        }
+    }
+
+    fn start(
+        &mut self,
+        request: http_client::Request,
+    ) -> wasmtime::Result<Result<Resource<CallHandle>, http_client::Error>> {
+        Ok(self.start_call(request.into())?.map(Resource::new_own).map_err(Into::into))
+    }
+}
+
+type CallResult = wasmtime::Result<Result<http_client::Response, http_client::Error>>;
+
+impl http_client::HostPending for Host {
+    async fn wait(&mut self, call: Resource<CallHandle>) -> CallResult {
+        Ok(self.finish_call(call.rep()).await.map(Into::into).map_err(Into::into))
+    }
+
+    fn drop(&mut self, call: Resource<CallHandle>) -> wasmtime::Result<()> {
+        self.give_up_call(call.rep());
+        Ok(())
+    }
+}
+
+impl From<http_client::Request> for Asked {
+    fn from(request: http_client::Request) -> Self {
+        let http_client::Request { method, url, headers, body, timeout } = request;
+        Self { method, url, headers, body, timeout }
+    }
+}
+
+impl From<CallAnswer> for http_client::Response {
+    fn from(answer: CallAnswer) -> Self {
+        Self { status: answer.status.as_u16(), headers: super::list(&answer.headers), body: answer.body.into() }
+    }
+}
+
+impl From<CallError> for http_client::Error {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Invalid(text) => Self::Invalid(text),
+            CallError::NotAllowed(text) => Self::NotAllowed(text),
+            CallError::Limit(text) => Self::Limit(text),
+            CallError::Timeout => Self::Timeout,
+            CallError::Failed(text) => Self::Failed(text),
+        }
     }
 }
 

@@ -1,0 +1,164 @@
+//! Calls of plugins, made by the worker that they come from: to services as requests of clients are sent, to other hosts by a
+//! client of their own. Who may call whom was decided before.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri, Version, header::HOST, uri::Authority};
+use http_body::Body as HttpBody;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::{
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        oneshot,
+    },
+    task::spawn_local,
+    time::timeout,
+};
+
+use crate::{
+    exchange::{Body, RequestHead},
+    plugin::{CallAnswer, CallError, CallOut, CallTarget, Called, Origin, Outbound},
+    proxy::Proxy,
+    upstream::{self, HostHeader},
+    worker::WorkerId,
+};
+
+/// Idle connections to each host that is no service, and for how long they are kept.
+const IDLE: usize = 8;
+const IDLE_TIME: Duration = Duration::from_secs(30);
+
+type Job = (CallOut, oneshot::Sender<Called>);
+type HostClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// What plugins hold, on whatever thread.
+#[derive(Debug)]
+pub(super) struct Sender(UnboundedSender<Job>);
+
+/// What the worker holds.
+#[derive(Debug)]
+pub(super) struct Calls(UnboundedReceiver<Job>);
+
+pub(super) fn channel() -> (Sender, Calls) {
+    let (sender, receiver) = unbounded_channel();
+    (Sender(sender), Calls(receiver))
+}
+
+impl Outbound for Sender {
+    /// How many there are is bounded where they come from.
+    fn send(&self, call: CallOut) -> oneshot::Receiver<Called> {
+        let (answer, receiver) = oneshot::channel();
+        // After its end nobody answers, which the receiver tells.
+        let _ = self.0.send((call, answer));
+        receiver
+    }
+}
+
+impl Calls {
+    /// Makes calls until nobody can ask for any.
+    pub(super) async fn serve(mut self, worker: WorkerId, proxy: Rc<Proxy>) {
+        let mut hosts = None;
+        while let Some((call, mut answer)) = self.0.recv().await {
+            let (proxy, hosts) = (Rc::clone(&proxy), hosts.get_or_insert_with(client).clone());
+            spawn_local(async move {
+                let limit = call.timeout;
+                let making = async {
+                    match &call.to {
+                        CallTarget::Service(_) => to_service(worker, &proxy, call).await,
+                        CallTarget::Host(_) => to_host(hosts, call).await,
+                    }
+                };
+                tokio::select! {
+                    called = timeout(limit, making) => {
+                        let _ = answer.send(called.unwrap_or(Err(CallError::Timeout)));
+                    }
+                    // Whoever asked has given it up.
+                    () = answer.closed() => {}
+                }
+            });
+        }
+    }
+}
+
+async fn to_service(worker: WorkerId, proxy: &Proxy, call: CallOut) -> Called {
+    let CallOut { to: CallTarget::Service(name), method, path, headers, body, timeout, max_body } = call else {
+        return Err(CallError::Failed("it is to no service".to_owned()));
+    };
+    let service = proxy.snapshot().services.get(name.as_str()).cloned();
+    let service = service.ok_or_else(|| CallError::Failed(format!("there is no service \"{name}\"")))?;
+    let head = RequestHead { method, target: path, headers, ..RequestHead::default() };
+    let sent = service.send(worker, &head, Body::from(body), HostHeader::Endpoint, timeout).await;
+    let (response, lease) = sent.map_err(|error| match error {
+        upstream::Error::Timeout(..) => CallError::Timeout,
+        error => CallError::Failed(error.to_string()),
+    })?;
+    let answer = collect(response, max_body).await;
+    drop(lease);
+    answer
+}
+
+async fn to_host(hosts: HostClient, call: CallOut) -> Called {
+    let CallOut { to: CallTarget::Host(origin), method, path, headers, body, max_body, .. } = call else {
+        return Err(CallError::Failed("it is to no host".to_owned()));
+    };
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = method;
+    *request.headers_mut() = headers;
+    *request.version_mut() = Version::HTTP_11;
+    *request.uri_mut() = uri(&origin, path.as_str()).map_err(|error| CallError::Invalid(error.to_string()))?;
+    debug_assert!(!request.headers().contains_key(HOST), "it is the gateway's to write");
+    let response = hosts.request(request).await.map_err(|error| CallError::Failed(causes(&error)))?;
+    collect(response, max_body).await
+}
+
+fn uri(origin: &Origin, path: &str) -> Result<Uri, http::Error> {
+    let usual = origin.port == if origin.tls { 443 } else { 80 };
+    let authority = if usual { origin.host.clone() } else { format!("{}:{}", origin.host, origin.port) };
+    let scheme = if origin.tls { "https" } else { "http" };
+    Uri::builder().scheme(scheme).authority(authority.parse::<Authority>()?).path_and_query(path).build()
+}
+
+async fn collect<B>(response: Response<B>, max_body: usize) -> Called
+where
+    B: HttpBody<Data = Bytes, Error: std::error::Error + Send + Sync + 'static>,
+{
+    let (parts, body) = response.into_parts();
+    let body = Limited::new(body, max_body).collect().await.map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            CallError::Limit(format!("an answer of {max_body} bytes"))
+        } else {
+            CallError::Failed(error.to_string())
+        }
+    })?;
+    Ok(CallAnswer { status: parts.status, headers: parts.headers, body: body.to_bytes() })
+}
+
+/// The certificates that are trusted are those of the machine, or of the file that `SSL_CERT_FILE` names.
+fn client() -> HostClient {
+    let roots = rustls_native_certs::load_native_certs();
+    let mut trusted = rustls::RootCertStore::empty();
+    let (good, bad) = trusted.add_parsable_certificates(roots.certs);
+    tracing::debug!(good, bad, "certificates that calls of plugins trust");
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the default provider has the default versions")
+        .with_root_certificates(trusted)
+        .with_no_client_auth();
+    let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIME)
+        .pool_max_idle_per_host(IDLE)
+        .build(connector)
+}
+
+/// An error with all that it came from.
+fn causes(error: &dyn std::error::Error) -> String {
+    let first = error.to_string();
+    std::iter::successors(error.source(), |cause| cause.source()).fold(first, |text, cause| format!("{text}: {cause}"))
+}

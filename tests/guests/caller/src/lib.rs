@@ -1,0 +1,52 @@
+//! Calls whom the header `x-call` of a request names, as often as `x-times` says and at once, and tells what came of it.
+
+use std::time::Duration;
+
+use stile_sdk::{http, prelude::*};
+
+#[derive(Deserialize)]
+struct Caller {
+    /// While it is configured, where nobody can be called.
+    call: Option<String>,
+}
+
+struct Ready {}
+
+impl Plugin for Ready {
+    type Config = Caller;
+
+    fn configure(config: Caller) -> Result<Self> {
+        if let Some(url) = config.call {
+            http::get(url).send()?;
+        }
+        Ok(Self {})
+    }
+}
+
+impl RequestFilter for Ready {
+    fn on_request(&self, request: &mut Request) -> Result<Verdict> {
+        let text = |name: &str| request.header(name).map(|value| value.to_string());
+        let Some(url) = text("x-call") else { return Ok(Verdict::Proceed) };
+        let times = text("x-times").map_or(Ok(1), |text| text.parse::<usize>())?;
+        let timeout = text("x-timeout").map(|text| text.parse()).transpose()?.map(Duration::from_millis);
+        let one = || {
+            let call = http::call(request.method(), url.clone()).header("x-from", "a plugin");
+            http::Call { timeout, ..call }
+        };
+        if text("x-drop").is_some() {
+            let dropped = one().start()?;
+            drop(dropped);
+        }
+        let under_way: Vec<_> = (0..times).map(|_| one().start()).collect();
+        let told: Vec<_> = under_way
+            .into_iter()
+            .map(|call| match call.and_then(http::Pending::wait) {
+                Ok(answer) => format!("{} {}", answer.status, answer.text()),
+                Err(error) => error.to_string(),
+            })
+            .collect();
+        Ok(Reply::text(200, told.join("\n")).into())
+    }
+}
+
+stile_sdk::export!(Ready: request);
