@@ -1,6 +1,7 @@
 //! The composition root: builds a gateway from its parts, runs it, drains it. It decides nothing itself.
 
 mod calls;
+mod ticks;
 mod worker;
 
 use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc, time::Duration};

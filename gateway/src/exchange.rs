@@ -9,7 +9,7 @@ pub mod id;
 pub mod path;
 pub mod query;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{mem, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -128,6 +128,23 @@ impl Client {
 }
 
 impl Exchange {
+    /// What is known of it, for later; its heads and slots are gone from here.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        Self {
+            id: self.id.clone(),
+            client: Arc::clone(&self.client),
+            trace: self.trace.clone(),
+            request: mem::take(&mut self.request),
+            head_only: self.head_only,
+            encoded_slash: self.encoded_slash,
+            response: mem::take(&mut self.response),
+            consumer: self.consumer.clone(),
+            destination: self.destination.clone(),
+            filters: mem::take(&mut self.filters),
+        }
+    }
+
     /// The trace that it is part of, if its `traceparent` is one (W3C Trace Context §3.2).
     pub fn trace_id(&self) -> Option<&str> {
         let mut parts = self.trace.as_ref()?.to_str().ok()?.split('-');

@@ -14,13 +14,16 @@ pub use self::{
 };
 use crate::{
     exchange::{Body, Exchange, FilterSlot, RequestId},
-    plugin::{Answer, Caller, Cause, Failure, Given, Instances, Phase, Refusal, Verdict},
+    plugin::{Answer, Caller, Candidate, Cause, Failure, Given, Instances, Phase, Refusal, Summary, Verdict},
+    worker::WorkerId,
 };
 
 /// The filters of a route: requests meet them in this order, responses in reverse.
 #[derive(Debug, Default)]
 pub struct Chain {
     filters: Vec<Arc<Filter>>,
+    /// Some want to know of the end.
+    pub logs: bool,
 }
 
 /// One plugin with its configuration on a route.
@@ -63,8 +66,9 @@ pub struct Failed {
 }
 
 impl Chain {
-    pub fn new(filters: Vec<Filter>) -> Self {
-        Self { filters: filters.into_iter().map(Arc::new).collect() }
+    pub fn new(filters: Vec<Arc<Filter>>) -> Self {
+        let logs = filters.iter().any(|filter| filter.has(Phase::Log));
+        Self { filters, logs }
     }
 
     pub fn filters(&self) -> &[Arc<Filter>] {
@@ -188,7 +192,64 @@ impl Filter {
         Ok(None)
     }
 
-    fn has(&self, phase: Phase) -> bool {
+    /// Chooses among endpoints; none if that is left to the service.
+    pub async fn choose(
+        &self,
+        caller: Caller<'_>,
+        exchange: &mut Exchange,
+        candidates: Vec<Candidate>,
+    ) -> Result<Option<usize>, Failed> {
+        let slot = exchange.filters.len();
+        exchange.filters.push(FilterSlot::default());
+        let chosen = self.call(caller, Phase::Balance, Given::Candidates(candidates), exchange, slot).await;
+        exchange.filters.truncate(slot);
+        match chosen {
+            Ok(Verdict::Choose(number)) => Ok(Some(number)),
+            Ok(_) => Ok(None),
+            Err(failure) => self.closed(Phase::Balance, failure, &exchange.id).map_or(Ok(None), Err),
+        }
+    }
+
+    /// Is told of an exchange that has ended.
+    pub async fn log(&self, caller: Caller<'_>, exchange: &mut Exchange, slot: usize, summary: Summary) {
+        if exchange.filters.len() <= slot {
+            exchange.filters.resize_with(slot + 1, FilterSlot::default);
+        }
+        let logged = self.call(caller, Phase::Log, Given::Summary(Box::new(summary)), exchange, slot).await;
+        if let Err(failure) = logged {
+            self.tell(Phase::Log, &failure, Some(&exchange.id));
+        }
+    }
+
+    /// There was no room to tell it of one.
+    pub fn not_told(&self, worker: WorkerId) {
+        let failure = Failure::new(Cause::Instances, "too many exchanges have ended");
+        self.record.count(worker, Phase::Log, Err(&failure));
+    }
+
+    /// Whether it is the same plugin with the same configuration in the same state.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (&self.instances, &other.instances) {
+            (Some(instances), Some(others)) => Arc::ptr_eq(instances, others),
+            _ => false,
+        }
+    }
+
+    /// Has its time come.
+    pub async fn tick(&self, caller: Caller<'_>) {
+        let Some(instances) = &self.instances else { return };
+        let start = self.times.is_kept(caller.worker).then(Instant::now);
+        let result = instances.alone(caller, Phase::Tick, Given::Nothing, None).await;
+        if let Some(start) = start {
+            self.times.add(caller.worker, Phase::Tick, start.elapsed());
+        }
+        self.record.count(caller.worker, Phase::Tick, result.as_ref());
+        if let Err(failure) = result {
+            self.tell(Phase::Tick, &failure, None);
+        }
+    }
+
+    pub fn has(&self, phase: Phase) -> bool {
         self.instances.as_ref().is_some_and(|instances| instances.has(phase))
     }
 
@@ -196,7 +257,7 @@ impl Filter {
     fn with(&self, phase: Phase) -> Option<Result<&Arc<Instances>, Failure>> {
         match &self.instances {
             Some(instances) => instances.has(phase).then_some(Ok(instances)),
-            None if matches!(phase, Phase::Request | Phase::Response) => {
+            None if matches!(phase, Phase::Request | Phase::Response | Phase::Balance) => {
                 Some(Err(Failure::new(Cause::Missing, "it has no revision yet")))
             }
             None => None,
@@ -229,17 +290,21 @@ impl Filter {
 
     /// Nothing if the exchange goes on as if this filter were not there.
     fn on_failure(&self, phase: Phase, failure: Failure, request: &RequestId) -> Option<Instead> {
-        self.tell(phase, &failure, request);
+        self.closed(phase, failure, request).map(Instead::Failed)
+    }
+
+    fn closed(&self, phase: Phase, failure: Failure, request: &RequestId) -> Option<Failed> {
+        self.tell(phase, &failure, Some(request));
         match self.on_error {
             OnError::Open => None,
-            OnError::Closed => Some(Instead::Failed(Failed { plugin: Arc::clone(&self.plugin), phase, failure })),
+            OnError::Closed => Some(Failed { plugin: Arc::clone(&self.plugin), phase, failure }),
         }
     }
 
-    fn tell(&self, phase: Phase, failure: &Failure, request: &RequestId) {
+    fn tell(&self, phase: Phase, failure: &Failure, request: Option<&RequestId>) {
         tracing::warn!(
             plugin = &*self.plugin,
-            request = request.as_str(),
+            request = request.map(RequestId::as_str),
             phase = phase.as_str(),
             cause = failure.cause.as_str(),
             "filter failed: {}",

@@ -4,6 +4,7 @@
 mod accept;
 mod ending;
 mod error;
+mod log;
 mod respond;
 mod upgrade;
 
@@ -16,12 +17,18 @@ use crate::{
     exchange::{Body, Client, Exchange, id::RequestIds},
     plugin::Caller,
     snapshot::{Pinned, Reader, Route},
+    upstream::Lease,
     worker::WorkerId,
 };
 
 use self::ending::Ending;
 pub(crate) use self::respond::panicked;
-pub use self::{error::Error, respond::Outgoing, upgrade::Tunnel};
+pub use self::{
+    error::Error,
+    log::{Logs, Teller},
+    respond::Outgoing,
+    upgrade::Tunnel,
+};
 
 /// What one worker needs to serve requests.
 #[derive(Debug)]
@@ -29,11 +36,13 @@ pub struct Proxy {
     worker: WorkerId,
     snapshot: Reader,
     ids: RefCell<RequestIds>,
+    logs: Logs,
 }
 
 impl Proxy {
-    pub fn new(worker: WorkerId, snapshot: Reader) -> Self {
-        Self { worker, snapshot, ids: RefCell::new(RequestIds::new()) }
+    /// `logs` is where filters are told of ends.
+    pub fn new(worker: WorkerId, snapshot: Reader, logs: Logs) -> Self {
+        Self { worker, snapshot, ids: RefCell::new(RequestIds::new()), logs }
     }
 
     /// The generation that a request would be served by now.
@@ -52,6 +61,9 @@ impl Proxy {
 
         // Those of the listener come first, and may say where it goes.
         let entry = snapshot.entry(&ending.exchange).filter(|_| refused.is_none());
+        if let Some(entry) = entry.filter(|entry| entry.logs) {
+            self.logs.join(&mut ending.listeners, entry, 0, caller.handles);
+        }
         let met = match entry {
             Some(entry) => entry.request(caller, &mut ending.exchange, &mut body).await.1,
             None => None,
@@ -89,6 +101,10 @@ impl Proxy {
                 return respond::problem(ending, &unserved_by(unserved, &ending.exchange));
             }
         };
+        if route.chain.logs {
+            let first = ending.exchange.filters.len();
+            self.logs.join(&mut ending.listeners, &route.chain, first, caller.handles);
+        }
         ending.routed(route);
 
         // Filters decide before the service is contacted.
@@ -99,15 +115,27 @@ impl Proxy {
                 respond::instead(ending, instead)
             }
             None => {
-                let request = &mut ending.exchange.request;
-                accept::rewrite(request, route.strip_prefix.as_deref());
-                match route.service.send(self.worker, request, body, route.host, route.timeout).await {
+                accept::rewrite(&mut ending.exchange.request, route.strip_prefix.as_deref());
+                match self.send(route, caller, &mut ending.exchange, body).await {
                     Ok((response, lease)) => respond::upstream(ending, response, lease, upgrade),
-                    Err(error) => respond::problem(ending, &error.into()),
+                    Err(error) => respond::problem(ending, &error),
                 }
             }
         };
         respond::filtered(&route.chain, caller, ending, first, answer).await
+    }
+
+    /// Sends a request to an endpoint that the service's balance chooses.
+    async fn send(
+        &self,
+        route: &Route,
+        caller: Caller<'_>,
+        exchange: &mut Exchange,
+        body: Body,
+    ) -> Result<(Response<Incoming>, Lease), Error> {
+        let chosen = route.endpoint(caller, exchange).await?;
+        let Route { service, host, timeout, .. } = route;
+        Ok(service.send(self.worker, &exchange.request, body, *host, *timeout, chosen).await?)
     }
 }
 

@@ -12,11 +12,11 @@ use tokio::time::Instant;
 use crate::{
     access::Access,
     exchange::{Destination, Exchange, RequestHead},
-    filter::Chain,
+    filter::{Chain, Failed, Filter},
     monitor::{access_log::AccessLog, record::RouteRecord, records::Records},
-    plugin::{Handles, Instances, Outbound, States},
+    plugin::{Caller, Candidate, Handles, Instances, Outbound, States},
     router::{Router, Subject},
-    upstream::{HostHeader, Service},
+    upstream::{Endpoint, HostHeader, Service},
     worker::WorkerId,
 };
 
@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub services: Arc<HashMap<Arc<str>, Arc<Service>>>,
     /// Filters that run before there is a route, by listener.
     entries: Arc<HashMap<Arc<str>, Arc<Chain>>>,
+    /// What is called from time to time.
+    pub ticks: Arc<[Ticking]>,
     /// Where plugins may send requests.
     named: Arc<Named>,
     /// What plugins keep; it outlives generations.
@@ -55,12 +57,21 @@ pub struct Snapshot {
 pub struct Route {
     pub name: Arc<str>,
     pub chain: Chain,
+    /// What chooses among the service's endpoints, where that is a plugin.
+    pub balancer: Option<Arc<Filter>>,
     pub service: Arc<Service>,
     pub strip_prefix: Option<Box<str>>,
     pub host: HostHeader,
     pub timeout: Duration,
     pub allow_encoded_slash: bool,
     pub record: Arc<RouteRecord>,
+}
+
+/// A plugin with one configuration that is called from time to time.
+#[derive(Debug)]
+pub struct Ticking {
+    pub filter: Arc<Filter>,
+    pub every: Duration,
 }
 
 /// Routes by name, and a route to each service by its name alone; empty where no plugin chooses.
@@ -145,6 +156,26 @@ impl Snapshot {
     /// Every pool of instances, each once.
     pub fn instances(&self) -> impl Iterator<Item = &Arc<Instances>> {
         self.instances.values()
+    }
+}
+
+impl Route {
+    /// The endpoint that a plugin chooses, where the service has one that does.
+    pub async fn endpoint(&self, caller: Caller<'_>, exchange: &mut Exchange) -> Result<Option<Arc<Endpoint>>, Failed> {
+        let Some(balancer) = &self.balancer else { return Ok(None) };
+        let table = self.service.table.load_full();
+        if table.endpoints.is_empty() {
+            return Ok(None);
+        }
+        let tell = |(endpoint, weight): (&Arc<Endpoint>, &u16)| Candidate {
+            address: endpoint.address,
+            weight: *weight,
+            in_flight: u32::try_from(endpoint.in_flight()).unwrap_or(u32::MAX),
+            latency: endpoint.latency().map(|time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX)),
+        };
+        let candidates = table.endpoints.iter().zip(&table.weights).map(tell).collect();
+        let chosen = balancer.choose(caller, exchange, candidates).await?;
+        Ok(chosen.and_then(|number| table.endpoints.get(number)).cloned())
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -52,6 +52,8 @@ pub struct Service {
 #[derive(Debug)]
 pub struct Table {
     pub balancer: Balancer,
+    /// One per endpoint.
+    pub weights: Vec<u16>,
     pub endpoints: Vec<Arc<Endpoint>>,
 }
 
@@ -64,6 +66,8 @@ pub struct Endpoint {
     host: HeaderValue,
     pool: pool::Pool,
     in_flight: AtomicUsize,
+    /// How long its answers took to begin of late, in microseconds; 0 before the first.
+    latency: AtomicU32,
 }
 
 /// What the endpoint sees as `Host`.
@@ -115,12 +119,17 @@ impl Service {
         body: Body,
         host: HostHeader,
         limit: Duration,
+        chosen: Option<Arc<Endpoint>>,
     ) -> Result<(Response<Incoming>, Lease), Error> {
-        let endpoint = self.choose(worker)?;
+        let endpoint = chosen.map_or_else(|| self.choose(worker), Ok)?;
         let sending = pin!(self.send_to(&endpoint, worker, head, body, host));
         let start = Instant::now();
         let sent = timeout_at(start + limit, sending).await.unwrap_or(Err(Error::Timeout(endpoint.address, limit)));
-        self.record.attempt(worker, sent.as_ref().map_or_else(Error::outcome, |_| Outcome::Answered), start.elapsed());
+        let took = start.elapsed();
+        self.record.attempt(worker, sent.as_ref().map_or_else(Error::outcome, |_| Outcome::Answered), took);
+        if sent.is_ok() {
+            endpoint.answered_after(took);
+        }
         sent
     }
 
@@ -191,11 +200,26 @@ impl Endpoint {
             host,
             pool: pool::Pool::new(limits, workers),
             in_flight: AtomicUsize::new(0),
+            latency: AtomicU32::new(0),
         }
     }
 
     pub fn limits(&self) -> PoolLimits {
         self.pool.limits()
+    }
+
+    /// How long its answers took to begin of late; none before the first.
+    pub fn latency(&self) -> Option<Duration> {
+        let micros = self.latency.load(Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros.into()))
+    }
+
+    /// An eighth of each new time counts. Two workers at once may lose one of theirs, which tells nobody anything.
+    fn answered_after(&self, time: Duration) {
+        let new = u32::try_from(time.as_micros()).unwrap_or(u32::MAX).max(1);
+        let old = self.latency.load(Relaxed);
+        let now = if old == 0 { new } else { old - old / 8 + new / 8 };
+        self.latency.store(now.max(1), Relaxed);
     }
 
     /// Exchanges whose response has not been passed on whole.

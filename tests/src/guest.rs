@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use stile_gateway::cli::toolchain::{self, Build};
 
 /// Packages of the workspace, by the names that tests use.
-const GUESTS: [(&str, &str); 14] = [
+const GUESTS: [(&str, &str); 16] = [
     ("require-token", "require-token"),
     ("add-headers", "add-headers"),
     ("greeting-v1", "greeting-v1"),
@@ -27,6 +27,8 @@ const GUESTS: [(&str, &str); 14] = [
     ("porter", "guest-porter"),
     ("toolbox", "guest-toolbox"),
     ("caller", "guest-caller"),
+    ("chooser", "guest-chooser"),
+    ("witness", "guest-witness"),
 ];
 
 /// Where the number stands that `stamp` tells, see there.

@@ -18,6 +18,7 @@ mod bodies;
 mod porter;
 mod toolbox;
 mod calls;
+mod endings;
 mod resources;
 mod consumers;
 mod history;

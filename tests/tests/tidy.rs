@@ -15,7 +15,10 @@ const MAY_USE: [(&str, &[&str]); 26] = [
     // Data plane, in the order a request meets it.
     (
         "app",
-        &["admin", "control", "config", "listener", "proxy", "snapshot", "upstream", "exchange", "plugin", "worker"],
+        &[
+            "admin", "control", "config", "listener", "proxy", "snapshot", "filter", "upstream", "exchange", "plugin",
+            "worker",
+        ],
     ),
     ("listener", &["connection", "proxy", "snapshot", "exchange", "monitor::record"]),
     ("connection", &["proxy", "snapshot", "exchange", "socket"]),

@@ -92,7 +92,7 @@ async fn to_service(worker: WorkerId, proxy: &Proxy, call: CallOut) -> Called {
     let service = proxy.snapshot().services.get(name.as_str()).cloned();
     let service = service.ok_or_else(|| CallError::Failed(format!("there is no service \"{name}\"")))?;
     let head = RequestHead { method, target: path, headers, ..RequestHead::default() };
-    let sent = service.send(worker, &head, Body::from(body), HostHeader::Endpoint, timeout).await;
+    let sent = service.send(worker, &head, Body::from(body), HostHeader::Endpoint, timeout, None).await;
     let (response, lease) = sent.map_err(|error| match error {
         upstream::Error::Timeout(..) => CallError::Timeout,
         error => CallError::Failed(error.to_string()),

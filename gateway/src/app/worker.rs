@@ -17,16 +17,18 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::calls;
+use super::{calls, ticks};
 use crate::{
     listener::{self, Share},
-    proxy::Proxy,
+    proxy::{Logs, Proxy},
     snapshot::{Reader, Snapshot},
     worker::WorkerId,
 };
 
 /// How often idle connections and instances are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
+/// Which worker does what is done once in the gateway.
+const FIRST: WorkerId = WorkerId(0);
 
 /// Which generation is live, and that it changes.
 #[derive(Debug)]
@@ -83,9 +85,14 @@ async fn serve(
     grace: Duration,
 ) -> usize {
     let (outbound, calls) = calls::channel();
-    let proxy = Rc::new(Proxy::new(id, Reader::new(live, Some(Arc::new(outbound)))));
+    let (logs, teller) = Logs::new();
+    let proxy = Rc::new(Proxy::new(id, Reader::new(live, Some(Arc::new(outbound))), logs.clone()));
     let tasks = TaskTracker::new();
     spawn_local(calls.serve(id, Rc::clone(&proxy)));
+    spawn_local(teller.serve(id));
+    if id == FIRST {
+        spawn_local(ticks::serve(id, Rc::clone(&proxy), changed.clone()));
+    }
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -104,7 +111,11 @@ async fn serve(
         }
     }
     tasks.close();
-    match timeout(grace, tasks.wait()).await {
+    let ended = async {
+        tasks.wait().await;
+        logs.finished().await;
+    };
+    match timeout(grace, ended).await {
         Ok(()) => 0,
         Err(_) => tasks.len(),
     }

@@ -1,6 +1,7 @@
 //! The configuration as written: one serde type per resource, each key with its unit and default.
 //! No behaviour here; `snapshot::compile` turns these into what runs.
 
+mod balance;
 mod consumer;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
@@ -9,7 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::consumer::{Consumer, Credential, CredentialType};
+pub use self::{
+    balance::{Balance, Policy},
+    consumer::{Consumer, Credential, CredentialType},
+};
 use super::scalar::{Address, Duration, Size};
 
 /// A whole configuration: a file and those it includes, or what an Admin API call would make of it.
@@ -175,6 +179,9 @@ pub struct Plugin {
     /// How long an instance lives.
     #[serde(default)]
     pub isolation: Isolation,
+    /// How often a plugin with the phase `tick` is called, for each of its configurations.
+    #[serde(default = "ten_seconds")]
+    pub tick: Duration,
 }
 
 /// Whom a plugin may call.
@@ -261,19 +268,6 @@ pub struct Service {
     /// How long an unused connection is kept.
     #[serde(default = "sixty_seconds")]
     pub idle_timeout: Duration,
-}
-
-/// How an endpoint is chosen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Balance {
-    /// In turn, exact per worker, weights ignored.
-    #[default]
-    RoundRobin,
-    /// By chance, weights ignored.
-    Random,
-    /// In turn, as often as the weights say.
-    Weighted,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -454,6 +448,10 @@ fn one_second() -> Duration {
 /// That of a route.
 pub fn default_timeout() -> Duration {
     thirty_seconds()
+}
+
+fn ten_seconds() -> Duration {
+    Duration::from_secs(10)
 }
 
 fn thirty_seconds() -> Duration {

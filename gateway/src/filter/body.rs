@@ -248,7 +248,7 @@ impl Streamed {
         }
         self.filter.record.count(self.worker, self.phase, result.as_ref());
         let Err(failure) = result else { return Ok(()) };
-        self.filter.tell(self.phase, &failure, &self.id);
+        self.filter.tell(self.phase, &failure, Some(&self.id));
         // What was read or written cannot be taken back.
         if self.filter.on_error == OnError::Open && !begun && !self.written {
             return Ok(());
@@ -328,7 +328,7 @@ impl Trailers {
             Ok(Verdict::Trailers(after)) => Ok(after),
             Ok(_) => Ok(before),
             Err(failure) => {
-                self.filter.tell(self.phase, &failure, &self.id);
+                self.filter.tell(self.phase, &failure, Some(&self.id));
                 if self.filter.on_error == OnError::Open { Ok(before) } else { Err(self.filter.cut(&failure)) }
             }
         }

@@ -11,13 +11,14 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Error, error::Blame};
+use super::{Error, error::Blame, log::Listeners};
 use crate::{
     exchange::{Asked, BodyError, Exchange},
     monitor::{
         access_log::{AccessLog, Entry},
         record::{Fault, Mishap, RouteRecord},
     },
+    plugin::Summary,
     snapshot::{Route, Snapshot},
     worker::WorkerId,
 };
@@ -47,6 +48,8 @@ pub(super) struct Ending {
     fault: Option<(Fault, Arc<str>)>,
     received: Option<Arc<AtomicU64>>,
     sent: u64,
+    /// Filters that want to know.
+    pub(super) listeners: Option<Box<Listeners>>,
 }
 
 impl Ending {
@@ -72,12 +75,13 @@ impl Ending {
             fault: None,
             received,
             sent: 0,
+            listeners: None,
         })
     }
 
     pub(super) fn routed(&mut self, route: &Route) {
         self.record = Arc::clone(&route.record);
-        if self.log.is_some() {
+        if self.log.is_some() || self.listeners.is_some() {
             self.names = Some((Arc::clone(&route.name), Arc::clone(&route.service.name)));
         }
     }
@@ -202,5 +206,25 @@ impl Drop for Ending {
                 },
             );
         }
+        if let Some(listeners) = self.listeners.take() {
+            let (route, service) = self.names.take().unwrap_or_default();
+            let summary = Summary {
+                status,
+                route: route.to_string(),
+                service: service.to_string(),
+                endpoint: self.endpoint.as_deref().map(str::to_owned),
+                received,
+                sent: self.sent,
+                answered: self.answered_after.map(micros),
+                duration: micros(after),
+                blame: fault.as_ref().map(|(fault, _)| fault.blame.to_owned()),
+                cause: fault.as_ref().map(|(fault, _)| fault.cause.to_owned()),
+            };
+            listeners.tell(self.exchange.take(), summary);
+        }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -130,8 +130,11 @@ pub(super) fn problem(ending: &mut Ending, error: &Error) -> Outgoing {
 
 /// The last step: the head as it goes out.
 pub(super) fn finish(mut ending: Box<Ending>, mut body: Outgoing) -> Response<Outgoing> {
+    let is_told = ending.listeners.is_some();
     let exchange = &mut ending.exchange;
-    let (status, mut headers) = (exchange.response.status, mem::take(&mut exchange.response.headers));
+    let (status, fields) = (exchange.response.status, &mut exchange.response.headers);
+    // Who is told of the end sees them, too.
+    let mut headers = if is_told { fields.clone() } else { mem::take(fields) };
     headers.insert(X_REQUEST_ID, exchange.id.to_value());
     // RFC 9110 §6.4.1: these have no body, and only HTTP/1.1 would have it left out for us.
     if body.tunnel.is_some() {

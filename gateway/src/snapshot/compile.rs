@@ -25,7 +25,7 @@ use crate::{
         scalar::{Size, is_name},
         schema,
     },
-    filter::Chain,
+    filter::{Chain, Filter},
     monitor::{access_log::AccessLog, records::Records},
     plugin::{Instances, Phase, Revision, States},
     router::{Router, Rule, RuleCause, RuleError},
@@ -63,12 +63,13 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     let credentials = compiler.consumers();
     let services = compiler.services();
     let instances = compiler.instances(&uses).await;
-    let entries = compiler.entries(&instances);
-    let routes = compiler.routes(&services, &instances);
+    let (entries, ticks) = (compiler.entries(&instances), compiler.ticks(&instances));
+    let parts = Parts { balancers: compiler.balancers(&instances), services: &services, instances: &instances };
+    let routes = compiler.routes(&parts);
     // The matches are checked also where what follows from them is wrong.
     let router = compiler.matches(Router::compile(rules(compiler.input.config)));
     let routes: Arc<[_]> = routes.into_iter().flatten().collect();
-    let named = compiler.named(&routes, &services, &uses);
+    let named = compiler.named(&routes, &parts, &uses);
     let Compiler { problems, input, records, states, .. } = compiler;
     match router {
         Some(router) if problems.is_empty() => Ok(Snapshot {
@@ -87,6 +88,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
             records,
             named: Arc::new(named),
             entries: Arc::new(entries),
+            ticks: ticks.into(),
             services: Arc::new(services),
             states,
             instances: Arc::new(instances),
@@ -103,6 +105,13 @@ struct Compiler<'a> {
     /// What plugins keep.
     states: Arc<States>,
     problems: Vec<Problem>,
+}
+
+/// What routes are made of.
+struct Parts<'a> {
+    services: &'a HashMap<Arc<str>, Arc<Service>>,
+    instances: &'a HashMap<InstancesKey, Arc<Instances>>,
+    balancers: HashMap<Arc<str>, Arc<Filter>>,
 }
 
 /// What the previous generation has that may go on, by key.
@@ -293,11 +302,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn routes(
-        &mut self,
-        services: &HashMap<Arc<str>, Arc<Service>>,
-        instances: &HashMap<InstancesKey, Arc<Instances>>,
-    ) -> Vec<Option<Arc<Route>>> {
+    fn routes(&mut self, parts: &Parts<'_>) -> Vec<Option<Arc<Route>>> {
         let config = self.input.config;
         let mut routes = Vec::with_capacity(config.routes.len());
         for (index, route) in config.routes.iter().enumerate() {
@@ -305,27 +310,23 @@ impl<'a> Compiler<'a> {
                 let message = format!("\"{prefix}\" does not start with \"/\"");
                 self.problem(format!("routes[{index}].rewrite.strip_prefix"), message);
             }
-            let Some(service) = services.get(route.service.as_str()) else {
+            let Some(service) = parts.services.get(route.service.as_str()) else {
                 let known = config.services.iter().map(|it| &it.name);
                 self.unknown(format!("routes[{index}].service"), ("service", "services"), &route.service, known);
                 routes.push(None);
                 continue;
             };
-            routes.push(Some(Arc::new(self.route(route, Arc::clone(service), instances))));
+            routes.push(Some(Arc::new(self.route(route, Arc::clone(service), parts))));
         }
         routes
     }
 
-    fn route(
-        &self,
-        route: &schema::Route,
-        service: Arc<Service>,
-        instances: &HashMap<InstancesKey, Arc<Instances>>,
-    ) -> Route {
+    fn route(&self, route: &schema::Route, service: Arc<Service>, parts: &Parts<'_>) -> Route {
         let records = &self.records;
         let name: Arc<str> = route.name.as_str().into();
         Route {
-            chain: self.chain(&route.filters, &name, instances),
+            chain: self.chain(&route.filters, &name, parts.instances),
+            balancer: parts.balancers.get(&service.name).cloned(),
             record: records.routes.of([&name, &service.name]),
             service,
             strip_prefix: route.rewrite.strip_prefix.as_deref().map(Into::into),
@@ -337,12 +338,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// What plugins that choose where requests go may name, if there are some.
-    fn named(
-        &self,
-        routes: &[Arc<Route>],
-        services: &HashMap<Arc<str>, Arc<Service>>,
-        uses: &[filters::Use<'_>],
-    ) -> Named {
+    fn named(&self, routes: &[Arc<Route>], parts: &Parts<'_>, uses: &[filters::Use<'_>]) -> Named {
         let chooses = |it: &filters::Use<'_>| {
             let revision = self.input.revisions.get(it.plugin);
             it.place == filters::Place::Listener && revision.is_some_and(|it| it.module.has(Phase::Route))
@@ -354,6 +350,7 @@ impl<'a> Compiler<'a> {
         let direct = |service: &Arc<Service>| Route {
             name: Arc::clone(&none),
             chain: Chain::default(),
+            balancer: parts.balancers.get(&service.name).cloned(),
             service: Arc::clone(service),
             strip_prefix: None,
             host: HostHeader::Client,
@@ -363,7 +360,11 @@ impl<'a> Compiler<'a> {
         };
         Named {
             routes: routes.iter().map(|route| (Arc::clone(&route.name), Arc::clone(route))).collect(),
-            services: services.iter().map(|(name, service)| (Arc::clone(name), Arc::new(direct(service)))).collect(),
+            services: parts
+                .services
+                .iter()
+                .map(|(name, service)| (Arc::clone(name), Arc::new(direct(service))))
+                .collect(),
         }
     }
 

@@ -60,7 +60,7 @@ pub(crate) async fn open(workload: Workload, service: SocketAddr) -> SocketAddr 
         connections: Open::default(),
         stop: CancellationToken::new(),
     };
-    let proxy = Proxy::new(WORKER, Reader::new(Arc::new(ArcSwap::from_pointee(snapshot)), None));
+    let proxy = Proxy::new(WORKER, Reader::new(Arc::new(ArcSwap::from_pointee(snapshot)), None), Logs::new().0);
     spawn_local(listener::accept(share, Rc::new(proxy), TaskTracker::new()));
     address
 }

@@ -94,7 +94,8 @@ impl<'a> Rules<'a> {
         let consts = self.0.get("const").into_iter();
         let enums = self.0["enum"].as_array().into_iter().flatten();
         let scalars = consts.chain(enums).filter(|value| !value.is_null()).map(one);
-        scalars.chain(self.keys().map(|key| format!("{{ {key}: … }}"))).collect()
+        let keys: Vec<_> = self.keys().map(|key| format!("{key}: …")).collect();
+        scalars.chain((!keys.is_empty()).then(|| format!("{{ {} }}", keys.join(", ")))).collect()
     }
 
     pub(super) fn range(self) -> (&'a Value, &'a Value) {

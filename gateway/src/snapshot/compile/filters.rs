@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Compiler, parts};
+use super::{super::Ticking, Compiler, parts};
 use crate::{
     config::{Config, Premise, Problem, schema},
     filter::{Chain, Filter},
@@ -39,6 +39,8 @@ pub(super) enum Place {
     Listener,
     /// Filters of a route.
     Route,
+    /// What chooses among a service's endpoints.
+    Balance,
 }
 
 impl Place {
@@ -46,8 +48,8 @@ impl Place {
     fn takes(self, phase: Phase) -> bool {
         match phase {
             Phase::Route => self == Self::Listener,
-            Phase::Balance => false,
-            _ => true,
+            Phase::Balance => self == Self::Balance,
+            _ => self != Self::Balance,
         }
     }
 }
@@ -57,6 +59,11 @@ pub(super) fn uses(config: &Config) -> Vec<Use<'_>> {
     let listeners = config.listeners.iter().map(|listener| (Place::Listener, "listeners", &listener.filters));
     let routes = config.routes.iter().map(|route| (Place::Route, "routes", &route.filters));
     let numbered = listeners.enumerate().chain(routes.enumerate());
+    let balancers = config.services.iter().enumerate().filter_map(|(index, service)| {
+        let schema::Balance::Plugin(filter) = &service.balance else { return None };
+        let path = format!("services[{index}].balance");
+        Some(Use { plugin: &filter.plugin, config: &filter.config, place: Place::Balance, path })
+    });
     numbered
         .flat_map(|(index, (place, list, filters))| {
             filters.iter().enumerate().map(move |(f, filter)| Use {
@@ -66,6 +73,7 @@ pub(super) fn uses(config: &Config) -> Vec<Use<'_>> {
                 path: format!("{list}[{index}].filters[{f}]"),
             })
         })
+        .chain(balancers)
         .collect()
 }
 
@@ -147,18 +155,48 @@ impl Compiler<'_> {
     ) -> Chain {
         let made = filters.iter().filter_map(|filter| {
             let plugin = self.input.config.plugins.iter().find(|plugin| plugin.name == filter.plugin)?;
-            let name: Arc<str> = plugin.name.as_str().into();
             let instances = self.key(plugin, &filter.config).and_then(|(key, _)| instances.get(&key).cloned());
-            let revision = instances.as_ref().map_or(0, |instances| instances.revision().number);
-            Some(Filter {
-                record: self.records.filters.of([&name, &revision.to_string().into(), label]),
-                times: self.records.plugins.of([&name]),
-                instances,
-                plugin: name,
-                on_error: parts::on_error(plugin.on_error),
-            })
+            Some(self.filter(plugin, label, instances))
         });
         Chain::new(made.collect())
+    }
+
+    fn filter(&self, plugin: &schema::Plugin, label: &Arc<str>, instances: Option<Arc<Instances>>) -> Arc<Filter> {
+        let name: Arc<str> = plugin.name.as_str().into();
+        let revision = instances.as_ref().map_or(0, |instances| instances.revision().number);
+        Arc::new(Filter {
+            record: self.records.filters.of([&name, &revision.to_string().into(), label]),
+            times: self.records.plugins.of([&name]),
+            instances,
+            plugin: name,
+            on_error: parts::on_error(plugin.on_error),
+        })
+    }
+
+    /// What chooses among the endpoints of services, by service.
+    pub(super) fn balancers(
+        &self,
+        instances: &HashMap<InstancesKey, Arc<Instances>>,
+    ) -> HashMap<Arc<str>, Arc<Filter>> {
+        let config = self.input.config;
+        let balancer = |service: &schema::Service| {
+            let schema::Balance::Plugin(chosen) = &service.balance else { return None };
+            let plugin = config.plugins.iter().find(|plugin| plugin.name == chosen.plugin)?;
+            let instances = self.key(plugin, &chosen.config).and_then(|(key, _)| instances.get(&key).cloned());
+            let label = format!("service:{}", service.name).into();
+            Some((service.name.as_str().into(), self.filter(plugin, &label, instances)))
+        };
+        config.services.iter().filter_map(balancer).collect()
+    }
+
+    /// What is called from time to time: each configuration of a plugin once, whatever number of filters has it.
+    pub(super) fn ticks(&self, instances: &HashMap<InstancesKey, Arc<Instances>>) -> Vec<Ticking> {
+        let ticking = |(key, instances): (&InstancesKey, &Arc<Instances>)| {
+            let plugin = self.input.config.plugins.iter().find(|plugin| *plugin.name == *key.plugin)?;
+            let filter = self.filter(plugin, &"".into(), Some(Arc::clone(instances)));
+            Some(Ticking { filter, every: plugin.tick.0 })
+        };
+        instances.iter().filter(|(_, instances)| instances.has(Phase::Tick)).filter_map(ticking).collect()
     }
 
     /// One pool per (revision, configuration, limits); a new one is probed, and what it refuses is reported once for

@@ -86,12 +86,13 @@ pub(super) fn pool_limits(service: &schema::Service) -> PoolLimits {
 
 pub(super) fn table(service: &schema::Service, endpoints: Vec<Arc<Endpoint>>) -> Table {
     let policy = match service.balance {
-        schema::Balance::RoundRobin => Policy::RoundRobin,
-        schema::Balance::Random => Policy::Random,
-        schema::Balance::Weighted => Policy::Weighted,
+        // What a plugin leaves to us.
+        schema::Balance::Policy(schema::Policy::RoundRobin) | schema::Balance::Plugin(_) => Policy::RoundRobin,
+        schema::Balance::Policy(schema::Policy::Random) => Policy::Random,
+        schema::Balance::Policy(schema::Policy::Weighted) => Policy::Weighted,
     };
     let weights: Vec<u16> = service.endpoints.iter().map(|endpoint| endpoint.weight).collect();
-    Table { balancer: Balancer::new(policy, &weights), endpoints }
+    Table { balancer: Balancer::new(policy, &weights), weights, endpoints }
 }
 
 pub(super) fn on_error(on_error: schema::OnError) -> OnError {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Compiler, Input, filters, rules};
+use super::{Compiler, Input, Parts, filters, rules};
 use crate::{
     access::Credentials,
     config::{Config, Problem, schema},
@@ -45,7 +45,8 @@ impl<'a> Routing<'a> {
         compiler.names();
         compiler.plugins(&filters::uses(config));
         let services = compiler.services();
-        compiler.routes(&services, &HashMap::new());
+        let parts = Parts { services: &services, instances: &HashMap::new(), balancers: HashMap::new() };
+        compiler.routes(&parts);
         let explainer = compiler.matches(Explainer::compile(rules(config)));
         match explainer {
             Some(explainer) if compiler.problems.is_empty() => Ok(Self { config, explainer }),
