@@ -88,20 +88,7 @@ async fn each_exchange_is_told_of_once_however_it_ends() {
         let what = what.replace("SENT", &answer.body.len().to_string());
         assert_eq!(told(&gateway, id).await, what, "{id}");
     }
-    // The service breaks off, and the client leaves.
-    assert!(client.try_send(with("/all/broken", &[("x-id", "broken")])).await.is_err());
-    assert!(
-        told(&gateway, "broken")
-            .await
-            .contains(r#"200 "all" "echo" true 0 4 true true Some("upstream") Some("reset")"#)
-    );
-    let mut raw = Raw::connect(gateway.address()).await;
-    raw.write("GET /all/never HTTP/1.1\r\nhost: a\r\nx-id: left\r\n\r\n").await;
-    until("the service is asked", async || (upstream.count() >= 3).then_some(())).await;
-    drop(raw);
-    assert!(
-        told(&gateway, "left").await.contains(r#"499 "all" "echo" false 0 0 false true Some("client") Some("left")"#)
-    );
+    cut_short(&gateway, &upstream).await;
     gate.cancel();
 
     // A filter that fails at it harms nobody, and all are told once.
@@ -113,6 +100,22 @@ async fn each_exchange_is_told_of_once_however_it_ends() {
     }
     let failed = r#"stile_plugin_overruns_total{plugin="witness",route="listener:public",cause="trap"}"#;
     until("it is counted", async || (gateway.admin().metric(failed).await == 1).then_some(())).await;
+}
+
+/// The service breaks off, and the client leaves.
+async fn cut_short(gateway: &Gateway, upstream: &Upstream) {
+    let mut client = Client::connect(gateway.address()).await;
+    assert!(client.try_send(with("/all/broken", &[("x-id", "broken")])).await.is_err());
+    assert!(
+        told(gateway, "broken").await.contains(r#"200 "all" "echo" true 0 4 true true Some("upstream") Some("reset")"#)
+    );
+    let mut raw = Raw::connect(gateway.address()).await;
+    raw.write("GET /all/never HTTP/1.1\r\nhost: a\r\nx-id: left\r\n\r\n").await;
+    until("the service is asked", async || (upstream.count() >= 3).then_some(())).await;
+    drop(raw);
+    assert!(
+        told(gateway, "left").await.contains(r#"499 "all" "echo" false 0 0 false true Some("client") Some("left")"#)
+    );
 }
 
 #[tokio::test]

@@ -55,6 +55,8 @@ enum Stop {
     Failed(Failure),
 }
 
+/// What came of it, and what the filter left of the body.
+type Passed = (Result<Verdict, Failure>, Option<Passing>);
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Filter {
@@ -188,7 +190,7 @@ struct Streamed {
     worker: WorkerId,
     phase: Phase,
     id: RequestId,
-    work: Option<Work<(Result<Verdict, Failure>, Option<Passing>)>>,
+    work: Option<Work<Passed>>,
     output: Output,
     /// Pieces went on.
     written: bool,

@@ -14,10 +14,10 @@ use http::{HeaderMap, HeaderValue, uri::Scheme};
 use stile_gateway::{
     access::Credentials,
     config::Document,
-    exchange::{Client, Exchange, RequestHead, ResponseHead, id::RequestIds},
+    exchange::{Body, Client, Exchange, RequestHead, ResponseHead, id::RequestIds},
     listener::{self, Open, Share},
-    plugin::{Bounds, Consumers, Engine, Module, Revision},
-    proxy::Proxy,
+    plugin::{Bounds, Caller, Engine, Handles, Module, Revision},
+    proxy::{Logs, Proxy},
     snapshot::{
         Reader, Snapshot,
         compile::{Input, compile},

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::{constant_time, digest as sha, hmac as mac, signature};
@@ -17,15 +17,16 @@ use crate::metrics::MetricError;
 const MAX_KEY: usize = 1024;
 
 thread_local! {
-    static VALUES: RefCell<BTreeMap<String, (Vec<u8>, Option<u64>)>> = const { RefCell::new(BTreeMap::new()) };
+    static VALUES: RefCell<Values> = const { RefCell::new(BTreeMap::new()) };
     static METRICS: RefCell<BTreeMap<Metric, f64>> = const { RefCell::new(BTreeMap::new()) };
     /// Nanoseconds since 1970, where a test has set them.
     static TIME: Cell<Option<u64>> = const { Cell::new(None) };
     static ANSWERS: RefCell<Option<Rc<Answers>>> = const { RefCell::new(None) };
     static CONNECTION: RefCell<Option<Connection>> = const { RefCell::new(None) };
-    static START: Instant = Instant::now();
 }
 
+/// With when each lapses.
+type Values = BTreeMap<String, (Vec<u8>, Option<u64>)>;
 type Answers = dyn Fn(&Call) -> Result<Answer, CallError>;
 type Metric = (String, Vec<(String, String)>);
 
@@ -185,7 +186,7 @@ pub(crate) fn set_time(time: Duration) {
 }
 
 pub(crate) fn monotonic() -> u64 {
-    TIME.get().unwrap_or_else(|| START.with(|start| nanos(start.elapsed())))
+    now()
 }
 
 fn nanos(time: Duration) -> u64 {
