@@ -97,6 +97,7 @@ impl Gateway {
             gateway.tasks.spawn(admin::serve(listener, router, gateway.drained.clone()));
         }
         gateway.watch();
+        gateway.attend_trials();
         gateway.sweep();
         Ok(gateway)
     }
@@ -152,6 +153,12 @@ impl Gateway {
             };
             stop.run_until_cancelled(watching).await;
         });
+    }
+
+    /// Takes back what fails too often on trial.
+    fn attend_trials(&self) {
+        let (control, stop) = (Arc::clone(&self.control), self.stop.child_token());
+        self.tasks.spawn(async move { stop.run_until_cancelled(control.attend_trials()).await });
     }
 
     /// Ends instances of plugins that were not needed for a while.

@@ -44,8 +44,8 @@ use self::{
 };
 pub use self::{
     draft::View,
-    plugins::{PluginError, Pushed},
-    revisions::{Origin, Record},
+    plugins::{Known, PluginError, Pushed, Rollout},
+    revisions::{Origin, Record, State},
 };
 pub use crate::store::StoreError;
 

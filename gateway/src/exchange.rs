@@ -113,6 +113,10 @@ pub struct FilterSlot {
     pub kept: Bytes,
     /// Guest execution so far.
     pub spent: Duration,
+    /// It gets the revision that is on trial, or the good one; none before its first phase.
+    pub on_trial: Option<bool>,
+    /// As long as this is here, it counts as being on that revision.
+    pub revision: Option<Arc<()>>,
 }
 
 impl Client {

@@ -3,6 +3,7 @@
 
 mod body;
 mod record;
+mod version;
 
 use std::sync::Arc;
 
@@ -11,10 +12,11 @@ use tokio::time::Instant;
 pub use self::{
     body::Unread,
     record::{FilterRecord, PhaseCounts, PluginRecord},
+    version::{OnTrial, ShareKey, Version},
 };
 use crate::{
     exchange::{Body, Exchange, FilterSlot, RequestId},
-    plugin::{Answer, Caller, Candidate, Cause, Failure, Given, Instances, Phase, Refusal, Summary, Verdict},
+    plugin::{Answer, Caller, Candidate, Cause, Failure, Given, Phase, Refusal, Summary, Verdict},
     worker::WorkerId,
 };
 
@@ -31,9 +33,11 @@ pub struct Chain {
 pub struct Filter {
     pub plugin: Arc<str>,
     /// None until the plugin has a revision.
-    pub instances: Option<Arc<Instances>>,
+    pub version: Option<Version>,
+    pub trial: Option<OnTrial>,
     pub on_error: OnError,
-    pub record: Arc<FilterRecord>,
+    /// Of calls while there is no revision.
+    pub missing: Arc<FilterRecord>,
     pub times: Arc<PluginRecord>,
 }
 
@@ -176,7 +180,7 @@ impl Filter {
         let failed = |failure| (Phase::Route, failure);
         let mut to = self.call(caller, Phase::Route, Given::Nothing, exchange, slot).await.map_err(failed)?;
         if matches!(to, Verdict::WithBody) {
-            let whole = match self.collect(caller, Phase::Route, exchange, body).await {
+            let whole = match self.collect(caller, Phase::Route, exchange, slot, body).await {
                 Ok(whole) => whole,
                 Err(instead) => return Ok(instead),
             };
@@ -224,68 +228,29 @@ impl Filter {
     /// There was no room to tell it of one.
     pub fn not_told(&self, worker: WorkerId) {
         let failure = Failure::new(Cause::Instances, "too many exchanges have ended");
-        self.record.count(worker, Phase::Log, Err(&failure));
+        self.version.iter().for_each(|version| version.record.count(worker, Phase::Log, Err(&failure)));
     }
 
     /// Whether it is the same plugin with the same configuration in the same state.
     pub fn is_same(&self, other: &Self) -> bool {
-        match (&self.instances, &other.instances) {
-            (Some(instances), Some(others)) => Arc::ptr_eq(instances, others),
+        match (&self.version, &other.version) {
+            (Some(one), Some(other)) => Arc::ptr_eq(&one.instances, &other.instances),
             _ => false,
         }
     }
 
     /// Has its time come.
     pub async fn tick(&self, caller: Caller<'_>) {
-        let Some(instances) = &self.instances else { return };
+        let Some(Version { instances, record }) = &self.version else { return };
         let start = self.times.is_kept(caller.worker).then(Instant::now);
         let result = instances.alone(caller, Phase::Tick, Given::Nothing, None).await;
         if let Some(start) = start {
             self.times.add(caller.worker, Phase::Tick, start.elapsed());
         }
-        self.record.count(caller.worker, Phase::Tick, result.as_ref());
+        record.count(caller.worker, Phase::Tick, result.as_ref());
         if let Err(failure) = result {
             self.tell(Phase::Tick, &failure, None);
         }
-    }
-
-    pub fn has(&self, phase: Phase) -> bool {
-        self.instances.as_ref().is_some_and(|instances| instances.has(phase))
-    }
-
-    /// The pool that has this phase; a plugin that is not there yet counts as having the first of each head.
-    fn with(&self, phase: Phase) -> Option<Result<&Arc<Instances>, Failure>> {
-        match &self.instances {
-            Some(instances) => instances.has(phase).then_some(Ok(instances)),
-            None if matches!(phase, Phase::Request | Phase::Response | Phase::Balance) => {
-                Some(Err(Failure::new(Cause::Missing, "it has no revision yet")))
-            }
-            None => None,
-        }
-    }
-
-    async fn call(
-        &self,
-        caller: Caller<'_>,
-        phase: Phase,
-        given: Given,
-        exchange: &mut Exchange,
-        slot: usize,
-    ) -> Result<Verdict, Failure> {
-        let result = match self.with(phase) {
-            None => return Ok(Verdict::Proceed),
-            Some(Ok(instances)) => {
-                let start = self.times.is_kept(caller.worker).then(Instant::now);
-                let result = instances.call(caller, phase, given, exchange, slot).await;
-                if let Some(start) = start {
-                    self.times.add(caller.worker, phase, start.elapsed());
-                }
-                result
-            }
-            Some(Err(failure)) => Err(failure),
-        };
-        self.record.count(caller.worker, phase, result.as_ref());
-        result
     }
 
     /// Nothing if the exchange goes on as if this filter were not there.

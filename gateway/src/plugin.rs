@@ -7,6 +7,7 @@ mod limits;
 pub mod loader;
 
 mod abi;
+mod budget;
 mod host;
 mod instance;
 mod phase;
@@ -17,6 +18,7 @@ mod ticker;
 use std::sync::Arc;
 
 pub use self::{
+    budget::{Budget, Exhausted, Running, Trial},
     engine::{Bounds, Engine},
     host::{
         CallAnswer, CallError, CallOut, CallTarget, Called, Caller, Consumers, Handles, Origin, Outbound, Output,

@@ -12,6 +12,7 @@ mod recording;
 mod filters;
 mod hostile;
 mod swap;
+mod rollout;
 mod store;
 mod admin;
 mod bodies;

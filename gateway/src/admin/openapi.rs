@@ -186,7 +186,8 @@ fn own_schemas() -> [(String, Value); 5] {
                 "additionalProperties": false,
                 "properties": {
                     "revision": { "type": "integer", "minimum": 0, "maximum": u32::MAX },
-                    "percent": { "const": 100 },
+                    "percent": { "type": "integer", "minimum": 0, "maximum": 100 },
+                    "pin": { "type": ["boolean", "null"] },
                 },
             }),
         ),

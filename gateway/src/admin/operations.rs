@@ -1,6 +1,8 @@
 //! Every operation of the Admin API: its path, who may call it, what it takes and gives, and what carries it out. The
 //! router and the OpenAPI document are both made of this, so that neither says what the other does not do.
 
+mod revisions;
+
 use axum::{
     handler::Handler,
     routing::{MethodFilter, MethodRouter, on},
@@ -8,13 +10,12 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    Admin, audit, consumers, errors, history, openapi, plugins, resources, status,
+    Admin, audit, consumers, errors, history, openapi, resources, status,
     transfer::{self, MAX_IMPORT},
 };
 use crate::{
     config::{resource::Kind, schema::Role},
     control::transfer::MAX_RESOURCE,
-    plugin::loader::MAX_MODULE,
 };
 
 /// What a change comes to that the store could not make.
@@ -144,7 +145,7 @@ pub(super) fn all() -> Vec<Operation> {
     {
         all.extend(of_a_kind(kind, role));
     }
-    all.extend(of_revisions());
+    all.extend(revisions::operations());
     all.extend(of_consumers());
     all.extend(of_credentials());
     all.extend(of_history());
@@ -256,49 +257,6 @@ fn of_a_kind(kind: Kind, role: Role) -> Vec<Operation> {
         .nothing(204, "It is gone.")
         .problem(404, "There is none of this name.")
         .problem(409, "Others need it, or it is in the configuration file.")
-        .problem(503, FAILED),
-    ]
-}
-
-fn of_revisions() -> Vec<Operation> {
-    let revision = || reference("Revision");
-    vec![
-        Operation::new(
-            "get",
-            "/v1/plugins/{name}/revisions",
-            Some(Role::Viewer),
-            "List the revisions of a plugin",
-            plugins::revisions,
-        )
-        .gives(200, "The oldest first.", list_of(&json!({ "type": "object" })))
-        .problem(404, "There is no such plugin.")
-        .problem(503, "The store cannot be read."),
-        Operation::new(
-            "put",
-            "/v1/plugins/{name}/revisions",
-            Some(Role::Publisher),
-            "Push a revision of a plugin and make it live",
-            plugins::push,
-        )
-        .query("percent", json!({ "const": 100 }), "100, and no other share yet.")
-        .takes("application/wasm", json!({ "type": "string", "format": "binary" }))
-        .up_to(MAX_MODULE)
-        .gives(200, "A revision with this digest was there, and is live.", revision())
-        .gives(201, "It is new, and live.", revision())
-        .problem(404, "There is no such plugin.")
-        .problem(503, FAILED),
-        Operation::new(
-            "post",
-            "/v1/plugins/{name}/rollout",
-            Some(Role::Publisher),
-            "Make an older or newer revision of a plugin live",
-            plugins::rollout,
-        )
-        .takes("application/json", reference("Rollout"))
-        .gives(200, "It is live.", revision())
-        .problem(400, "The body is not JSON.")
-        .problem(404, "There is no such plugin, or no such revision.")
-        .problem(415, "The body is not said to be JSON.")
         .problem(503, FAILED),
     ]
 }

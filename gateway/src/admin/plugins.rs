@@ -9,14 +9,18 @@ use super::{
     auth::Actor,
     extract::{Asked, At, Sent, Whole},
 };
-use crate::plugin::Revision;
+use crate::{
+    control::{Known, Rollout},
+    plugin::{Revision, Running},
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Rollout {
+pub(super) struct Rolled {
     revision: u32,
     #[serde(default = "whole")]
     percent: u8,
+    pin: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -27,16 +31,28 @@ pub(super) struct Share {
 }
 
 pub(super) async fn revisions(State(admin): State<Admin>, At(plugin): At<String>) -> Result<Json<Value>, Problem> {
-    let (records, active) = admin.control.revisions(&plugin).await?;
+    let Known { records, state, exchanges } = admin.control.revisions(&plugin).await?;
+    let trial = state.as_ref().and_then(|state| state.trial.as_ref());
     let items: Vec<Value> = records
         .into_iter()
-        .map(|record| {
+        .zip(exchanges)
+        .map(|(record, exchanges)| {
             let mut item = json!(record);
-            item["active"] = (Some(record.revision) == active).into();
+            item["active"] = state.as_ref().is_some_and(|state| state.leading() == record.revision).into();
+            item["percent"] = match (&state, trial) {
+                (_, Some(trial)) if trial.revision == record.revision => trial.percent.into(),
+                (Some(state), trial) if state.active == record.revision => {
+                    (whole() - trial.map_or(0, |trial| trial.percent)).into()
+                }
+                _ => 0.into(),
+            };
+            item["exchanges"] = exchanges.into();
             item
         })
         .collect();
-    Ok(Json(json!({ "items": items })))
+    let pinned = state.as_ref().is_some_and(|state| state.pinned);
+    let taken_back = state.and_then(|state| state.taken_back);
+    Ok(Json(json!({ "items": items, "pinned": pinned, "taken_back": taken_back })))
 }
 
 pub(super) async fn push(
@@ -46,8 +62,8 @@ pub(super) async fn push(
     Asked(share): Asked<Share>,
     Whole(module): Whole,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    check_whole(share.percent)?;
-    let pushed = admin.control.push(&plugin, module.into(), actor.name).await?;
+    check_percent(share.percent)?;
+    let pushed = admin.control.push(&plugin, module.into(), share.percent, actor.name).await?;
     let status = if pushed.new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(describe(&pushed.revision))))
 }
@@ -56,21 +72,19 @@ pub(super) async fn rollout(
     State(admin): State<Admin>,
     At(plugin): At<String>,
     Extension(actor): Extension<Actor>,
-    Sent(rollout): Sent<Rollout>,
+    Sent(Rolled { revision, percent, pin }): Sent<Rolled>,
 ) -> Result<Json<Value>, Problem> {
-    check_whole(rollout.percent)?;
-    let revision = admin.control.roll_to(&plugin, rollout.revision, actor.name).await?;
+    check_percent(percent)?;
+    let rollout = Rollout { revision, percent, pin };
+    let revision = admin.control.roll_to(&plugin, rollout, actor.name).await?;
     Ok(Json(describe(&revision)))
 }
 
-fn check_whole(percent: u8) -> Result<(), Problem> {
-    if percent == whole() {
+fn check_percent(percent: u8) -> Result<(), Problem> {
+    if percent <= whole() {
         return Ok(());
     }
-    Err(Problem::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        "a rollout to a share of the traffic is not supported, only percent=100",
-    ))
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("percent: {percent} is more than 100")))
 }
 
 fn whole() -> u8 {
@@ -78,8 +92,8 @@ fn whole() -> u8 {
 }
 
 /// Adds what is active of a plugin to what is told of it.
-pub(super) fn tell(told: &mut Value, active: Option<&Revision>) {
-    let active = active.map_or_else(|| json!({ "revision": null }), describe);
+pub(super) fn tell(told: &mut Value, running: Option<&Running>) {
+    let active = running.map_or_else(|| json!({ "revision": null }), |running| describe(running.leading()));
     if let (Value::Object(told), Value::Object(active)) = (told, active) {
         told.extend(active);
     }

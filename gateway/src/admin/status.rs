@@ -66,12 +66,13 @@ pub(super) async fn status(State(admin): State<Admin>) -> Json<Value> {
 }
 
 fn filter(filter: &Filter) -> Value {
-    let failures = Cause::ALL.into_iter().map(|cause| (cause.as_str(), filter.record.failures(cause)));
+    let failures = Cause::ALL.into_iter().map(|cause| (cause.as_str(), filter.failures(cause)));
     let failures: BTreeMap<_, _> = failures.filter(|(_, n)| *n > 0).collect();
+    let leading = filter.leading().map(|version| &version.instances);
     json!({
         "plugin": &*filter.plugin,
-        "revision": filter.instances.as_ref().map(|instances| instances.revision().number),
-        "instances": filter.instances.as_ref().map(|instances| instances.alive()),
+        "revision": leading.map(|instances| instances.revision().number),
+        "instances": leading.map(|instances| instances.alive()),
         "failures": failures,
     })
 }

@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod new;
+mod rollout;
 
 use std::{
     path::{Path, PathBuf},
@@ -13,7 +14,7 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Target, resource, target};
+use super::{Target, client, resource, target};
 use crate::{
     config::scalar::is_name,
     plugin::{Bounds, Engine, Module},
@@ -52,12 +53,19 @@ pub enum Command {
         name: String,
         /// The .wasm file.
         file: PathBuf,
+        /// How many of a hundred exchanges get it.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u8).range(0..=100))]
+        percent: u8,
         #[command(flatten)]
         target: Target,
         /// Print the gateway's answer.
         #[arg(long)]
         json: bool,
     },
+    /// Say which revision of a plugin is live in a running gateway.
+    Rollout(rollout::Rollout),
+    /// List the revisions of a plugin, what runs, and how many exchanges are on each.
+    Revisions(rollout::Revisions),
     #[command(flatten)]
     Resource(resource::Command),
 }
@@ -77,10 +85,12 @@ pub(super) fn plugin(command: Command) -> Result<ExitCode> {
             }
         }
         Command::Check { file, json } => check(&file, json)?,
-        Command::Push { name, file, target, json } => {
+        Command::Push { name, file, percent, target, json } => {
             let bytes = read(&file)?;
-            return super::runtime()?.block_on(push(&name, bytes, &target, json));
+            return super::runtime()?.block_on(push(&name, bytes, percent, &target, json));
         }
+        Command::Rollout(rollout) => return super::runtime()?.block_on(rollout.run()),
+        Command::Revisions(revisions) => return super::runtime()?.block_on(revisions.run()),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -102,11 +112,26 @@ fn check(file: &Path, json: bool) -> Result<()> {
     Ok(())
 }
 
-async fn push(name: &str, bytes: Vec<u8>, target: &Target, json: bool) -> Result<ExitCode> {
-    anyhow::ensure!(is_name(name), "{name:?} is no name of a plugin");
-    let path = format!("/v1/plugins/{name}/revisions");
+async fn push(name: &str, bytes: Vec<u8>, percent: u8, target: &Target, json: bool) -> Result<ExitCode> {
+    let path = format!("{}/revisions?percent={percent}", path_of(name)?);
     let answer = target.send(Method::PUT, &path, "application/wasm", bytes).await?;
-    let facts = target::told(&answer);
+    let facts = accepted(&answer, json)?;
+    print(json, &facts, || {
+        let same = if answer.status == http::StatusCode::OK { " (a module that was known before)" } else { "" };
+        let live = if percent == 100 { "is live".to_owned() } else { format!("is for {percent} % of exchanges") };
+        format!("{name} revision {} {live}{same}", facts["revision"])
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn path_of(name: &str) -> Result<String> {
+    anyhow::ensure!(is_name(name), "{name:?} is no name of a plugin");
+    Ok(format!("/v1/plugins/{name}"))
+}
+
+/// What a gateway tells that has done what it was asked for.
+fn accepted(answer: &client::Answer, json: bool) -> Result<Value> {
+    let facts = target::told(answer);
     if !answer.status.is_success() {
         if json {
             println!("{facts}");
@@ -114,11 +139,7 @@ async fn push(name: &str, bytes: Vec<u8>, target: &Target, json: bool) -> Result
         let detail = facts["detail"].as_str().unwrap_or("no reason given");
         anyhow::bail!("the gateway refused it ({}): {detail}", answer.status.as_u16());
     }
-    print(json, &facts, || {
-        let same = if answer.status == http::StatusCode::OK { " (a module that was known before)" } else { "" };
-        format!("{name} revision {} is live{same}", facts["revision"])
-    });
-    Ok(ExitCode::SUCCESS)
+    Ok(facts)
 }
 
 fn print(json: bool, facts: &Value, text: impl FnOnce() -> String) {

@@ -179,9 +179,26 @@ pub struct Plugin {
     /// How long an instance lives.
     #[serde(default)]
     pub isolation: Isolation,
+    /// How a new revision comes to all exchanges, or is taken back.
+    #[serde(default)]
+    pub rollout: Rollout,
     /// How often a plugin with the phase `tick` is called, for each of its configurations.
     #[serde(default = "ten_seconds")]
     pub tick: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rollout {
+    /// What exchanges have in common that get the same revision: `client`, its address, or `header:NAME`.
+    pub key: String,
+    /// Failures that a new revision may show before the one before it is live again by itself.
+    pub failures: u32,
+    /// The time within which they count, and after which a revision that all exchanges get is known to be good.
+    pub within: Duration,
+    /// Revisions that are kept; at least 2.
+    #[schemars(range(min = 2))]
+    pub keep: u16,
 }
 
 /// Whom a plugin may call.
@@ -410,6 +427,12 @@ impl Default for AccessLog {
 impl Default for Metrics {
     fn default() -> Self {
         Self { enabled: true, label_sets: 1000 }
+    }
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self { key: "client".to_owned(), failures: 10, within: Duration::from_secs(600), keep: 20 }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use serde_json::json;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{
     ApplyError,
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     access::{Credentials, SealKey},
     config::{Document, Errors, Layers, Problem, Sources, resource::Kind},
-    plugin::{Engine, Revision},
+    plugin::{Engine, Exhausted, Running},
     snapshot::{
         Snapshot,
         compile::{Input, compile},
@@ -30,6 +30,8 @@ pub(super) struct Work {
     pub(super) workers: usize,
     pub(super) layers: Arc<Layers>,
     pub(super) revisions: Revisions,
+    /// Trials that have failed too often, for who takes them back.
+    pub(super) exhausted: Option<UnboundedReceiver<Exhausted>>,
     pub(super) audit: Audit,
     /// What consumers of the store present.
     pub(super) credentials: Credentials,
@@ -42,8 +44,8 @@ pub(super) struct Work {
 #[derive(Debug)]
 pub struct View {
     pub layers: Arc<Layers>,
-    /// The active revisions of plugins.
-    pub revisions: HashMap<Arc<str>, Revision>,
+    /// What runs of plugins.
+    pub revisions: HashMap<Arc<str>, Running>,
 }
 
 /// A generation that could be made live, and what becomes true with it.
@@ -84,10 +86,12 @@ impl Work {
     ) -> Result<Self, ApplyError> {
         let seal_key = super::seal_key(&document)?.map(Arc::new);
         let Stored { audit, credentials, resources } = Stored::read(&store, seal_key.as_deref()).await?;
-        let revisions = Revisions::new(engine, store.clone());
+        let (exhausted, told) = unbounded_channel();
+        let revisions = Revisions::new(engine, store.clone(), exhausted);
         let sources = document.sources.clone();
         let layers = Arc::new(Layers::new(document).with(resources?));
-        Ok(Self { store, workers, layers, revisions, audit, credentials, seal_key, sources })
+        let exhausted = Some(told);
+        Ok(Self { store, workers, layers, revisions, exhausted, audit, credentials, seal_key, sources })
     }
 
     pub(super) fn view(&self) -> Arc<View> {
@@ -100,11 +104,11 @@ impl Work {
         let mut stage = Stage::default();
         let plugins = layers.config().plugins.iter().enumerate();
         for (index, plugin) in plugins.filter(|(_, plugin)| named(&plugin.name)) {
-            let runs = self.revisions.active(&plugin.name).is_some();
+            let runs = self.revisions.running(&plugin.name).is_some();
             let resumed = if runs { None } else { self.revisions.resume(&plugin.name).await? };
             let goes_on = runs || resumed.is_some();
             let changed = match &plugin.file {
-                Some(file) => self.revisions.stage_file(&plugin.name, file, !goes_on).await,
+                Some(file) => self.revisions.stage_file(&plugin.name, file, !goes_on, plugin.rollout.keep.into()).await,
                 None => Ok(None),
             };
             match changed {
@@ -203,7 +207,10 @@ impl Work {
     ) -> Result<(Arc<Snapshot>, Number), StoreError> {
         let Draft { snapshot, staged, layers, credentials, .. } = draft;
         let rollouts = |all: bool| {
-            let told = staged.iter().filter(move |staged| all || staged.before() != Some(staged.revision().number));
+            let told = staged.iter().filter(move |staged| {
+                let (before, after) = staged.told();
+                all || before != Some(after)
+            });
             told.map(|staged| rollout(staged, by))
         };
         done.extend(rollouts(false));
@@ -257,14 +264,15 @@ impl Stored {
     }
 }
 
-/// That a revision becomes active.
+/// That other revisions run.
 fn rollout(staged: &Staged, by: &Arc<str>) -> Done {
+    let (before, after) = staged.told();
     Done {
         by: Arc::clone(by),
         action: Action::Rollout,
         kind: Kind::Plugin.list(),
         name: staged.revision().plugin.to_string(),
-        before: staged.before().map(|number| json!({ "revision": number })),
-        after: Some(json!({ "revision": staged.revision().number })),
+        before,
+        after: Some(after),
     }
 }

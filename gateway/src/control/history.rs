@@ -115,7 +115,7 @@ impl Control {
             for Difference { kind, name, then, .. } in &differences {
                 let Some(kind) = Kind::of_list(kind) else {
                     let number = then["revision"].as_u64().and_then(|number| u32::try_from(number).ok());
-                    let staged = work.revisions.stored(name, number.unwrap_or_default()).await;
+                    let staged = work.revisions.stage_stored(name, number.unwrap_or_default()).await;
                     together.staged.push(staged.map_err(|error| HistoryError::Revision(generation, error))?);
                     continue;
                 };

@@ -1,17 +1,26 @@
-//! Revisions of plugins that are pushed, and going back to older ones.
+//! Revisions of plugins that are pushed, rolled out by and by, and gone back from, by somebody or by themselves.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::time::sleep;
 
 use super::{
     Control, Work,
     draft::Stage,
-    revisions::{Origin, Record, Staged, records},
+    revisions::{Origin, Record, Staged, State, WHOLE, now, records, state},
 };
 use crate::{
-    config::{Errors, Layers},
-    plugin::{LoadError, Revision},
+    config::{Errors, Layers, schema},
+    plugin::{Exhausted, LoadError, Revision},
     store::{Commit, StoreError},
 };
+
+/// Who changes what runs by itself, as the audit log names them.
+const BUDGET: &str = "error budget";
+const LASTED: &str = "rollout";
 
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
@@ -34,31 +43,134 @@ pub struct Pushed {
     pub new: bool,
 }
 
+/// What a rollout asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Rollout {
+    pub revision: u32,
+    /// Of a hundred exchanges.
+    pub percent: u8,
+    /// Whether files and pushes may change what runs from then on; none leaves that as it is.
+    pub pin: Option<bool>,
+}
+
+/// All that is known of a plugin's revisions.
+#[derive(Debug)]
+pub struct Known {
+    /// The oldest first.
+    pub records: Vec<Record>,
+    pub state: Option<State>,
+    /// Exchanges on each, in the order of the records.
+    pub exchanges: Vec<usize>,
+}
+
 impl Control {
-    /// Makes a module the newest revision of a plugin and live; one with the digest of an older revision is that one.
-    pub async fn push(self: &Arc<Self>, plugin: &str, bytes: Vec<u8>, by: Arc<str>) -> Result<Pushed, PluginError> {
+    /// Makes a module the newest revision of a plugin, for so many of a hundred exchanges; one with the digest of an older
+    /// revision is that one.
+    pub async fn push(
+        self: &Arc<Self>,
+        plugin: &str,
+        bytes: Vec<u8>,
+        percent: u8,
+        by: Arc<str>,
+    ) -> Result<Pushed, PluginError> {
         let (this, plugin) = (Arc::clone(self), plugin.to_owned());
         self.to_its_end(async move {
             let mut work = this.settled().await?;
-            knows(&work.layers, &plugin)?;
-            let staged = work.revisions.stage(&plugin, bytes, Origin::Push).await?;
+            let keep = named(&work.layers, &plugin)?.rollout.keep.into();
+            let staged = work.revisions.stage(&plugin, bytes, Origin::Push, percent, keep).await?;
             let new = staged.is_new();
-            let revision = this.activate(&mut work, staged, by).await?;
+            let revision = staged.revision().clone();
+            this.run(&mut work, staged, by).await?;
             Ok(Pushed { revision, new })
         })
         .await
     }
 
-    /// Makes an older or newer revision of a plugin live.
-    pub async fn roll_to(self: &Arc<Self>, plugin: &str, number: u32, by: Arc<str>) -> Result<Revision, PluginError> {
+    /// Says which revision runs, and for how many exchanges.
+    pub async fn roll_to(
+        self: &Arc<Self>,
+        plugin: &str,
+        rollout: Rollout,
+        by: Arc<str>,
+    ) -> Result<Revision, PluginError> {
         let (this, plugin) = (Arc::clone(self), plugin.to_owned());
         self.to_its_end(async move {
             let mut work = this.settled().await?;
-            knows(&work.layers, &plugin)?;
-            let staged = work.revisions.stored(&plugin, number).await?;
-            this.activate(&mut work, staged, by).await
+            named(&work.layers, &plugin)?;
+            let Rollout { revision: number, percent, pin } = rollout;
+            let next = |before: &State| Some(State::rolled(before, number, percent, pin, now()));
+            let staged = work.revisions.stage_state(&plugin, number, next).await?;
+            let staged = staged.ok_or_else(|| PluginError::UnknownRevision(plugin.clone(), number))?;
+            let revision = staged.revision().clone();
+            this.run(&mut work, staged, by).await?;
+            Ok(revision)
         })
         .await
+    }
+
+    /// Takes back what fails too often on trial, and makes what has lasted the one to go back to, for as long as this is
+    /// waited for.
+    pub async fn attend_trials(self: &Arc<Self>) {
+        let Some(mut exhausted) = self.work.lock().await.exhausted.take() else { return };
+        let mut changed = self.changed();
+        loop {
+            let due = self.next_to_settle();
+            let settled = async {
+                match &due {
+                    Some((_, _, wait)) => sleep(*wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(told) = exhausted.recv() => {
+                    let Exhausted { plugin, revision, failures } = told;
+                    tracing::error!(plugin = &*plugin, revision, failures, "it fails too often, and is taken back");
+                    let next = move |before: &State| before.taken_back(revision, failures, now());
+                    self.run_by_itself(plugin, revision, next, BUDGET).await;
+                }
+                () = settled => {
+                    if let Some((plugin, revision, _)) = due {
+                        self.run_by_itself(plugin, revision, |before| Some(before.settled()), LASTED).await;
+                    }
+                }
+                _ = changed.changed() => {}
+            }
+        }
+    }
+
+    /// The trial of all exchanges that has lasted soonest, and when that is.
+    fn next_to_settle(&self) -> Option<(Arc<str>, u32, Duration)> {
+        let view = self.view();
+        let plugins = view.layers.config().plugins.iter();
+        let due = plugins.filter_map(|plugin| {
+            let (name, running) = view.revisions.get_key_value(plugin.name.as_str())?;
+            let trial =
+                running.trial.as_ref().filter(|trial| trial.percent >= WHOLE && !trial.budget.is_exhausted())?;
+            let wait = (trial.since + plugin.rollout.within.0.as_secs()).saturating_sub(now());
+            // Its time is known to the second.
+            Some((Arc::clone(name), trial.revision.number, Duration::from_secs(wait) + Duration::from_millis(500)))
+        });
+        due.min_by_key(|(_, _, wait)| *wait)
+    }
+
+    async fn run_by_itself(
+        self: &Arc<Self>,
+        plugin: Arc<str>,
+        revision: u32,
+        next: impl FnOnce(&State) -> Option<State> + Send + 'static,
+        by: &'static str,
+    ) {
+        let this = Arc::clone(self);
+        // What is refused is told there.
+        let _ = self
+            .to_its_end(async move {
+                let mut work = this.settled().await?;
+                if let Some(staged) = work.revisions.stage_state(&plugin, revision, next).await? {
+                    this.run(&mut work, staged, by.into()).await?;
+                }
+                Ok(())
+            })
+            .await;
     }
 
     async fn to_its_end<T: Send + 'static>(
@@ -72,28 +184,30 @@ impl Control {
         })
     }
 
-    /// Every revision of a plugin, the oldest first, and the number of the active one.
-    pub async fn revisions(&self, plugin: &str) -> Result<(Vec<Record>, Option<u32>), PluginError> {
-        let view = self.view();
-        knows(&view.layers, plugin)?;
-        let active = view.revisions.get(plugin).map(|revision| revision.number);
-        Ok((records(&self.store, plugin).await?, active))
+    /// Every revision of a plugin, and what runs.
+    pub async fn revisions(&self, plugin: &str) -> Result<Known, PluginError> {
+        named(&self.view().layers, plugin)?;
+        let (records, state) = (records(&self.store, plugin).await?, state(&self.store, plugin).await?);
+        let kept = self.live.load().states.of(&plugin.into());
+        let exchanges = records.iter().map(|record| kept.exchanges(record.revision)).collect();
+        Ok(Known { records, state, exchanges })
     }
 
-    async fn activate(&self, work: &mut Work, staged: Staged, by: Arc<str>) -> Result<Revision, PluginError> {
-        let revision = staged.revision().clone();
-        if work.revisions.active(&revision.plugin).is_some_and(|active| active.number == revision.number) {
-            return Ok(revision);
+    async fn run(&self, work: &mut Work, staged: Staged, by: Arc<str>) -> Result<(), PluginError> {
+        if staged.changes_nothing() {
+            return Ok(());
         }
+        let plugin = Arc::clone(&staged.revision().plugin);
+        let (_, told) = staged.told();
         let stage = Stage::default().with(vec![staged]);
         let draft = work.draft(Some(&self.live.load_full()), Arc::clone(&work.layers), stage).await?;
         self.make_live(work, draft, Commit::new(), &by, Vec::new()).await?;
-        tracing::info!(plugin = &*revision.plugin, revision = revision.number, "revision is live");
-        Ok(revision)
+        tracing::info!(plugin = &*plugin, "what runs: {told}");
+        Ok(())
     }
 }
 
-fn knows(layers: &Layers, plugin: &str) -> Result<(), PluginError> {
-    let known = layers.config().plugins.iter().any(|known| known.name == plugin);
-    if known { Ok(()) } else { Err(PluginError::UnknownPlugin(plugin.to_owned())) }
+fn named<'l>(layers: &'l Layers, plugin: &str) -> Result<&'l schema::Plugin, PluginError> {
+    let known = layers.config().plugins.iter().find(|known| known.name == plugin);
+    known.ok_or_else(|| PluginError::UnknownPlugin(plugin.to_owned()))
 }

@@ -1,19 +1,21 @@
 //! The revisions of plugins: found in files, pushes and the store, compiled, numbered, and kept.
-//! Which one is active changes with `commit` alone.
+//! Which of them run changes with `commit` alone.
+
+mod state;
 
 use std::{collections::HashMap, path::Path, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
+use serde_json::Value;
+use tokio::{sync::mpsc::UnboundedSender, task::spawn_blocking};
 
+pub use self::state::State;
+pub(super) use self::state::WHOLE;
 use super::PluginError;
 use crate::{
-    plugin::{Digest256, Engine, LoadError, Module, Revision, loader::MAX_MODULE},
+    plugin::{Budget, Digest256, Engine, Exhausted, LoadError, Module, Revision, Running, Trial, loader::MAX_MODULE},
     store::{Commit, Revision as Number, Store, StoreError},
 };
-
-/// Revisions of a plugin that the store keeps.
-const KEPT: usize = 20;
 
 /// Where a revision came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,30 +37,28 @@ pub struct Record {
     pub imports: Vec<String>,
 }
 
-/// What the store keeps of a plugin as a whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct State {
-    active: u32,
-    /// Digest of the file as last seen: a file that is as it was does not undo a later push.
-    file_sha256: Option<String>,
-}
-
-/// A revision that is to become active.
+/// Revisions that are to run.
 #[derive(Debug)]
 pub(super) struct Staged {
+    /// The one that it is about.
     revision: Revision,
+    running: Running,
     /// What is to be stored of it, if that is new.
     new: Option<(Record, Vec<u8>)>,
     state: State,
-    /// The one that the store says is active.
-    before: Option<u32>,
+    /// What the store says.
+    before: Option<State>,
+    /// How many revisions the store keeps.
+    keep: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct Revisions {
     engine: Engine,
     store: Store,
-    active: HashMap<Arc<str>, Revision>,
+    running: HashMap<Arc<str>, Running>,
+    /// Where trials tell that they have failed too often.
+    exhausted: UnboundedSender<Exhausted>,
     /// A commit failed, and may have been made all the same.
     doubtful: bool,
 }
@@ -72,15 +72,20 @@ impl Staged {
         self.new.is_some()
     }
 
-    /// The number of the one that the store says is active.
-    pub(super) fn before(&self) -> Option<u32> {
-        self.before
+    /// As the audit log tells what ran, and what will.
+    pub(super) fn told(&self) -> (Option<Value>, Value) {
+        (self.before.as_ref().map(State::told), self.state.told())
+    }
+
+    /// Nothing becomes of it but a commit of what there is.
+    pub(super) fn changes_nothing(&self) -> bool {
+        self.new.is_none() && self.before.as_ref() == Some(&self.state)
     }
 }
 
 impl Revisions {
-    pub(super) fn new(engine: Engine, store: Store) -> Self {
-        Self { engine, store, active: HashMap::new(), doubtful: false }
+    pub(super) fn new(engine: Engine, store: Store, exhausted: UnboundedSender<Exhausted>) -> Self {
+        Self { engine, store, running: HashMap::new(), exhausted, doubtful: false }
     }
 
     /// Whether what is stored is not known to be what is here.
@@ -92,12 +97,12 @@ impl Revisions {
         self.doubtful = false;
     }
 
-    /// The revisions that the store says are active, where others are or none is; of these plugins.
+    /// What the store says runs, where that is something else or nothing; of these plugins.
     pub(super) async fn others(&self, plugins: impl Iterator<Item = &str>) -> Result<Vec<Staged>, StoreError> {
         let mut others = Vec::new();
         for plugin in plugins {
-            let running = self.active(plugin).map(|active| active.number);
-            let stored = self.state(plugin).await?.filter(|state| Some(state.active) != running);
+            let running: Vec<_> = self.running(plugin).into_iter().flat_map(Running::all).map(|it| it.number).collect();
+            let stored = self.state(plugin).await?.filter(|state| !state.running().eq(running.iter().copied()));
             if stored.is_some() {
                 others.extend(self.resume(plugin).await?);
             }
@@ -105,43 +110,91 @@ impl Revisions {
         Ok(others)
     }
 
-    pub(super) fn active(&self, plugin: &str) -> Option<&Revision> {
-        self.active.get(plugin)
+    pub(super) fn running(&self, plugin: &str) -> Option<&Running> {
+        self.running.get(plugin)
     }
 
-    /// The active revisions as they will be.
-    pub(super) fn with(&self, staged: &[Staged]) -> HashMap<Arc<str>, Revision> {
-        let mut active = self.active.clone();
-        active.extend(staged.iter().map(|staged| (Arc::clone(&staged.revision.plugin), staged.revision.clone())));
-        active
+    /// What runs, as it will be.
+    pub(super) fn with(&self, staged: &[Staged]) -> HashMap<Arc<str>, Running> {
+        let mut running = self.running.clone();
+        running.extend(staged.iter().map(|staged| (Arc::clone(&staged.revision.plugin), staged.running.clone())));
+        running
     }
 
-    /// The revision that was active when the process last ended.
+    /// What ran when the process last ended.
     pub(super) async fn resume(&self, plugin: &str) -> Result<Option<Staged>, StoreError> {
-        let Some(state) = self.state(plugin).await? else { return Ok(None) };
-        match self.stored(plugin, state.active).await {
-            Ok(staged) => Ok(Some(staged)),
-            Err(PluginError::Store(error)) => Err(error),
-            Err(error) => {
-                tracing::error!(plugin, revision = state.active, "the stored revision cannot be resumed: {error}");
-                Ok(None)
+        let Some(mut state) = self.state(plugin).await? else { return Ok(None) };
+        let before = Some(state.clone());
+        let mut found = Vec::new();
+        for number in state.running() {
+            match self.stored(plugin, number).await {
+                Ok(revision) => found.push(revision),
+                Err(PluginError::Store(error)) => return Err(error),
+                Err(error) => tracing::error!(plugin, number, "the stored revision cannot be resumed: {error}"),
             }
         }
+        // One that is lost takes nobody else along.
+        let Some(first) = found.first() else { return Ok(None) };
+        if found.len() < state.running().count() {
+            state = State { active: first.number, trial: None, ..state };
+        }
+        let running = self.running_as(&state, &found);
+        let revision = running.leading().clone();
+        Ok(Some(Staged { revision, running, new: None, state, before, keep: usize::MAX }))
     }
 
-    pub(super) async fn stored(&self, plugin: &str, number: u32) -> Result<Staged, PluginError> {
+    /// What runs by this state, of these modules; a trial that goes on keeps its budget.
+    fn running_as(&self, state: &State, found: &[Revision]) -> Running {
+        let of = |number: u32| found.iter().find(|revision| revision.number == number).or(found.first());
+        let revision = of(state.active).expect("the caller has found one").clone();
+        let trial = state.trial.as_ref().and_then(|trial| {
+            let revision = found.iter().find(|revision| revision.number == trial.revision)?.clone();
+            let same = self.running(&revision.plugin).and_then(|running| running.trial.as_ref());
+            let same = same.filter(|same| same.revision.number == revision.number && same.since == trial.since);
+            let made = || Arc::new(Budget::new(Arc::clone(&revision.plugin), revision.number, self.exhausted.clone()));
+            let budget = same.map_or_else(made, |same| Arc::clone(&same.budget));
+            Some(Trial { percent: trial.percent, since: trial.since, budget, revision })
+        });
+        Running { revision, trial }
+    }
+
+    /// One that is running, or from the store.
+    async fn stored(&self, plugin: &str, number: u32) -> Result<Revision, PluginError> {
+        let known = self.running(plugin).into_iter().flat_map(Running::all).find(|it| it.number == number);
+        if let Some(known) = known {
+            return Ok(known.clone());
+        }
         let unknown = || PluginError::UnknownRevision(plugin.to_owned(), number);
-        let record = records(&self.store, plugin)
-            .await?
-            .into_iter()
-            .find(|record| record.revision == number)
-            .ok_or_else(unknown)?;
+        let records = records(&self.store, plugin).await?;
+        let record = records.into_iter().find(|record| record.revision == number).ok_or_else(unknown)?;
         let entry = self.store.get(&module_key(plugin, &record.sha256)).await?.ok_or_else(unknown)?;
         let module = self.compile(entry.value).await?.0;
-        let before = self.state(plugin).await?;
-        let (state, before) = (before.clone().unwrap_or_default(), before.map(|before| before.active));
-        let state = State { active: number, ..state };
-        Ok(Staged { revision: Revision { plugin: plugin.into(), number, module }, new: None, state, before })
+        Ok(Revision { plugin: plugin.into(), number, module })
+    }
+
+    /// What there is is to run in another way; nothing if `next` says that nothing is to change.
+    pub(super) async fn stage_state(
+        &self,
+        plugin: &str,
+        about: u32,
+        next: impl FnOnce(&State) -> Option<State>,
+    ) -> Result<Option<Staged>, PluginError> {
+        let unknown = || PluginError::UnknownRevision(plugin.to_owned(), about);
+        let before = self.state(plugin).await?.ok_or_else(unknown)?;
+        let revision = self.stored(plugin, about).await?;
+        let Some(state) = next(&before) else { return Ok(None) };
+        let mut found = vec![revision.clone()];
+        for number in state.running().filter(|number| *number != about) {
+            found.push(self.stored(plugin, number).await?);
+        }
+        let running = self.running_as(&state, &found);
+        Ok(Some(Staged { revision, running, new: None, state, before: Some(before), keep: usize::MAX }))
+    }
+
+    /// A whole rollout of one that the store has.
+    pub(super) async fn stage_stored(&self, plugin: &str, number: u32) -> Result<Staged, PluginError> {
+        let staged = self.stage_state(plugin, number, |before| Some(State::rolled(before, number, WHOLE, None, now())));
+        staged.await?.ok_or_else(|| PluginError::UnknownRevision(plugin.to_owned(), number))
     }
 
     /// None if the file is as it was when last seen, unless it is wanted `anyhow`.
@@ -150,6 +203,7 @@ impl Revisions {
         plugin: &str,
         file: &Path,
         anyhow: bool,
+        keep: usize,
     ) -> Result<Option<Staged>, PluginError> {
         let unread = |error| LoadError::Read(file.to_owned(), error);
         let size = tokio::fs::metadata(file).await.map_err(unread)?.len();
@@ -162,43 +216,66 @@ impl Revisions {
         if !anyhow && seen.is_some_and(|seen| seen == digest) {
             return Ok(None);
         }
-        self.stage(plugin, bytes, Origin::File).await.map(Some)
+        self.stage(plugin, bytes, Origin::File, WHOLE, keep).await.map(Some)
     }
 
-    pub(super) async fn stage(&self, plugin: &str, bytes: Vec<u8>, origin: Origin) -> Result<Staged, PluginError> {
+    /// A module that has come: a new revision, or the one with its digest.
+    pub(super) async fn stage(
+        &self,
+        plugin: &str,
+        bytes: Vec<u8>,
+        origin: Origin,
+        percent: u8,
+        keep: usize,
+    ) -> Result<Staged, PluginError> {
         let records = records(&self.store, plugin).await?;
         let digest = Digest256::of(&bytes).to_string();
-        let (before, seen) = self.state(plugin).await?.map(|state| (state.active, state.file_sha256)).unzip();
-        let file_sha256 = if origin == Origin::File { Some(digest.clone()) } else { seen.flatten() };
-        if let Some(same) = records.iter().find(|record| record.sha256 == digest) {
-            let staged = self.stored(plugin, same.revision).await?;
-            return Ok(Staged { state: State { active: same.revision, file_sha256 }, ..staged });
-        }
-        let (module, bytes) = self.compile(bytes).await?;
-        let number = records.last().map_or(1, |last| last.revision + 1);
-        let record = Record {
-            revision: number,
-            sha256: digest,
-            origin,
-            loaded_at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            phases: module.phases().into_iter().map(str::to_owned).collect(),
-            imports: module.imports().to_vec(),
+        let before = self.state(plugin).await?;
+        let (revision, new) = match records.iter().find(|record| record.sha256 == digest) {
+            Some(same) => (self.stored(plugin, same.revision).await?, None),
+            None => {
+                let (module, bytes) = self.compile(bytes).await?;
+                let number = records.last().map_or(1, |last| last.revision + 1);
+                let record = Record {
+                    revision: number,
+                    sha256: digest.clone(),
+                    origin,
+                    loaded_at: now(),
+                    phases: module.phases().into_iter().map(str::to_owned).collect(),
+                    imports: module.imports().to_vec(),
+                };
+                (Revision { plugin: plugin.into(), number, module }, Some((record, bytes)))
+            }
         };
-        Ok(Staged {
-            revision: Revision { plugin: plugin.into(), number, module },
-            new: Some((record, bytes)),
-            state: State { active: number, file_sha256 },
-            before,
-        })
+        let mut state = State::with_new(before.as_ref(), revision.number, percent, now());
+        if origin == Origin::File {
+            state.file_sha256 = Some(digest);
+        }
+        let mut found = vec![revision.clone()];
+        let others: Vec<_> = state.running().filter(|number| *number != revision.number).collect();
+        for number in others {
+            match self.stored(plugin, number).await {
+                Ok(other) => found.push(other),
+                Err(PluginError::Store(error)) => return Err(error.into()),
+                // There is nothing good to go back to: the new one takes its place.
+                Err(error) => {
+                    tracing::error!(plugin, number, "the stored revision cannot be resumed: {error}");
+                    state = State { active: revision.number, trial: None, ..state };
+                    break;
+                }
+            }
+        }
+        let running = self.running_as(&state, &found);
+        Ok(Staged { revision, running, new, state, before, keep })
     }
 
-    /// Stores what is new, together with what that commit has already, then makes all of it active.
+    /// Stores what is new, together with what that commit has already, then makes all of it run.
     pub(super) async fn commit(&mut self, staged: Vec<Staged>, mut commit: Commit) -> Result<Number, StoreError> {
-        let mut active = Vec::new();
-        for Staged { revision, new, state, .. } in staged {
+        let mut started = Vec::new();
+        for Staged { revision, running, new, state, keep, .. } in staged {
             let plugin = &revision.plugin;
             if let Some((record, bytes)) = new {
-                for old in outdated(records(&self.store, plugin).await?) {
+                for old in outdated(records(&self.store, plugin).await?, keep, &state) {
                     commit = commit.delete(module_key(plugin, &old.sha256)).delete(revision_key(plugin, old.revision));
                 }
                 commit = commit
@@ -206,26 +283,26 @@ impl Revisions {
                     .put(revision_key(plugin, record.revision), json(&record));
             }
             commit = commit.put(state_key(plugin), json(&state));
-            active.push((Arc::clone(plugin), revision));
+            started.push((Arc::clone(plugin), running));
         }
         // Expectations that do not hold change nothing; any other failure may come after the change.
         let committed = self.store.commit(commit).await;
         self.doubtful |= !matches!(committed, Ok(_) | Err(StoreError::Conflict { .. } | StoreError::NoLease));
         let number = committed?;
-        self.active.extend(active);
+        self.running.extend(started);
         Ok(number)
     }
 
-    /// The number of the revision that is active, or would be if the plugin came back.
+    /// The number of the leading revision, or of that which would lead if the plugin came back.
     pub(super) async fn number(&self, plugin: &str) -> Result<Option<u32>, StoreError> {
-        match self.active(plugin) {
-            Some(active) => Ok(Some(active.number)),
-            None => Ok(self.state(plugin).await?.map(|state| state.active)),
+        match self.running(plugin) {
+            Some(running) => Ok(Some(running.leading().number)),
+            None => Ok(self.state(plugin).await?.map(|state| state.leading())),
         }
     }
 
-    async fn state(&self, plugin: &str) -> Result<Option<State>, StoreError> {
-        self.store.get(&state_key(plugin)).await?.map(|entry| entry.json()).transpose()
+    pub(super) async fn state(&self, plugin: &str) -> Result<Option<State>, StoreError> {
+        state(&self.store, plugin).await
     }
 
     /// Gives the bytes back, to be stored.
@@ -241,10 +318,21 @@ pub(super) async fn records(store: &Store, plugin: &str) -> Result<Vec<Record>, 
     store.list_all(&revision_prefix(plugin)).await?.entries.iter().map(|entry| entry.json()).collect()
 }
 
-/// What is dropped when one more is stored, which becomes the active one.
-fn outdated(mut records: Vec<Record>) -> Vec<Record> {
-    let surplus = (records.len() + 1).saturating_sub(KEPT);
-    records.drain(..surplus).collect()
+/// What runs of a plugin by the store.
+pub(super) async fn state(store: &Store, plugin: &str) -> Result<Option<State>, StoreError> {
+    store.get(&state_key(plugin)).await?.map(|entry| entry.json()).transpose()
+}
+
+/// What is dropped when one more is stored: the oldest of those that do not run.
+fn outdated(records: Vec<Record>, keep: usize, state: &State) -> Vec<Record> {
+    let surplus = (records.len() + 1).saturating_sub(keep);
+    let runs = |record: &Record| state.running().any(|number| number == record.revision);
+    records.into_iter().filter(|record| !runs(record)).take(surplus).collect()
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn revision_prefix(plugin: &str) -> String {

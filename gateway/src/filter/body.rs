@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header::CONTENT_LENGTH};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::{Failed, Filter, Instead, OnError};
+use super::{Failed, Filter, Instead, OnError, Version};
 use crate::{
     exchange::{
         Body, Exchange, RequestId,
@@ -69,7 +69,9 @@ impl Filter {
         slot: usize,
         body: &mut Body,
     ) -> Option<Instead> {
-        let (whole, stream, trailers) = (self.has(side.whole), self.has(side.stream), self.has(side.trailers));
+        let Some(version) = self.version(exchange, slot).map(|(version, _)| version.clone()) else { return None };
+        let has = |phase| version.instances.has(phase);
+        let (whole, stream, trailers) = (has(side.whole), has(side.stream), has(side.trailers));
         if !(whole || stream || trailers) {
             return None;
         }
@@ -85,7 +87,8 @@ impl Filter {
         }
         if stream && !body.is_empty() {
             let kept = exchange.filters[slot].kept.clone();
-            let mut streamed = Box::pin(Streamed::new(self, caller, side.stream, exchange.id.clone(), kept, body));
+            let mut streamed =
+                Box::pin(Streamed::new(self, version.clone(), caller, side.stream, exchange.id.clone(), kept, body));
             if side.stream == Phase::ResponseStream {
                 exchange.response.headers.remove(CONTENT_LENGTH);
                 // The head is not under way yet: a filter that fails at once can still be answered for.
@@ -96,7 +99,7 @@ impl Filter {
             *body = Body::Changed(streamed);
         }
         if trailers && !body.is_empty() {
-            *body = Body::changed(Trailers::new(self, caller, side.trailers, exchange.id.clone(), body));
+            *body = Body::changed(Trailers::new(self, version, caller, side.trailers, exchange.id.clone(), body));
         }
         None
     }
@@ -110,7 +113,7 @@ impl Filter {
         slot: usize,
         body: &mut Body,
     ) -> Option<Instead> {
-        let whole = match self.collect(caller, phase, exchange, body).await {
+        let whole = match self.collect(caller, phase, exchange, slot, body).await {
             Ok(whole) => whole,
             Err(instead) => return instead,
         };
@@ -137,16 +140,17 @@ impl Filter {
         &self,
         caller: Caller<'_>,
         phase: Phase,
-        exchange: &Exchange,
+        exchange: &mut Exchange,
+        slot: usize,
         body: &mut Body,
     ) -> Result<Whole, Option<Instead>> {
-        let Some(instances) = &self.instances else { return Err(None) };
-        let limits = instances.limits();
+        let Some((version, _)) = self.version(exchange, slot) else { return Err(None) };
+        let limits = version.instances.limits();
         match std::mem::take(body).collect(limits.body, limits.body_timeout).await {
             Ok(whole) => Ok(whole),
             Err(Uncollected::TooLarge(unread)) => {
                 let failure = Failure::new(Cause::Body, format!("the body has more than {} bytes", limits.body));
-                self.record.count(caller.worker, phase, Err(&failure));
+                version.record.count(caller.worker, phase, Err(&failure));
                 // If the exchange is answered otherwise, who answers finds what is left of it here.
                 *body = unread;
                 Err(self.on_failure(phase, failure, &exchange.id))
@@ -187,6 +191,7 @@ fn unread(phase: Phase, why: Uncollected) -> Unread {
 /// A body in the hands of a filter: it runs whenever somebody wants the next piece, and not otherwise.
 struct Streamed {
     filter: Arc<Filter>,
+    version: Version,
     worker: WorkerId,
     phase: Phase,
     id: RequestId,
@@ -203,6 +208,7 @@ struct Streamed {
 impl Streamed {
     fn new(
         filter: &Arc<Filter>,
+        version: Version,
         caller: Caller<'_>,
         phase: Phase,
         id: RequestId,
@@ -211,14 +217,11 @@ impl Streamed {
     ) -> Self {
         let output = Output::default();
         let passing = Passing::new(id.clone(), kept, std::mem::take(body), output.clone());
-        let (of, worker, handles) = (Arc::clone(filter), caller.worker, Arc::clone(caller.handles));
-        let work = async move {
-            let Some(instances) = &of.instances else { return (Ok(Verdict::Proceed), Some(passing)) };
-            instances.pass(Caller { worker, handles: &handles }, phase, passing).await
-        };
+        let (instances, worker, handles) = (Arc::clone(&version.instances), caller.worker, Arc::clone(caller.handles));
+        let work = async move { instances.pass(Caller { worker, handles: &handles }, phase, passing).await };
         let filter = Arc::clone(filter);
         let (written, piece, rest, trailers) = Default::default();
-        Self { filter, worker, phase, id, work: Some(Box::pin(work)), output, written, piece, rest, trailers }
+        Self { filter, version, worker, phase, id, work: Some(Box::pin(work)), output, written, piece, rest, trailers }
     }
 
     /// Gives the filter its first turn.
@@ -248,8 +251,9 @@ impl Streamed {
         if let Some(broken) = broken {
             return Err(Stop::Broken(broken));
         }
-        self.filter.record.count(self.worker, self.phase, result.as_ref());
+        self.version.record.count(self.worker, self.phase, result.as_ref());
         let Err(failure) = result else { return Ok(()) };
+        self.filter.note(&self.version, &failure);
         self.filter.tell(self.phase, &failure, Some(&self.id));
         // What was read or written cannot be taken back.
         if self.filter.on_error == OnError::Open && !begun && !self.written {
@@ -299,6 +303,7 @@ impl HttpBody for Streamed {
 /// A body whose last fields a filter sees.
 struct Trailers {
     filter: Arc<Filter>,
+    version: Version,
     worker: WorkerId,
     handles: Arc<Handles>,
     phase: Phase,
@@ -309,27 +314,33 @@ struct Trailers {
 }
 
 impl Trailers {
-    fn new(filter: &Arc<Filter>, caller: Caller<'_>, phase: Phase, id: RequestId, body: &mut Body) -> Self {
+    fn new(
+        filter: &Arc<Filter>,
+        version: Version,
+        caller: Caller<'_>,
+        phase: Phase,
+        id: RequestId,
+        body: &mut Body,
+    ) -> Self {
         let (filter, handles, worker) = (Arc::clone(filter), Arc::clone(caller.handles), caller.worker);
-        Self { filter, worker, handles, phase, id, body: std::mem::take(body), work: None }
+        Self { filter, version, worker, handles, phase, id, body: std::mem::take(body), work: None }
     }
 
     fn begin(&mut self, trailers: HeaderMap) {
-        let (filter, handles, worker) = (Arc::clone(&self.filter), Arc::clone(&self.handles), self.worker);
+        let (instances, handles, worker) =
+            (Arc::clone(&self.version.instances), Arc::clone(&self.handles), self.worker);
         let (phase, id, given) = (self.phase, self.id.clone(), Given::Trailers(trailers.clone()));
-        let work = async move {
-            let Some(instances) = &filter.instances else { return Ok(Verdict::Proceed) };
-            instances.alone(Caller { worker, handles: &handles }, phase, given, Some(id)).await
-        };
+        let work = async move { instances.alone(Caller { worker, handles: &handles }, phase, given, Some(id)).await };
         self.work = Some((trailers, Box::pin(work)));
     }
 
     fn ended(&self, before: HeaderMap, result: Result<Verdict, Failure>) -> Result<HeaderMap, BodyError> {
-        self.filter.record.count(self.worker, self.phase, result.as_ref());
+        self.version.record.count(self.worker, self.phase, result.as_ref());
         match result {
             Ok(Verdict::Trailers(after)) => Ok(after),
             Ok(_) => Ok(before),
             Err(failure) => {
+                self.filter.note(&self.version, &failure);
                 self.filter.tell(self.phase, &failure, Some(&self.id));
                 if self.filter.on_error == OnError::Open { Ok(before) } else { Err(self.filter.cut(&failure)) }
             }

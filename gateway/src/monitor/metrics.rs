@@ -177,12 +177,19 @@ fn plugins(text: &mut Text, snapshot: &Snapshot) {
         }
     }
     let mut instances: BTreeMap<_, u64> = BTreeMap::new();
+    let mut exchanges: BTreeMap<_, u64> = BTreeMap::new();
     for pool in snapshot.instances() {
         let revision = pool.revision();
+        let on = snapshot.states.of(&revision.plugin).exchanges(revision.number) as u64;
+        exchanges.insert((Arc::clone(&revision.plugin), revision.number), on);
         *instances.entry((Arc::clone(&revision.plugin), revision.number)).or_default() += pool.alive() as u64;
     }
     text.family("stile_plugin_instances", Kind::Gauge, "Instances that there are, busy or idle.");
     for ((plugin, revision), n) in instances {
+        text.line(&[("plugin", &plugin), ("revision", &revision.to_string())], n);
+    }
+    text.family("stile_plugin_exchanges", Kind::Gauge, "Exchanges that are on a revision, to their ends.");
+    for ((plugin, revision), n) in exchanges {
         text.line(&[("plugin", &plugin), ("revision", &revision.to_string())], n);
     }
 }

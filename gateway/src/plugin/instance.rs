@@ -126,13 +126,13 @@ impl Ran {
 
 /// An instance with an exchange lent to it. Dropped in the middle of a call (the client left) it gives the exchange
 /// back unedited and ends the instance.
-pub(super) struct Running<'a> {
+pub(super) struct Lending<'a> {
     instance: Option<Instance>,
     exchange: &'a mut Exchange,
     slot: usize,
 }
 
-impl<'a> Running<'a> {
+impl<'a> Lending<'a> {
     pub(super) fn lend(
         mut instance: Instance,
         exchange: &'a mut Exchange,
@@ -194,7 +194,7 @@ impl<'a> Running<'a> {
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for Lending<'_> {
     fn drop(&mut self) {
         self.give_back(false);
     }

@@ -17,7 +17,8 @@ use tokio::{
 use super::{
     Caller, Cause, Failure, Given, Handles, Limits, Passing, Phase, Reach, Revision, State, Verdict, capability,
     host::{Host, Identity},
-    instance::{Instance, Running},
+    instance::{Instance, Lending},
+    state::Presence,
 };
 use crate::{
     exchange::{Exchange, RequestId},
@@ -38,6 +39,7 @@ pub struct Instances {
     revision: Revision,
     identity: Arc<Identity>,
     state: Arc<State>,
+    presence: Presence,
     reach: Arc<Reach>,
     config: Box<str>,
     limits: Limits,
@@ -81,6 +83,7 @@ impl Instances {
         Self {
             asks: uses(capability::CONSUMERS) || uses(capability::HTTP_CLIENT),
             asks_connection: uses(capability::CONNECTION),
+            presence: state.presence(revision.number),
             state,
             reach,
             revision,
@@ -101,6 +104,11 @@ impl Instances {
 
     pub fn has(&self, phase: Phase) -> bool {
         self.revision.module.found().has(phase)
+    }
+
+    /// What an exchange holds that is on this revision.
+    pub fn presence(&self) -> Arc<()> {
+        Arc::clone(&self.presence.exchange)
     }
 
     pub fn limits(&self) -> &Limits {
@@ -131,7 +139,7 @@ impl Instances {
     ) -> Result<Verdict, Failure> {
         let instance = self.take(caller.worker).await?;
         let handles = self.handles(caller.handles);
-        let (result, instance) = Running::lend(instance, exchange, slot, handles, self.asks_connection)
+        let (result, instance) = Lending::lend(instance, exchange, slot, handles, self.asks_connection)
             .run(phase, given, &self.limits)
             .await;
         self.put_if(caller.worker, instance);

@@ -12,11 +12,44 @@ use super::host::{Series, Values};
 pub struct State {
     pub(super) values: Values,
     pub(super) series: Series,
+    presences: DashMap<u32, Presence>,
+}
+
+/// Who is on one revision: each exchange and each pool of instances holds a clone of its part, and all there is to that is
+/// how many there are.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Presence {
+    /// Held by pools too, so that they can hand it to exchanges.
+    pub(super) exchange: Arc<()>,
+    pool: Arc<()>,
+}
+
+impl Presence {
+    fn exchanges(&self) -> usize {
+        Arc::strong_count(&self.exchange).saturating_sub(Arc::strong_count(&self.pool))
+    }
+
+    fn is_needed(&self) -> bool {
+        Arc::strong_count(&self.exchange) > 1
+    }
 }
 
 /// That of all plugins, by name.
 #[derive(Debug, Default)]
 pub struct States(DashMap<Arc<str>, Arc<State>>);
+
+impl State {
+    /// That of a revision.
+    pub(super) fn presence(&self, revision: u32) -> Presence {
+        self.presences.retain(|_, presence| presence.is_needed());
+        self.presences.entry(revision).or_default().clone()
+    }
+
+    /// How many exchanges are on a revision.
+    pub fn exchanges(&self, revision: u32) -> usize {
+        self.presences.get(&revision).map_or(0, |presence| presence.exchanges())
+    }
+}
 
 impl States {
     /// The state of this plugin, made if there is none.
@@ -42,6 +75,6 @@ impl States {
 
 impl Default for State {
     fn default() -> Self {
-        Self { values: Values::new(), series: Series::default() }
+        Self { values: Values::new(), series: Series::default(), presences: DashMap::new() }
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     },
     filter::{Chain, Filter},
     monitor::{access_log::AccessLog, records::Records},
-    plugin::{Instances, Phase, Revision, States},
+    plugin::{Instances, Phase, Running, States},
     router::{Router, Rule, RuleCause, RuleError},
     upstream::{Endpoint, HostHeader, PoolLimits, Service},
     worker::PerWorker,
@@ -37,8 +37,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Input<'a> {
     pub config: &'a Config,
-    /// The active revision of each plugin that has one.
-    pub revisions: &'a HashMap<Arc<str>, Revision>,
+    /// What runs of each plugin that has a revision.
+    pub revisions: &'a HashMap<Arc<str>, Running>,
     pub previous: Option<&'a Snapshot>,
     pub workers: usize,
     /// The number of what is made.
@@ -63,7 +63,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     let credentials = compiler.consumers();
     let services = compiler.services();
     let instances = compiler.instances(&uses).await;
-    let (entries, ticks) = (compiler.entries(&instances), compiler.ticks(&instances));
+    let (entries, ticks) = (compiler.entries(&instances), compiler.ticks(&uses, &instances));
     let parts = Parts { balancers: compiler.balancers(&instances), services: &services, instances: &instances };
     let routes = compiler.routes(&parts);
     // The matches are checked also where what follows from them is wrong.
@@ -340,8 +340,8 @@ impl<'a> Compiler<'a> {
     /// What plugins that choose where requests go may name, if there are some.
     fn named(&self, routes: &[Arc<Route>], parts: &Parts<'_>, uses: &[filters::Use<'_>]) -> Named {
         let chooses = |it: &filters::Use<'_>| {
-            let revision = self.input.revisions.get(it.plugin);
-            it.place == filters::Place::Listener && revision.is_some_and(|it| it.module.has(Phase::Route))
+            let running = self.input.revisions.get(it.plugin).into_iter().flat_map(Running::all);
+            it.place == filters::Place::Listener && running.into_iter().any(|it| it.module.has(Phase::Route))
         };
         if !uses.iter().any(chooses) {
             return Named::default();

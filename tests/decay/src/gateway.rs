@@ -16,7 +16,7 @@ use stile_gateway::{
     config::Document,
     exchange::{Body, Client, Exchange, RequestHead, ResponseHead, id::RequestIds},
     listener::{self, Open, Share},
-    plugin::{Bounds, Caller, Engine, Handles, Module, Revision},
+    plugin::{Bounds, Caller, Engine, Handles, Module, Revision, Running},
     proxy::{Logs, Proxy},
     snapshot::{
         Reader, Snapshot,
@@ -88,7 +88,7 @@ async fn snapshot(workload: Workload, service: SocketAddr) -> Snapshot {
     let document = Document::parse(Path::new("decay.yaml"), &text, &|_| None);
     assert!(document.is_sound(), "{}", document.errors(Vec::new()));
     let revisions = match workload {
-        Workload::HeaderFilter => HashMap::from([(Arc::from("add-headers"), revision())]),
+        Workload::HeaderFilter => HashMap::from([(Arc::from("add-headers"), Running::alone(revision()))]),
         _ => HashMap::new(),
     };
     let input = Input {

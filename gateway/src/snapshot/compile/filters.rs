@@ -1,14 +1,17 @@
 //! Plugins and where they are used: each use named, allowed, of a phase that it has there, and probed.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use serde_json::Value;
 
 use super::{super::Ticking, Compiler, parts};
 use crate::{
     config::{Config, Premise, Problem, schema},
-    filter::{Chain, Filter},
-    plugin::{Instances, Isolation, Limits, Phase, Reach, Revision, capability},
+    filter::{Chain, Filter, OnTrial, Version},
+    plugin::{Failure, Instances, Isolation, Limits, Phase, Reach, Revision, Running, capability},
 };
 
 /// Pools that begin with an instance; with one for each of many, a start would need more than an engine has.
@@ -105,8 +108,12 @@ impl Compiler<'_> {
                     self.problem(format!("plugins[{index}].http.hosts[{n}]"), message);
                 }
             }
-            let revision = self.input.revisions.get(plugin.name.as_str());
-            let missing = revision.and_then(|it| capability::missing(it.module.imports(), &plugin.allow));
+            if parts::share_key(&plugin.rollout.key).is_none() {
+                let message = format!("\"{}\" is neither \"client\" nor \"header:NAME\"", plugin.rollout.key);
+                self.problem(format!("plugins[{index}].rollout.key"), message);
+            }
+            let mut running = self.input.revisions.get(plugin.name.as_str()).into_iter().flat_map(Running::all);
+            let missing = running.find_map(|it| capability::missing(it.module.imports(), &plugin.allow));
             if let Some(missing) = missing {
                 let message = format!("the plugin imports \"{missing}\", which it is not allowed");
                 let path = format!("plugins[{index}].allow");
@@ -123,8 +130,9 @@ impl Compiler<'_> {
                 let known = config.plugins.iter().map(|it| &it.name);
                 self.unknown(format!("{path}.plugin"), ("plugin", "plugins"), plugin, known);
             }
-            let Some(revision) = self.input.revisions.get(*plugin) else { continue };
-            if !Phase::ALL.into_iter().any(|phase| place.takes(phase) && revision.module.has(phase)) {
+            let running = self.input.revisions.get(*plugin).into_iter().flat_map(Running::all);
+            let idle = |it: &&Revision| !Phase::ALL.into_iter().any(|phase| place.takes(phase) && it.module.has(phase));
+            if let Some(revision) = running.into_iter().find(idle) {
                 let phases = revision.module.phases().join(", ");
                 let message = format!("plugin \"{plugin}\" does nothing here: its phases are {phases}");
                 let premises = config.plugins.iter().position(|known| known.name == *plugin);
@@ -153,24 +161,40 @@ impl Compiler<'_> {
         label: &Arc<str>,
         instances: &HashMap<InstancesKey, Arc<Instances>>,
     ) -> Chain {
-        let made = filters.iter().filter_map(|filter| {
-            let plugin = self.input.config.plugins.iter().find(|plugin| plugin.name == filter.plugin)?;
-            let instances = self.key(plugin, &filter.config).and_then(|(key, _)| instances.get(&key).cloned());
-            Some(self.filter(plugin, label, instances))
-        });
+        let made = filters.iter().filter_map(|filter| self.filter(filter, label, instances));
         Chain::new(made.collect())
     }
 
-    fn filter(&self, plugin: &schema::Plugin, label: &Arc<str>, instances: Option<Arc<Instances>>) -> Arc<Filter> {
+    /// None if there is no such plugin.
+    fn filter(
+        &self,
+        filter: &schema::Filter,
+        label: &Arc<str>,
+        instances: &HashMap<InstancesKey, Arc<Instances>>,
+    ) -> Option<Arc<Filter>> {
+        let plugin = self.input.config.plugins.iter().find(|plugin| plugin.name == filter.plugin)?;
         let name: Arc<str> = plugin.name.as_str().into();
-        let revision = instances.as_ref().map_or(0, |instances| instances.revision().number);
-        Arc::new(Filter {
-            record: self.records.filters.of([&name, &revision.to_string().into(), label]),
-            times: self.records.plugins.of([&name]),
-            instances,
-            plugin: name,
-            on_error: parts::on_error(plugin.on_error),
-        })
+        let record = |revision: u32| self.records.filters.of([&name, &revision.to_string().into(), label]);
+        let version = |revision: &Revision| {
+            let instances = Arc::clone(instances.get(&Self::key(plugin, revision, &filter.config))?);
+            Some(Version { instances, record: record(revision.number) })
+        };
+        let running = self.input.revisions.get(plugin.name.as_str());
+        let trial = running.and_then(|running| running.trial.as_ref()).and_then(|trial| {
+            Some(OnTrial {
+                version: version(&trial.revision)?,
+                percent: trial.percent,
+                key: parts::share_key(&plugin.rollout.key)?,
+                budget: Arc::clone(&trial.budget),
+                allowed: plugin.rollout.failures,
+                within: plugin.rollout.within.0,
+            })
+        });
+        let version = running.and_then(|running| version(&running.revision));
+        let missing = version.as_ref().map_or_else(|| record(0), |version| Arc::clone(&version.record));
+        let times = self.records.plugins.of([&name]);
+        let on_error = parts::on_error(plugin.on_error);
+        Some(Arc::new(Filter { plugin: name, version, trial, on_error, missing, times }))
     }
 
     /// What chooses among the endpoints of services, by service.
@@ -181,22 +205,32 @@ impl Compiler<'_> {
         let config = self.input.config;
         let balancer = |service: &schema::Service| {
             let schema::Balance::Plugin(chosen) = &service.balance else { return None };
-            let plugin = config.plugins.iter().find(|plugin| plugin.name == chosen.plugin)?;
-            let instances = self.key(plugin, &chosen.config).and_then(|(key, _)| instances.get(&key).cloned());
             let label = format!("service:{}", service.name).into();
-            Some((service.name.as_str().into(), self.filter(plugin, &label, instances)))
+            Some((service.name.as_str().into(), self.filter(chosen, &label, instances)?))
         };
         config.services.iter().filter_map(balancer).collect()
     }
 
-    /// What is called from time to time: each configuration of a plugin once, whatever number of filters has it.
-    pub(super) fn ticks(&self, instances: &HashMap<InstancesKey, Arc<Instances>>) -> Vec<Ticking> {
-        let ticking = |(key, instances): (&InstancesKey, &Arc<Instances>)| {
-            let plugin = self.input.config.plugins.iter().find(|plugin| *plugin.name == *key.plugin)?;
-            let filter = self.filter(plugin, &"".into(), Some(Arc::clone(instances)));
-            Some(Ticking { filter, every: plugin.tick.0 })
+    /// What is called from time to time: each configuration of a plugin once, whatever number of filters has it, and the
+    /// leading revision alone.
+    pub(super) fn ticks(&self, uses: &[Use<'_>], instances: &HashMap<InstancesKey, Arc<Instances>>) -> Vec<Ticking> {
+        let mut seen = HashSet::new();
+        let ticking = |it: &Use<'_>| {
+            let plugin = self.input.config.plugins.iter().find(|plugin| plugin.name == it.plugin)?;
+            let revision = self.input.revisions.get(it.plugin)?.leading();
+            let key = Self::key(plugin, revision, it.config);
+            let instances = instances.get(&key).filter(|instances| instances.has(Phase::Tick))?;
+            seen.insert(key).then(|| {
+                let name: Arc<str> = plugin.name.as_str().into();
+                let record = self.records.filters.of([&name, &revision.number.to_string().into(), &"".into()]);
+                let version = Some(Version { instances: Arc::clone(instances), record: Arc::clone(&record) });
+                let (trial, times) = (None, self.records.plugins.of([&name]));
+                let on_error = parts::on_error(plugin.on_error);
+                let filter = Filter { plugin: name, version, trial, on_error, missing: record, times };
+                Ticking { filter: Arc::new(filter), every: plugin.tick.0 }
+            })
         };
-        instances.iter().filter(|(_, instances)| instances.has(Phase::Tick)).filter_map(ticking).collect()
+        uses.iter().filter_map(ticking).collect()
     }
 
     /// One pool per (revision, configuration, limits); a new one is probed, and what it refuses is reported once for
@@ -206,44 +240,47 @@ impl Compiler<'_> {
         let mut all = HashMap::new();
         for Use { plugin, config: given, path, .. } in uses {
             let Some(p) = config.plugins.iter().position(|known| known.name == *plugin) else { continue };
-            let Some((key, revision)) = self.key(&config.plugins[p], given) else { continue };
-            if all.contains_key(&key) {
-                continue;
-            }
-            let before = self.input.previous.and_then(|previous| previous.instances.get(&key));
-            let instances = match before {
-                Some(before) => Arc::clone(before),
-                None => {
-                    let (revision, state) = (revision.clone(), self.states.of(&revision.plugin));
-                    let InstancesKey { config, limits, isolation, reach, .. } = &key;
-                    let (reach, workers) = (Arc::clone(reach), self.input.workers);
-                    let made = Instances::new(revision, state, reach, config, *limits, *isolation, workers);
-                    if let Err(failure) = made.probe(all.len() < WARM).await {
+            let running = self.input.revisions.get(*plugin).into_iter().flat_map(Running::all);
+            for revision in running {
+                let key = Self::key(&config.plugins[p], revision, given);
+                if all.contains_key(&key) {
+                    continue;
+                }
+                let before = self.input.previous.and_then(|previous| previous.instances.get(&key));
+                let made = match before {
+                    Some(before) => Ok(Arc::clone(before)),
+                    None => self.pool(&key, revision.clone(), all.len() < WARM).await,
+                };
+                match made {
+                    Ok(instances) => drop(all.insert(key, instances)),
+                    Err(failure) => {
                         let message = format!("plugin \"{plugin}\" refuses it: {}", failure.message);
                         let path = format!("{path}.config");
                         let premises = [&path, &format!("plugins[{p}]")].map(|path| Premise::All(path.clone()));
                         self.problems.push(Problem::new(path, message).given(premises));
-                        continue;
                     }
-                    Arc::new(made)
                 }
-            };
-            all.insert(key, instances);
+            }
         }
         all
     }
 
-    /// None as long as the plugin has no revision.
-    fn key(&self, plugin: &schema::Plugin, config: &Value) -> Option<(InstancesKey, &Revision)> {
-        let revision = self.input.revisions.get(plugin.name.as_str())?;
-        let key = InstancesKey {
+    async fn pool(&self, key: &InstancesKey, revision: Revision, warm: bool) -> Result<Arc<Instances>, Failure> {
+        let InstancesKey { config, limits, isolation, reach, .. } = key;
+        let (state, reach) = (self.states.of(&revision.plugin), Arc::clone(reach));
+        let made = Instances::new(revision, state, reach, config, *limits, *isolation, self.input.workers);
+        made.probe(warm).await?;
+        Ok(Arc::new(made))
+    }
+
+    fn key(plugin: &schema::Plugin, revision: &Revision, config: &Value) -> InstancesKey {
+        InstancesKey {
             plugin: Arc::clone(&revision.plugin),
             revision: revision.number,
             config: config.to_string().into(),
             limits: parts::limits(&plugin.limits),
             isolation: parts::isolation(plugin.isolation),
             reach: Arc::new(parts::reach(&plugin.http)),
-        };
-        Some((key, revision))
+        }
     }
 }

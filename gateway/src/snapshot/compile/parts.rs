@@ -8,7 +8,7 @@ use crate::{
         Problem, schema,
         words::{did_you_mean, nearest, quoted},
     },
-    filter::OnError,
+    filter::{OnError, ShareKey},
     monitor::access_log::{LineError, Spec},
     plugin::{Isolation, Limits, Origin, Reach},
     snapshot::ListenerLimits,
@@ -78,6 +78,14 @@ pub(super) fn reach(reach: &schema::Reach) -> Reach {
 pub(super) fn origin(text: &str) -> Option<Origin> {
     let uri: http::Uri = text.parse().ok()?;
     Origin::of(&uri).filter(|_| uri.path_and_query().is_none_or(|path| path == "/"))
+}
+
+/// None if it is neither `client` nor `header:NAME`.
+pub(super) fn share_key(key: &str) -> Option<ShareKey> {
+    match key.strip_prefix("header:") {
+        Some(name) => name.parse().ok().map(ShareKey::Header),
+        None => (key == "client").then_some(ShareKey::Client),
+    }
 }
 
 pub(super) fn pool_limits(service: &schema::Service) -> PoolLimits {

@@ -1,0 +1,192 @@
+//! Revisions that come by and by, are pinned, and are taken back by themselves.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use stile_tests::{
+    admin::Admin,
+    client::{Client, with},
+    gateway::{Gateway, filtered},
+    guest,
+    upstream::{Answer, Gate, Upstream},
+    wait::until,
+};
+
+/// A plugin `p` that is pushed, on a route for everything.
+fn config(upstream: &Upstream, rollout: Value, filter: Value) -> Value {
+    let plugin = json!({ "name": "p", "rollout": rollout });
+    filtered(upstream.address(), json!([plugin]), json!([{ "plugin": "p", "config": filter }]))
+}
+
+async fn push(admin: &Admin, module: impl Into<bytes::Bytes>, query: &str) -> Value {
+    let path = format!("/v1/plugins/p/revisions{query}");
+    let secret = Some(stile_tests::admin::SECRET);
+    let pushed = admin.call("PUT", &path, secret, module).await;
+    assert!(pushed.status.is_success(), "{}", pushed.text());
+    pushed.json()
+}
+
+async fn rollout(admin: &Admin, body: Value) -> u16 {
+    admin.send("POST", "/v1/plugins/p/rollout", body).await.status.as_u16()
+}
+
+/// Of each revision, the share of exchanges it gets and how many are on it.
+async fn shares(admin: &Admin) -> BTreeMap<u64, (u64, u64)> {
+    let told = admin.get("/v1/plugins/p/revisions").await.json();
+    let items = told["items"].as_array().expect("items").iter();
+    let number = |item: &Value, key: &str| item[key].as_u64().unwrap_or_else(|| panic!("no {key} in {item}"));
+    items.map(|item| (number(item, "revision"), (number(item, "percent"), number(item, "exchanges")))).collect()
+}
+
+/// Which revision of `stamp` answers a request of this user.
+async fn revision(client: &mut Client, user: &str) -> String {
+    let answer = client.send(with("/", &[("x-user", user)])).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.header("x-stamp").split('/').next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_of_exchanges_gets_the_new_revision_always_the_same_ones() {
+    const USERS: usize = 2000;
+    let upstream = Upstream::start(|_| Answer::text("ok")).await;
+    let gateway = Gateway::start(config(&upstream, json!({ "key": "header:x-user" }), json!({ "mark": "m" }))).await;
+    let admin = gateway.admin();
+    push(&admin, guest::stamp(1), "").await;
+    assert_eq!(push(&admin, guest::stamp(2), "?percent=10").await["revision"], 2);
+    assert_eq!(shares(&admin).await, BTreeMap::from([(1, (90, 0)), (2, (10, 0))]));
+    let mut client = Client::connect(gateway.address()).await;
+    let mut seen = Vec::new();
+    for user in 0..USERS {
+        seen.push(revision(&mut client, &format!("user-{user}")).await);
+    }
+    let new = seen.iter().filter(|revision| *revision == "2").count();
+    assert!((140..=260).contains(&new), "{new} of {USERS}");
+    // On another connection, which another worker may serve.
+    let mut client = Client::connect(gateway.address()).await;
+    for user in (0..USERS).step_by(7) {
+        assert_eq!(revision(&mut client, &format!("user-{user}")).await, seen[user], "user {user}");
+    }
+    // Whoever had it has it still when it is for more.
+    assert_eq!(rollout(&admin, json!({ "revision": 2, "percent": 50 })).await, 200);
+    for user in (0..USERS).filter(|user| seen[*user] == "2") {
+        assert_eq!(revision(&mut client, &format!("user-{user}")).await, "2");
+    }
+    assert_eq!(rollout(&admin, json!({ "revision": 2 })).await, 200);
+    assert_eq!(shares(&admin).await, BTreeMap::from([(1, (0, 0)), (2, (100, 0))]));
+    assert_eq!(revision(&mut client, "anybody").await, "2");
+    assert_eq!(rollout(&admin, json!({ "revision": 3 })).await, 404);
+    assert_eq!(rollout(&admin, json!({ "revision": 2, "percent": 101 })).await, 422);
+}
+
+/// The hostile guest, as a module with a digest of its own that does no harm unless it is told to.
+fn hostile() -> bytes::Bytes {
+    guest::module("hostile")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_too_often_is_taken_back_and_clients_see_no_more_than_the_budget() {
+    let upstream = Upstream::echo().await;
+    let rollout = json!({ "key": "header:x-user", "failures": 5, "within": "1h" });
+    // Both take a configuration of nothing.
+    let gateway = Gateway::start(config(&upstream, rollout, Value::Null)).await;
+    let admin = gateway.admin();
+    for percent in [100, 50] {
+        push(&admin, guest::module("keeper"), "").await;
+        push(&admin, hostile(), &format!("?percent={percent}")).await;
+        let requests = (0..200).map(async |n: usize| {
+            let user = format!("user-{n}");
+            let mut client = Client::connect(gateway.address()).await;
+            client.send(with("/", &[("x-do", "trap"), ("x-user", &user)])).await.status.as_u16()
+        });
+        let statuses = futures_util::future::join_all(requests).await;
+        let failed = statuses.iter().filter(|status| **status == 503).count();
+        assert_eq!(failed, 5, "of {percent} %: the budget, and not one more");
+        assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
+        until("it is taken back", async || {
+            let told = admin.get("/v1/plugins/p/revisions").await.json();
+            (told["taken_back"]["revision"] == 2 && told["items"][0]["percent"] == 100).then_some(())
+        })
+        .await;
+        let told = admin.get("/v1/audit").await.json()["items"][0].clone();
+        assert_eq!((&told["by"], &told["action"]), (&json!("error budget"), &json!("rollout")), "{told}");
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_revision_that_has_lasted_is_the_one_to_go_back_to() {
+    let upstream = Upstream::echo().await;
+    let brief = json!({ "failures": 1, "within": "1s" });
+    let gateway = Gateway::start(config(&upstream, brief, json!({ "mark": "m" }))).await;
+    let admin = gateway.admin();
+    push(&admin, guest::stamp(1), "").await;
+    push(&admin, guest::stamp(2), "").await;
+    let stays = async || (admin.get("/v1/audit").await.json()["items"][0]["by"] == "rollout").then_some(());
+    until("it has lasted", stays).await;
+    assert_eq!(shares(&admin).await, BTreeMap::from([(1, (0, 0)), (2, (100, 0))]));
+    let running = gateway.app().control().view().revisions["p"].clone();
+    assert_eq!((running.revision.number, running.trial.is_none()), (2, true));
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_pinned_is_changed_by_rollouts_alone() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(config(&upstream, json!({}), json!({ "mark": "m" }))).await;
+    let (admin, mut client) = (gateway.admin(), Client::connect(gateway.address()).await);
+    push(&admin, guest::stamp(1), "").await;
+    assert_eq!(rollout(&admin, json!({ "revision": 1, "pin": true })).await, 200);
+    assert_eq!(push(&admin, guest::stamp(2), "").await["revision"], 2);
+    assert_eq!(revision(&mut client, "").await, "1", "it is only stored");
+    let told = admin.get("/v1/plugins/p/revisions").await.json();
+    assert_eq!((&told["pinned"], &told["items"][1]["active"]), (&json!(true), &json!(false)));
+    assert_eq!(rollout(&admin, json!({ "revision": 2, "pin": false })).await, 200);
+    assert_eq!(revision(&mut client, "").await, "2");
+    push(&admin, guest::stamp(3), "").await;
+    assert_eq!(revision(&mut client, "").await, "3");
+}
+
+#[tokio::test]
+async fn exchanges_stay_on_the_revision_that_they_began_with_and_are_counted_there() {
+    let gate = Gate::new();
+    let behind = gate.clone();
+    let upstream = Upstream::start(move |received| match received.target() {
+        "/late" => Answer::Behind(behind.clone(), Box::new(Answer::text("late"))),
+        _ => Answer::text("now"),
+    })
+    .await;
+    let gateway = Gateway::start(config(&upstream, json!({}), json!({ "mark": "m" }))).await;
+    let admin = gateway.admin();
+    push(&admin, guest::stamp(1), "").await;
+    let late = (0..3).map(async |_| Client::connect(gateway.address()).await.get("/late").await);
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(late), async {
+        until("they are under way", async || (upstream.open() == 3).then_some(())).await;
+        push(&admin, guest::stamp(2), "").await;
+        assert_eq!(shares(&admin).await, BTreeMap::from([(1, (0, 3)), (2, (100, 0))]));
+        let metric = r#"stile_plugin_exchanges{plugin="p",revision="1"}"#;
+        assert_eq!(admin.metric(metric).await, 3, "revision 1 can still be gone back to, and so is shown");
+        gate.cancel();
+    });
+    assert!(answers.iter().all(|answer| answer.header("x-stamp") == "1/m"));
+    until("none is left", async || (shares(&admin).await[&1] == (0, 0)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn trials_go_on_after_a_restart_and_only_so_many_revisions_are_kept() {
+    let upstream = Upstream::echo().await;
+    let store = tempfile::tempdir().expect("a temporary folder");
+    let mut config = config(&upstream, json!({ "keep": 3 }), json!({ "mark": "m" }));
+    config["store"] = json!({ "path": store.path() });
+    let gateway = Gateway::start(config.clone()).await;
+    let admin = gateway.admin();
+    for number in 1..=5 {
+        push(&admin, guest::stamp(number), "?percent=20").await;
+    }
+    let kept = BTreeMap::from([(1, (80, 0)), (4, (0, 0)), (5, (20, 0))]);
+    assert_eq!(shares(&admin).await, kept, "1 is the good one and stays");
+    gateway.stop().await;
+    let gateway = Gateway::start(config).await;
+    assert_eq!(shares(&gateway.admin()).await, kept);
+    let running = gateway.app().control().view().revisions["p"].clone();
+    let trial = running.trial.expect("a trial");
+    assert_eq!((running.revision.number, trial.revision.number, trial.percent), (1, 5, 20));
+}
