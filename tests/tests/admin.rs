@@ -40,7 +40,11 @@ async fn a_token_with_a_role_for_it_is_needed() {
         assert_problem(&answer, if secret.is_some() { 403 } else { 401 });
     }
     assert_problem(&admin.call("POST", "/v1/plugins/stamp/rollout", Some(VIEWER), "{}").await, 403);
-    assert_eq!(admin.get(REVISIONS).await.json(), json!({ "items": [] }), "nothing was pushed");
+    assert_eq!(
+        admin.get(REVISIONS).await.json(),
+        json!({ "items": [], "pinned": false, "taken_back": null }),
+        "nothing was pushed"
+    );
 }
 
 #[tokio::test]
@@ -77,10 +81,10 @@ async fn unknown_paths_and_methods_are_problems() {
     let untyped = Client::connect(admin.0).await.send(untyped).await;
     assert_problem(&untyped, 415);
     assert_eq!(untyped.json()["detail"], "the body must be JSON, and say so: content-type: application/json");
-    for (share, detail) in [("50", "only percent=100"), ("x", "percent"), ("300", "percent")] {
+    for (share, detail) in [("101", "percent: 101 is more than 100"), ("x", "percent"), ("300", "percent")] {
         let path = format!("{REVISIONS}?percent={share}");
         let refused = admin.call("PUT", &path, Some(SECRET), guest::stamp(1)).await;
-        assert_problem(&refused, if share == "50" { 422 } else { 400 });
+        assert_problem(&refused, if share == "101" { 422 } else { 400 });
         assert!(refused.json()["detail"].as_str().is_some_and(|it| it.contains(detail)), "{}", refused.text());
     }
     let answer = admin.call("POST", "/v1/plugins/stamp/rollout", Some(SECRET), r#"{"revision":9}"#).await;

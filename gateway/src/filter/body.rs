@@ -69,7 +69,7 @@ impl Filter {
         slot: usize,
         body: &mut Body,
     ) -> Option<Instead> {
-        let Some(version) = self.version(exchange, slot).map(|(version, _)| version.clone()) else { return None };
+        let version = self.version(exchange, slot).map(|(version, _)| version.clone())?;
         let has = |phase| version.instances.has(phase);
         let (whole, stream, trailers) = (has(side.whole), has(side.stream), has(side.trailers));
         if !(whole || stream || trailers) {
