@@ -13,6 +13,7 @@ mod revisions;
 pub mod transfer;
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -51,6 +52,8 @@ pub use crate::store::StoreError;
 
 /// How often it is looked whether a generation that is past is still in use.
 const RETIREMENT: Duration = Duration::from_millis(100);
+/// The folder of compiled modules, in that of the store.
+const MODULES: &str = "modules";
 /// Who changes something by changing a file.
 const FILE: &str = "file";
 
@@ -108,22 +111,23 @@ impl Control {
         listeners: Listeners,
         workers: usize,
     ) -> Result<Self, ApplyError> {
-        let store = match &document.config.store {
+        let (store, modules) = match &document.config.store {
             // With mistakes nothing comes of it but an answer.
-            Some(store) if document.is_sound() => Store::open(&store.path)?,
-            _ => Store::in_memory()?,
+            Some(store) if document.is_sound() => (Store::open(&store.path)?, Some(store.path.join(MODULES))),
+            _ => (Store::in_memory()?, None),
         };
-        Self::over(store, engine, document, listeners, workers).await
+        Self::over(store, modules, engine, document, listeners, workers).await
     }
 
     async fn over(
         store: Store,
+        modules: Option<PathBuf>,
         engine: Engine,
         document: Document,
         listeners: Listeners,
         workers: usize,
     ) -> Result<Self, ApplyError> {
-        let mut work = Work::open(store.clone(), engine, document, workers).await?;
+        let mut work = Work::open(store.clone(), modules, engine, document, workers).await?;
         let stage = work.stage_file(&work.layers).await?;
         let draft = work.draft(None, Arc::clone(&work.layers), stage).await?;
         if let Some(faults) = &draft.faults {
@@ -277,7 +281,7 @@ impl Control {
 
 /// Everything that would keep this configuration from starting, but for addresses in use and what a store holds.
 pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError> {
-    let work = Work::open(Store::in_memory()?, engine, document, 1).await?;
+    let work = Work::open(Store::in_memory()?, None, engine, document, 1).await?;
     let stage = work.stage_file(&work.layers).await?;
     work.draft(None, Arc::clone(&work.layers), stage).await?;
     Ok(())
@@ -393,7 +397,8 @@ mod tests {
         let document = Document::parse(Path::new("stile.yaml"), "{}", &|_| None);
         let listeners = Listeners::new(Vec::new(), CancellationToken::new());
         let store = Store::on(&disk).expect("a store");
-        let control = Arc::new(Control::over(store, engine, document, listeners, 1).await.expect("a control plane"));
+        let control =
+            Arc::new(Control::over(store, None, engine, document, listeners, 1).await.expect("a control plane"));
         let consumer = |name: &str| {
             let (name, stored) = (name.to_owned(), Some(Default::default()));
             control.change_consumer(

@@ -8,6 +8,7 @@ pub mod loader;
 
 mod abi;
 mod budget;
+mod cache;
 mod host;
 mod instance;
 mod phase;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 pub use self::{
     budget::{Budget, Exhausted, Running, Trial},
+    cache::Cache,
     engine::{Bounds, Engine},
     host::{
         CallAnswer, CallError, CallOut, CallTarget, Called, Caller, Consumers, Handles, Origin, Outbound, Output,

@@ -1,7 +1,7 @@
 //! A generation in the making: compiled from layers and revisions, stored, and only then live. Whatever a change comes
 //! from, this is how it is made.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -10,7 +10,7 @@ use super::{
     audit::{Action, Audit, Done},
     consumers,
     resources::{self, Changes},
-    revisions::{Revisions, Staged},
+    revisions::{self, Revisions, Staged},
 };
 use crate::{
     access::{Credentials, SealKey},
@@ -77,9 +77,10 @@ struct Stored {
 }
 
 impl Work {
-    /// Begins over what a store holds. Nothing is live yet.
+    /// Begins over what a store holds; `modules` is where compiled modules are kept. Nothing is live yet.
     pub(super) async fn open(
         store: Store,
+        modules: Option<PathBuf>,
         engine: Engine,
         document: Document,
         workers: usize,
@@ -87,7 +88,11 @@ impl Work {
         let seal_key = super::seal_key(&document)?.map(Arc::new);
         let Stored { audit, credentials, resources } = Stored::read(&store, seal_key.as_deref()).await?;
         let (exhausted, told) = unbounded_channel();
-        let revisions = Revisions::new(engine, store.clone(), exhausted);
+        let cache = match modules {
+            Some(modules) => revisions::cache(&store, modules).await?,
+            None => None,
+        };
+        let revisions = Revisions::new(engine, store.clone(), cache, exhausted);
         let sources = document.sources.clone();
         let layers = Arc::new(Layers::new(document).with(resources?));
         let exhausted = Some(told);

@@ -3,7 +3,14 @@
 
 mod state;
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,9 +20,14 @@ pub use self::state::State;
 pub(super) use self::state::WHOLE;
 use super::PluginError;
 use crate::{
-    plugin::{Budget, Digest256, Engine, Exhausted, LoadError, Module, Revision, Running, Trial, loader::MAX_MODULE},
+    plugin::{
+        Budget, Cache, Digest256, Engine, Exhausted, LoadError, Module, Revision, Running, Trial, loader::MAX_MODULE,
+    },
     store::{Commit, Revision as Number, Store, StoreError},
 };
+
+/// Where the store keeps what files of compiled modules are authenticated with.
+const CACHE_KEY: &str = "cache/key";
 
 /// Where a revision came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +68,7 @@ pub(super) struct Staged {
 pub(super) struct Revisions {
     engine: Engine,
     store: Store,
+    cache: Option<Arc<Cache>>,
     running: HashMap<Arc<str>, Running>,
     /// Where trials tell that they have failed too often.
     exhausted: UnboundedSender<Exhausted>,
@@ -84,8 +97,13 @@ impl Staged {
 }
 
 impl Revisions {
-    pub(super) fn new(engine: Engine, store: Store, exhausted: UnboundedSender<Exhausted>) -> Self {
-        Self { engine, store, running: HashMap::new(), exhausted, doubtful: false }
+    pub(super) fn new(
+        engine: Engine,
+        store: Store,
+        cache: Option<Arc<Cache>>,
+        exhausted: UnboundedSender<Exhausted>,
+    ) -> Self {
+        Self { engine, store, cache, running: HashMap::new(), exhausted, doubtful: false }
     }
 
     /// Whether what is stored is not known to be what is here.
@@ -307,8 +325,9 @@ impl Revisions {
 
     /// Gives the bytes back, to be stored.
     async fn compile(&self, bytes: Vec<u8>) -> Result<(Module, Vec<u8>), LoadError> {
-        let engine = self.engine.clone();
-        let compiled = spawn_blocking(move || Module::compile(&engine, &bytes).map(|module| (module, bytes))).await;
+        let (engine, cache) = (self.engine.clone(), self.cache.clone());
+        let load = move || Module::load(&engine, &bytes, cache.as_deref()).map(|module| (module, bytes));
+        let compiled = spawn_blocking(load).await;
         compiled.unwrap_or_else(|_| Err(LoadError::Compile("the compiler failed".to_owned())))
     }
 }
@@ -328,6 +347,30 @@ fn outdated(records: Vec<Record>, keep: usize, state: &State) -> Vec<Record> {
     let surplus = (records.len() + 1).saturating_sub(keep);
     let runs = |record: &Record| state.running().any(|number| number == record.revision);
     records.into_iter().filter(|record| !runs(record)).take(surplus).collect()
+}
+
+/// Where modules are kept as they were compiled, beside the store. Its key is in the store, which only its owner reads.
+pub(super) async fn cache(store: &Store, folder: PathBuf) -> Result<Option<Arc<Cache>>, StoreError> {
+    let key = match store.get(CACHE_KEY).await? {
+        Some(entry) => entry.value,
+        None => {
+            let mut key = vec![0; Cache::KEY];
+            SystemRandom::new()
+                .fill(&mut key)
+                .map_err(|_| StoreError::Corrupt(CACHE_KEY.to_owned(), "no chance".into()))?;
+            store.commit(Commit::new().put(CACHE_KEY.to_owned(), key.clone())).await?;
+            key
+        }
+    };
+    let key = <&[u8; Cache::KEY]>::try_from(key.as_slice())
+        .map_err(|_| StoreError::Corrupt(CACHE_KEY.to_owned(), "it is not of its length".to_owned()))?;
+    match Cache::open(folder.clone(), key) {
+        Ok(cache) => Ok(Some(Arc::new(cache))),
+        Err(error) => {
+            tracing::warn!("modules are compiled at each start, since {} cannot be used: {error}", folder.display());
+            Ok(None)
+        }
+    }
 }
 
 /// Seconds since 1970.

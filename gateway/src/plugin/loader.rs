@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, InstancePre};
 
-use super::{abi::native::Phases, engine::Engine, host::Host, phase::Phase, ticker::Ticker};
+use super::{abi::native::Phases, cache::Cache, engine::Engine, host::Host, phase::Phase, ticker::Ticker};
 
 /// Largest module taken, in bytes.
 pub const MAX_MODULE: usize = 64 << 20;
@@ -54,12 +54,24 @@ pub enum LoadError {
 impl Module {
     /// Compiles on the calling thread, some milliseconds for each 16 KiB: keep it off the request path.
     pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Self, LoadError> {
-        let sha256 = Digest256::of(bytes);
-        let component = match kind(bytes)? {
-            Kind::Component => Component::from_binary(&engine.wasm, bytes),
-            Kind::CoreModule => Component::from_binary(&engine.wasm, &encode(engine, bytes)?),
-        }
-        .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        Self::load(engine, bytes, None)
+    }
+
+    /// The same, if it was not compiled before.
+    pub fn load(engine: &Engine, bytes: &[u8], cache: Option<&Cache>) -> Result<Self, LoadError> {
+        let (sha256, kind) = (Digest256::of(bytes), kind(bytes)?);
+        let component = match cache.and_then(|cache| cache.get(&engine.wasm, sha256)) {
+            Some(component) => component,
+            None => {
+                let component = match kind {
+                    Kind::Component => Component::from_binary(&engine.wasm, bytes),
+                    Kind::CoreModule => Component::from_binary(&engine.wasm, &encode(engine, bytes)?),
+                };
+                let component = component.map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+                cache.inspect(|cache| cache.put(sha256, &component));
+                component
+            }
+        };
         let types = component.component_type();
         let exports: Vec<String> = types.exports(&engine.wasm).map(|(name, _)| name.to_owned()).collect();
         let imports: Vec<String> = types.imports(&engine.wasm).map(|(name, _)| name.to_owned()).collect();
@@ -115,6 +127,12 @@ impl fmt::Debug for Module {
 impl Digest256 {
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl Digest256 {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
