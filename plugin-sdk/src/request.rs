@@ -1,6 +1,6 @@
 //! The request on its way to the service, as a plugin reads and edits it.
 
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{EditError, Result, backend, consumers::Consumer};
 
@@ -88,5 +88,12 @@ impl Request {
     /// ```
     pub fn keep(&mut self, state: &impl Serialize) -> Result<()> {
         Ok(self.0.keep(&serde_json::to_vec(state)?)?)
+    }
+    /// What an earlier phase of this filter has [kept](Request::keep), if anything.
+    pub fn kept<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        match self.0.kept() {
+            state if state.is_empty() => Ok(None),
+            state => Ok(Some(serde_json::from_slice(&state)?)),
+        }
     }
 }

@@ -116,7 +116,11 @@ impl<P: RequestBody> Filter<P> {
     /// # Ok(()) }
     /// ```
     pub fn request_body(&self, request: RequestBuilder, body: &[u8]) -> Result<(BodyVerdict, Request)> {
-        let mut request = Request(request.0);
+        self.request_body_of(Request(request.0), body)
+    }
+
+    /// The same for a request that another phase of this filter has seen.
+    pub fn request_body_of(&self, mut request: Request, body: &[u8]) -> Result<(BodyVerdict, Request)> {
         let verdict = self.0.on_request_body(&mut request, body.to_vec())?;
         verdict.reply().map_or(Ok(()), backend::check_reply)?;
         Ok((verdict, request))

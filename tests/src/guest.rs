@@ -12,11 +12,15 @@ use serde_json::{Value, json};
 use stile_gateway::cli::toolchain::{self, Build};
 
 /// Packages of the workspace, by the names that tests use.
-const GUESTS: [(&str, &str); 16] = [
+const GUESTS: [(&str, &str); 20] = [
     ("require-token", "require-token"),
     ("add-headers", "add-headers"),
     ("greeting-v1", "greeting-v1"),
     ("greeting-v2", "greeting-v2"),
+    ("api-key-auth", "api-key-auth"),
+    ("canary-router", "canary-router"),
+    ("composer", "composer"),
+    ("hmac-signature", "hmac-signature"),
     ("hostile", "guest-hostile"),
     ("stamp", "guest-stamp"),
     ("keeper", "guest-keeper"),

@@ -20,6 +20,7 @@ mod porter;
 mod toolbox;
 mod calls;
 mod endings;
+mod plugins;
 mod resources;
 mod consumers;
 mod history;

@@ -94,6 +94,10 @@ impl Request {
         self.authority.clone()
     }
 
+    pub(crate) fn kept(&self) -> Vec<u8> {
+        self.kept.clone()
+    }
+
     pub(crate) fn consumer(&self) -> Option<Consumer> {
         self.consumer.clone()
     }

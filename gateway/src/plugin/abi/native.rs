@@ -137,6 +137,10 @@ impl exchange::HostRequest for Host {
         Ok(self.lent()?.keep(state).map_err(Into::into))
     }
 
+    fn kept(&mut self, _: Request) -> wasmtime::Result<Vec<u8>> {
+        Ok(self.lent()?.kept.to_vec())
+    }
+
     fn drop(&mut self, _: Request) -> wasmtime::Result<()> {
         Ok(())
     }
