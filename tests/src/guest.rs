@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use stile_gateway::cli::toolchain::{self, Build};
 
 /// Packages of the workspace, by the names that tests use.
-const GUESTS: [(&str, &str); 20] = [
+const GUESTS: [(&str, &str); 21] = [
     ("require-token", "require-token"),
     ("add-headers", "add-headers"),
     ("greeting-v1", "greeting-v1"),
@@ -21,6 +21,7 @@ const GUESTS: [(&str, &str); 20] = [
     ("canary-router", "canary-router"),
     ("composer", "composer"),
     ("hmac-signature", "hmac-signature"),
+    ("jwt-auth", "jwt-auth"),
     ("hostile", "guest-hostile"),
     ("stamp", "guest-stamp"),
     ("keeper", "guest-keeper"),

@@ -1,6 +1,10 @@
 //! The plugins of this repository in a gateway. What each does in detail is tested beside it.
 
-use aws_lc_rs::{digest, hmac};
+use aws_lc_rs::{
+    digest, hmac,
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
+};
 use serde_json::{Value, json};
 use stile_tests::{
     client::{Answer, Client, HOST, request, with},
@@ -120,4 +124,53 @@ async fn hmac_signature_lets_through_what_was_signed_once() {
     *other.uri_mut() = "/x?a=2".parse().expect("a path");
     assert_eq!(client.send(other).await.status, 401);
     assert_eq!(upstream.count(), 1);
+}
+
+/// A set of one key, and a token that it verifies.
+fn issued(pair: &EcdsaKeyPair, claims: &Value) -> (Value, String) {
+    let base64 = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
+    let point = pair.public_key().as_ref();
+    let key =
+        json!({ "kty": "EC", "crv": "P-256", "kid": "one", "x": base64(&point[1..33]), "y": base64(&point[33..]) });
+    let header = json!({ "alg": "ES256", "kid": "one" }).to_string();
+    let signed = format!("{}.{}", base64(header.as_bytes()), base64(claims.to_string().as_bytes()));
+    let signature = pair.sign(&SystemRandom::new(), signed.as_bytes()).expect("a signature");
+    (json!({ "keys": [key] }), format!("{signed}.{}", base64(signature.as_ref())))
+}
+
+#[tokio::test]
+async fn jwt_auth_fetches_keys_and_lets_through_whom_tokens_name() {
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key");
+    let claims = json!({ "iss": "https://idp", "sub": "ann-7", "aud": "orders", "exp": 4_000_000_000_u64 });
+    let (set, token) = issued(&pair, &claims);
+    let other = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key");
+    let (_, forged) = issued(&other, &claims);
+    let (echo, keys) =
+        (Upstream::echo().await, Upstream::start(move |_| upstream::Answer::text(&set.to_string())).await);
+    let reach = json!({
+        "allow": ["consumers", "crypto", "http-client", "key-value"],
+        "http": { "hosts": [format!("http://{}", keys.address())] },
+    });
+    let filter = json!({
+        "issuer": "https://idp", "audiences": ["orders"], "algorithms": ["ES256"], "claims": { "x-subject": "sub" },
+        "jwks_url": format!("http://{}/keys", keys.address()),
+    });
+    let services = json!([service("echo", &[echo.address()])]);
+    let filters = json!([{ "plugin": "jwt-auth", "config": filter }]);
+    let mut config = config(plugin_with("jwt-auth", reach), services, json!([]), filters);
+    let named = json!({ "id": "token", "type": "jwt", "issuer": "https://idp", "subject": "ann-7" });
+    config["consumers"] = json!([{ "name": "ann", "credentials": [named] }]);
+    let gateway = Gateway::start(config).await;
+    let by = async |token: &str| ask(&gateway, "/", &[("authorization", &format!("Bearer {token}"))]).await;
+    for _ in 0..10 {
+        let passed = by(&token).await;
+        assert_eq!(passed.status, 200, "{}", passed.text());
+        assert_eq!(passed.json()["headers"]["x-subject"], "ann-7");
+    }
+    let refused = by(&forged).await;
+    assert_eq!(refused.status, 401);
+    assert!(refused.header("www-authenticate").starts_with("Bearer error=\"invalid_token\""), "{refused:?}");
+    assert_eq!((echo.count(), ask(&gateway, "/", &[]).await.status.as_u16()), (10, 401));
+    // Once for the tick, and perhaps once for the first token.
+    assert!((1..=2).contains(&keys.count()), "{}", keys.count());
 }
