@@ -1,5 +1,8 @@
 //! Digests and signatures for guests. It keeps no key.
 
+#[cfg(test)]
+mod vectors;
+
 use aws_lc_rs::{constant_time, digest, hmac, signature};
 
 #[derive(Debug, Clone, Copy)]
