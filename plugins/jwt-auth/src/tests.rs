@@ -313,3 +313,24 @@ fn a_configuration_that_proves_nothing_is_refused() {
         testing::filter::<JwtAuth>(config.clone()).map(drop).expect_err(&config.to_string());
     }
 }
+
+/// Tokens that `tests/jwt/run` has made, and what jwcrypto says of each.
+#[test]
+#[ignore = "needs tokens that jwcrypto has judged: tests/jwt/run"]
+fn jwcrypto_takes_the_same_tokens() {
+    let file = std::env::var("STILE_TOKENS").expect("tests/jwt/run says where they are");
+    let text = std::fs::read_to_string(file).unwrap();
+    let (mut taken, mut refused) = (0, 0);
+    for line in text.lines() {
+        let judged: Value = serde_json::from_str(line).unwrap();
+        let filter = filter(json!({
+            "issuer": "https://idp", "audiences": ["orders"], "algorithms": [judged["alg"]],
+            "jwks": { "keys": [judged["key"]] }, "consumer": "optional",
+        }));
+        let reason = why(&filter, judged["token"].as_str().unwrap());
+        assert_eq!(reason.is_none(), judged["taken"] == true, "{reason:?}: {line}");
+        *if reason.is_none() { &mut taken } else { &mut refused } += 1;
+    }
+    assert!(taken > 50 && refused > 50, "{taken} taken, {refused} refused");
+    println!("{taken} taken and {refused} refused by both");
+}
