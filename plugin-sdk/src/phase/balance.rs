@@ -21,7 +21,7 @@ use crate::{Plugin, Request, Result};
 /// ```
 pub trait Balancer: Plugin {
     /// The number of one of the candidates, of which there is at least one. An error, or a number that is none, is answered by
-    /// a choice of the gateway's.
+    /// the plugin's `on_error`: `open` leaves the choice to the gateway.
     fn choose(&self, request: &Request, candidates: &[Candidate]) -> Result<usize>;
 }
 

@@ -4,7 +4,7 @@ use crate::{Plugin, Result};
 
 /// A plugin that does something every `tick` of its entry in the configuration, once per configuration in the whole gateway.
 ///
-/// It has an instance of its own: what other instances shall know goes through [`key_value`](crate::key_value).
+/// Which instance is called is the gateway's choice: what others shall know goes through [`key_value`](crate::key_value).
 ///
 /// ```
 /// use stile_sdk::{key_value, prelude::*};
