@@ -4,6 +4,7 @@
 pub mod gateway;
 pub mod process;
 pub mod admin;
+pub mod by_hand;
 
 pub mod upstream;
 pub mod client;

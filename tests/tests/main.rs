@@ -11,6 +11,7 @@ mod recording;
 
 mod filters;
 mod hostile;
+mod by_hand;
 mod swap;
 mod rollout;
 mod store;
