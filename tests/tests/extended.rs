@@ -5,6 +5,7 @@ mod beside;
 mod consumers;
 mod disk;
 mod kills;
+mod plugins;
 
 use stile_tests::{
     gateway::{self, service},

@@ -1,5 +1,7 @@
 //! What Stile does, over real sockets: one module per topic.
 
+mod promises;
+
 mod forwarding;
 mod framing;
 mod wire;

@@ -73,6 +73,7 @@ fn filter(filter: &Filter) -> Value {
         "plugin": &*filter.plugin,
         "revision": leading.map(|instances| instances.revision().number),
         "instances": leading.map(|instances| instances.alive()),
+        "memory_bytes": leading.map(|instances| instances.memory()),
         "failures": failures,
     })
 }

@@ -178,14 +178,20 @@ fn plugins(text: &mut Text, snapshot: &Snapshot) {
     }
     let mut instances: BTreeMap<_, u64> = BTreeMap::new();
     let mut exchanges: BTreeMap<_, u64> = BTreeMap::new();
+    let mut memory: BTreeMap<_, u64> = BTreeMap::new();
     for pool in snapshot.instances() {
         let revision = pool.revision();
         let on = snapshot.states.of(&revision.plugin).exchanges(revision.number) as u64;
         exchanges.insert((Arc::clone(&revision.plugin), revision.number), on);
+        *memory.entry((Arc::clone(&revision.plugin), revision.number)).or_default() += pool.memory() as u64;
         *instances.entry((Arc::clone(&revision.plugin), revision.number)).or_default() += pool.alive() as u64;
     }
     text.family("stile_plugin_instances", Kind::Gauge, "Instances that there are, busy or idle.");
     for ((plugin, revision), n) in instances {
+        text.line(&[("plugin", &plugin), ("revision", &revision.to_string())], n);
+    }
+    text.family("stile_plugin_memory_bytes", Kind::Gauge, "Linear memory of the instances that there are.");
+    for ((plugin, revision), n) in memory {
         text.line(&[("plugin", &plugin), ("revision", &revision.to_string())], n);
     }
     text.family("stile_plugin_exchanges", Kind::Gauge, "Exchanges that are on a revision, to their ends.");

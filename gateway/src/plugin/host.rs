@@ -28,11 +28,7 @@ pub(super) use metrics::{MetricError, Series, Step};
 pub use metrics::{OwnMetric, OwnValue};
 pub use stream::{Output, Passing};
 
-use super::{
-    State,
-    limits::{Limits, Meter},
-    ticker::Ticker,
-};
+use super::{State, limits::Meter};
 use crate::{
     exchange::{Client, Consumer, Draft, RequestHead, RequestId, ResponseHead},
     worker::WorkerId,
@@ -100,14 +96,7 @@ pub(super) struct Lent {
 pub(super) struct NoExchange;
 
 impl Host {
-    pub(super) fn new(
-        identity: Arc<Identity>,
-        state: Arc<State>,
-        reach: Arc<Reach>,
-        limits: Limits,
-        ticker: Arc<Ticker>,
-    ) -> Self {
-        let meter = Meter::new(limits, ticker);
+    pub(super) fn new(identity: Arc<Identity>, state: Arc<State>, reach: Arc<Reach>, meter: Meter) -> Self {
         let (calls, request, lent, passing, handles, verified, wasi) = Default::default();
         Self { identity, meter, state, reach, calls, request, lent, passing, handles, verified, wasi }
     }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -109,6 +109,8 @@ impl Cause {
 pub(super) struct Meter {
     pub(super) limits: Limits,
     memory: usize,
+    /// Of all instances of the pool.
+    pool_memory: Arc<AtomicUsize>,
     /// The limit that the current call ran into.
     pub(super) overrun: Option<Cause>,
     pub(super) clock: Arc<CallClock>,
@@ -177,8 +179,8 @@ impl CallClock {
 }
 
 impl Meter {
-    pub(super) fn new(limits: Limits, ticker: Arc<Ticker>) -> Self {
-        Self { limits, memory: 0, overrun: None, clock: Arc::new(CallClock::new(ticker)) }
+    pub(super) fn new(limits: Limits, ticker: Arc<Ticker>, pool_memory: Arc<AtomicUsize>) -> Self {
+        Self { limits, memory: 0, pool_memory, overrun: None, clock: Arc::new(CallClock::new(ticker)) }
     }
 
     /// Gives the current call its whole deadline once more.
@@ -202,6 +204,12 @@ impl Meter {
     }
 }
 
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.pool_memory.fetch_sub(self.memory, Relaxed);
+    }
+}
+
 /// A refused growth traps instead of telling the guest, so that its cause is known.
 impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
@@ -209,6 +217,7 @@ impl ResourceLimiter for Meter {
         if total > self.limits.memory {
             return self.refuse(Cause::Memory);
         }
+        self.pool_memory.fetch_add(total - self.memory, Relaxed);
         self.memory = total;
         Ok(true)
     }

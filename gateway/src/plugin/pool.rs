@@ -18,6 +18,7 @@ use super::{
     Caller, Cause, Failure, Given, Handles, Limits, Passing, Phase, Reach, Revision, State, Verdict, capability,
     host::{Host, Identity},
     instance::{Instance, Lending},
+    limits::Meter,
     state::Presence,
 };
 use crate::{
@@ -49,6 +50,8 @@ pub struct Instances {
     /// The plugin may know the connection.
     asks_connection: bool,
     idle: PerWorker<Shelf>,
+    /// Bytes of linear memory of all instances.
+    memory: Arc<AtomicUsize>,
     /// One permit per instance, idle ones included, so that a call that finds one on its shelf touches nothing shared.
     permits: Arc<Semaphore>,
     /// Calls that wait for an instance: their number, looked at by every call, and who they are, looked at if any.
@@ -92,6 +95,7 @@ impl Instances {
             limits,
             isolation,
             idle: PerWorker::new(workers, |_| Shelf::default()),
+            memory: Arc::default(),
             permits: Arc::new(Semaphore::new(limits.instances as usize)),
             waiting: AtomicUsize::new(0),
             waiters: Mutex::default(),
@@ -195,6 +199,11 @@ impl Instances {
         self.limits.instances as usize - self.permits.available_permits()
     }
 
+    /// Bytes of linear memory that they have.
+    pub fn memory(&self) -> usize {
+        self.memory.load(Relaxed)
+    }
+
     async fn take(&self, worker: WorkerId) -> Result<Instance, Failure> {
         if let Some(instance) = self.idle.of(worker).pop() {
             return Ok(instance);
@@ -233,8 +242,7 @@ impl Instances {
             Arc::clone(&self.identity),
             Arc::clone(&self.state),
             Arc::clone(&self.reach),
-            self.limits,
-            Arc::clone(self.revision.module.ticker()),
+            Meter::new(self.limits, Arc::clone(self.revision.module.ticker()), Arc::clone(&self.memory)),
         );
         Instance::new(&self.revision.module, host, &self.config, permit).await
     }

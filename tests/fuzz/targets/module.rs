@@ -1,0 +1,61 @@
+//! A plugin's module: whatever bytes are pushed, the answer is a module that can be configured or a reason, and never a crash of
+//! the loader. The first byte says what the rest is: bytes as they are, or the randomness of a component or a core module.
+#![no_main]
+
+use std::{sync::LazyLock, time::Duration};
+
+use arbitrary::{Arbitrary, Unstructured};
+use libfuzzer_sys::fuzz_target;
+use stile_gateway::plugin::{Bounds, Engine, Instances, Isolation, Limits, Module, Revision, States};
+use tokio::runtime::{Builder, Runtime};
+
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+    Engine::new(Bounds { instances: 10, memory: 1 << 20, table_elements: 1000 }).expect("an engine")
+});
+
+const LIMITS: Limits = Limits {
+    deadline: Duration::from_millis(5),
+    timeout: Duration::from_millis(50),
+    memory: 1 << 20,
+    table_elements: 1000,
+    instances: 1,
+    instance_wait: Duration::from_millis(1),
+    body: 1 << 10,
+    body_timeout: Duration::from_millis(1),
+    key_value: 1 << 10,
+    metrics: 1,
+    calls: 1,
+    call_timeout: Duration::from_millis(1),
+    call_body: 1 << 10,
+};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    let mut random = Unstructured::new(rest);
+    let module = match kind % 3 {
+        0 => rest.to_vec(),
+        1 => match wasm_smith::Component::arbitrary(&mut random) {
+            Ok(component) => component.to_bytes(),
+            Err(_) => return,
+        },
+        _ => match wasm_smith::Module::arbitrary(&mut random) {
+            Ok(module) => module.to_bytes(),
+            Err(_) => return,
+        },
+    };
+    match Module::compile(&ENGINE, &module) {
+        Err(error) => assert!(!error.to_string().is_empty()),
+        Ok(module) => {
+            assert!(!module.phases().is_empty(), "a plugin without a phase is none");
+            let (plugin, states) = ("p".into(), States::default());
+            let state = states.of(&plugin);
+            let revision = Revision { plugin, number: 1, module };
+            let made = Instances::new(revision, state, Default::default(), "null", LIMITS, Isolation::Pooled, 1);
+            if let Err(failure) = RUNTIME.block_on(made.probe(true)) {
+                assert!(!failure.message.is_empty());
+            }
+        }
+    }
+});
