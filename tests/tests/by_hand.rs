@@ -60,9 +60,8 @@ async fn handles_are_no_numbers() {
         ("dropped twice", format!("(call $drop (local.get $request)) {PROCEED}")),
         (
             "used after",
-            format!(
-                "(call $drop (local.get $request)) (call $path (local.get $request) (i32.const 2048)) (i32.const 1024)"
-            ),
+            "(call $drop (local.get $request)) (call $path (local.get $request) (i32.const 2048)) (i32.const 1024)"
+                .to_owned(),
         ),
     ] {
         let (status, told, upstream) = tried(guest(&phase), json!({})).await;

@@ -109,6 +109,8 @@ async fn calls_are_bounded_in_number_time_and_size() {
     assert_eq!(call(&gateway, &[("x-call", "service://asked/never"), ("x-timeout", "1")]).await, "no answer in time");
     let large = call(&gateway, &[("x-call", "service://asked/large")]).await;
     assert_eq!(large, "more than the plugin may: an answer of 1024 bytes");
+    let overruns = r#"stile_plugin_overruns_total{plugin="caller",route="all",cause="calls"}"#;
+    assert_eq!(gateway.admin().metric(overruns).await, 4, "two late, one of many, one too large");
     let broken = call(&gateway, &[("x-call", "service://asked/broken")]).await;
     assert!(broken.starts_with("the call failed: "), "{broken}");
 

@@ -66,6 +66,8 @@ async fn what_a_plugin_remembers_is_shared_by_workers_and_outlives_generations()
     .await;
 
     assert_eq!(tool(&gateway, &[("x-tool", "fill"), ("x-key", "f")]).await, "more than the plugin may remember");
+    let overruns = r#"stile_plugin_overruns_total{plugin="toolbox",route="all",cause="key-value"}"#;
+    assert_eq!(gateway.admin().metric(overruns).await, 1);
     assert_eq!(tool(&gateway, &key("get", "")).await, "two");
     gateway.rewrite(config(&upstream, &ALL, json!({ "key_value": "2MiB" }))).await;
     assert_eq!(tool(&gateway, &key("get", "")).await, "two", "a generation later");
@@ -89,6 +91,7 @@ async fn the_plugins_own_metrics_are_in_the_gateways() {
     assert!(tool(&gateway, &named("gauge", "No", "1")).await.contains("no name of a metric"));
     let text = gateway.admin().get("/metrics").await.text();
     for line in [
+        r#"stile_plugin_overruns_total{plugin="toolbox",route="all",cause="metrics"} 1"#,
         "# TYPE stile_plugin_own_hits_total counter",
         r#"stile_plugin_own_hits_total{plugin="toolbox",kind="a"} 2"#,
         r#"stile_plugin_own_hits_total{plugin="toolbox",kind="b\\\""} 1"#,

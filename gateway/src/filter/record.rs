@@ -22,6 +22,8 @@ pub struct PhaseCounts {
     pub responded: Count,
     /// By cause, in the order of `Cause::ALL`.
     failed: [Count; Cause::ALL.len()],
+    /// Limits that guests were told of, in the order of `Cause::TOLD`.
+    told: [Count; Cause::TOLD.len()],
 }
 
 /// How long the calls of one plugin took, its waits included.
@@ -38,8 +40,10 @@ impl PhaseCounts {
         count.add(1);
     }
 
-    pub fn failed(&self, cause: Cause) -> u64 {
-        self.failed[cause as usize].get()
+    /// How often a limit ended a call, or a guest was told of it.
+    pub fn over(&self, cause: Cause) -> u64 {
+        let told = Cause::TOLD.iter().position(|told| *told == cause).map_or(0, |at| self.told[at].get());
+        self.failed[cause as usize].get() + told
     }
 
     pub fn all_failed(&self) -> u64 {
@@ -55,6 +59,14 @@ impl FilterRecord {
         }
     }
 
+    /// Limits that a guest was told of in one call.
+    pub(super) fn told(&self, worker: WorkerId, phase: Phase, overruns: u8) {
+        let Some(counts) = self.0.of(worker).filter(|_| overruns != 0) else { return };
+        for (at, _) in Cause::TOLD.iter().enumerate().filter(|(at, _)| overruns & (1 << at) != 0) {
+            counts[phase as usize].told[at].add(1);
+        }
+    }
+
     /// Adds up over workers.
     pub fn sum(&self, phase: Phase, part: impl Fn(&PhaseCounts) -> u64) -> u64 {
         self.0.sum(|phases| part(&phases[phase as usize]))
@@ -62,7 +74,7 @@ impl FilterRecord {
 
     /// Failures of one cause, in any phase.
     pub fn failures(&self, cause: Cause) -> u64 {
-        Phase::ALL.into_iter().map(|phase| self.sum(phase, |counts| counts.failed(cause))).sum()
+        Phase::ALL.into_iter().map(|phase| self.sum(phase, |counts| counts.over(cause))).sum()
     }
 }
 

@@ -137,6 +137,7 @@ impl Filter {
             self.times.add(caller.worker, phase, start.elapsed());
         }
         version.record.count(caller.worker, phase, result.as_ref());
+        version.record.told(caller.worker, phase, std::mem::take(&mut exchange.filters[slot].overruns));
         result
     }
 

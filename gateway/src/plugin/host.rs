@@ -28,7 +28,10 @@ pub(super) use metrics::{MetricError, Series, Step};
 pub use metrics::{OwnMetric, OwnValue};
 pub use stream::{Output, Passing};
 
-use super::{State, limits::Meter};
+use super::{
+    State,
+    limits::{Cause, Meter},
+};
 use crate::{
     exchange::{Client, Consumer, Draft, RequestHead, RequestId, ResponseHead},
     worker::WorkerId,
@@ -74,6 +77,8 @@ pub(super) struct Host {
     pub(super) handles: Option<Arc<Handles>>,
     /// Those whom the gateway has told of in this call.
     pub(super) verified: Vec<Consumer>,
+    /// Limits that the guest was told of in this call.
+    pub(super) overruns: u8,
     wasi: Option<Box<wasi::Wasi>>,
 }
 
@@ -97,8 +102,8 @@ pub(super) struct NoExchange;
 
 impl Host {
     pub(super) fn new(identity: Arc<Identity>, state: Arc<State>, reach: Arc<Reach>, meter: Meter) -> Self {
-        let (calls, request, lent, passing, handles, verified, wasi) = Default::default();
-        Self { identity, meter, state, reach, calls, request, lent, passing, handles, verified, wasi }
+        let (calls, request, lent, passing, handles, verified, overruns, wasi) = Default::default();
+        Self { identity, meter, state, reach, calls, request, lent, passing, handles, verified, overruns, wasi }
     }
 
     /// Whose it is that a client presented.
@@ -113,6 +118,11 @@ impl Host {
         self.lent.as_mut().ok_or(NoExchange)
     }
 
+    /// The guest is over a limit, and is told.
+    pub(super) fn over(&mut self, cause: Cause) {
+        self.overruns |= cause.bit();
+    }
+
     /// A call is over: nothing of its exchange stays.
     pub(super) fn clear(&mut self) {
         self.request = None;
@@ -121,5 +131,6 @@ impl Host {
         self.handles = None;
         self.verified.clear();
         self.calls = Calls::default();
+        self.overruns = 0;
     }
 }

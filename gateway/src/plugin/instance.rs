@@ -180,6 +180,7 @@ impl<'a> Lending<'a> {
         if let Some(lent) = host.lent.take() {
             let slot = &mut self.exchange.filters[self.slot];
             slot.spent = host.meter.clock.spent();
+            slot.overruns = host.overruns;
             if accept {
                 slot.kept = lent.kept;
                 self.exchange.request = lent.request.accept();

@@ -68,6 +68,12 @@ pub enum Cause {
     Configure,
     /// A body was larger than what is collected for the filter.
     Body,
+    /// It would have remembered more than its limit, and was told so.
+    KeyValue,
+    /// It would have had more metrics of its own than its limit, likewise.
+    Metrics,
+    /// It would have made more calls out, or larger ones, than its limit, likewise.
+    Calls,
     /// The guest answered with an error of its own.
     Error,
     /// No revision of the plugin has been loaded yet.
@@ -75,7 +81,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Trap,
         Self::Deadline,
         Self::Timeout,
@@ -84,9 +90,20 @@ impl Cause {
         Self::Instances,
         Self::Configure,
         Self::Body,
+        Self::KeyValue,
+        Self::Metrics,
+        Self::Calls,
         Self::Error,
         Self::Missing,
     ];
+
+    /// Those that a guest is told of and goes on, in the order of the bits that stand for them.
+    pub const TOLD: [Self; 3] = [Self::KeyValue, Self::Metrics, Self::Calls];
+
+    /// The bit of one of `TOLD`; none of any other.
+    pub(super) fn bit(self) -> u8 {
+        Self::TOLD.iter().position(|told| *told == self).map_or(0, |at| 1 << at)
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -98,6 +115,9 @@ impl Cause {
             Self::Instances => "instances",
             Self::Configure => "configure",
             Self::Body => "body",
+            Self::KeyValue => "key-value",
+            Self::Metrics => "metrics",
+            Self::Calls => "calls",
             Self::Error => "error",
             Self::Missing => "missing",
         }

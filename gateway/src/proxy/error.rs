@@ -86,6 +86,9 @@ impl Error {
                     | Cause::Memory
                     | Cause::Table
                     | Cause::Configure
+                    | Cause::KeyValue
+                    | Cause::Metrics
+                    | Cause::Calls
                     | Cause::Error => (StatusCode::SERVICE_UNAVAILABLE, Blame::Plugin, cause.as_str(), false),
                 }
             }

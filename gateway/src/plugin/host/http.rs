@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, uri::PathAndQuery};
 use tokio::sync::oneshot;
 
 use super::{EditError, Host, NoExchange, field};
+use crate::plugin::limits::Cause;
 
 /// Bytes of a URL.
 const MAX_URL: usize = 8 << 10;
@@ -123,9 +124,11 @@ impl Host {
     /// Begins a call; its number is good until it is waited for or dropped, and no longer than this phase.
     pub(in crate::plugin) fn start_call(&mut self, asked: Asked) -> Result<Result<u32, CallError>, NoExchange> {
         let handles = self.handles.clone().ok_or(NoExchange)?;
-        let limits = &self.meter.limits;
+        let limits = self.meter.limits;
         if self.calls.made >= limits.calls {
-            return Ok(Err(CallError::Limit(format!("{} calls in one phase", limits.calls))));
+            let error = CallError::Limit(format!("{} calls in one phase", limits.calls));
+            self.over(Cause::Calls);
+            return Ok(Err(error));
         }
         let call = match checked(asked, &self.reach, limits.call_timeout, limits.call_body) {
             Ok(mut call) => {
@@ -135,7 +138,12 @@ impl Host {
                 }
                 call
             }
-            Err(error) => return Ok(Err(error)),
+            Err(error) => {
+                if matches!(error, CallError::Limit(_)) {
+                    self.over(Cause::Calls);
+                }
+                return Ok(Err(error));
+            }
         };
         let Some(outbound) = &handles.outbound else {
             return Ok(Err(CallError::Failed("nobody can be called from here".to_owned())));
@@ -150,7 +158,11 @@ impl Host {
     pub(in crate::plugin) async fn finish_call(&mut self, number: u32) -> Called {
         let under_way = self.calls.under_way.remove(&number);
         let Some(answer) = under_way else { return Err(CallError::Invalid("it was waited for before".to_owned())) };
-        answer.await.unwrap_or_else(|_| Err(CallError::Failed("the gateway ends".to_owned())))
+        let called = answer.await.unwrap_or_else(|_| Err(CallError::Failed("the gateway ends".to_owned())));
+        if matches!(called, Err(CallError::Limit(_) | CallError::Timeout)) {
+            self.over(Cause::Calls);
+        }
+        called
     }
 
     pub(in crate::plugin) fn give_up_call(&mut self, number: u32) {

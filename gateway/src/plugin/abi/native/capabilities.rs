@@ -13,9 +13,12 @@ use super::{
 };
 use crate::{
     exchange::Consumer,
-    plugin::host::{
-        self, Algorithm, Asked, CallAnswer, CallError, Hash, Host, Level, MetricError, NoExchange, Presented,
-        PublicKey, Step, ValueError,
+    plugin::{
+        Cause,
+        host::{
+            self, Algorithm, Asked, CallAnswer, CallError, Hash, Host, Level, MetricError, NoExchange, Presented,
+            PublicKey, Step, ValueError, Values,
+        },
     },
 };
 
@@ -143,7 +146,7 @@ impl key_value::Host for Host {
 
     fn set(&mut self, key: String, value: Vec<u8>, ttl: Option<u64>) -> wasmtime::Result<Result<(), key_value::Error>> {
         let bound = self.meter.limits.key_value;
-        Ok(self.state.values.set(bound, key, value, ttl.map(Duration::from_millis)).map_err(Into::into))
+        Ok(self.remembered(|values| values.set(bound, key, value, ttl.map(Duration::from_millis))))
     }
 
     fn compare_and_swap(
@@ -154,12 +157,12 @@ impl key_value::Host for Host {
         ttl: Option<u64>,
     ) -> wasmtime::Result<Result<bool, key_value::Error>> {
         let (bound, ttl) = (self.meter.limits.key_value, ttl.map(Duration::from_millis));
-        Ok(self.state.values.compare_and_swap(bound, key, before.as_deref(), value, ttl).map_err(Into::into))
+        Ok(self.remembered(|values| values.compare_and_swap(bound, key, before.as_deref(), value, ttl)))
     }
 
     fn increment(&mut self, key: String, by: i64, ttl: Option<u64>) -> wasmtime::Result<Result<i64, key_value::Error>> {
         let bound = self.meter.limits.key_value;
-        Ok(self.state.values.increment(bound, key, by, ttl.map(Duration::from_millis)).map_err(Into::into))
+        Ok(self.remembered(|values| values.increment(bound, key, by, ttl.map(Duration::from_millis))))
     }
 
     fn delete(&mut self, key: String) -> wasmtime::Result<()> {
@@ -222,6 +225,16 @@ impl From<CallError> for http_client::Error {
     }
 }
 
+impl Host {
+    fn remembered<T>(&mut self, change: impl FnOnce(&Values) -> Result<T, ValueError>) -> Result<T, key_value::Error> {
+        let changed = change(&self.state.values);
+        if matches!(changed, Err(ValueError::Full)) {
+            self.over(Cause::KeyValue);
+        }
+        changed.map_err(Into::into)
+    }
+}
+
 type Recorded = wasmtime::Result<Result<(), metrics::Error>>;
 
 impl metrics::Host for Host {
@@ -238,10 +251,13 @@ impl metrics::Host for Host {
     }
 }
 
-fn record(host: &Host, name: &str, labels: Vec<metrics::Label>, step: Step) -> Result<(), metrics::Error> {
+fn record(host: &mut Host, name: &str, labels: Vec<metrics::Label>, step: Step) -> Result<(), metrics::Error> {
     host.state.series.record(host.meter.limits.metrics, name, labels, step).map_err(|error| match error {
         MetricError::Invalid(text) => metrics::Error::Invalid(text),
-        MetricError::Full => metrics::Error::Full,
+        MetricError::Full => {
+            host.over(Cause::Metrics);
+            metrics::Error::Full
+        }
     })
 }
 
