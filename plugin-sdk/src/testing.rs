@@ -78,7 +78,11 @@ pub fn filter<P: Plugin>(config: Value) -> Result<Filter<P>> {
 impl<P: RequestFilter> Filter<P> {
     /// Runs the request phase; gives its verdict and the edited request.
     pub fn request(&self, request: RequestBuilder) -> Result<(Verdict, Request)> {
-        let mut request = Request(request.0);
+        self.request_of(Request(request.0))
+    }
+
+    /// The same for a request that another phase of this filter has seen.
+    pub fn request_of(&self, mut request: Request) -> Result<(Verdict, Request)> {
         let verdict = self.0.on_request(&mut request)?;
         checked(verdict, request)
     }

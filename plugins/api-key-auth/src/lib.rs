@@ -30,18 +30,24 @@ impl Default for ApiKeyAuth {
 
 impl Authenticator for ApiKeyAuth {
     fn authenticate(&self, request: &mut Request) -> Result<Identity> {
-        // Only the gateway says who calls.
-        request.remove_header(&self.consumer_header)?;
         let Some(key) = self.key(request)? else {
             return Ok(if self.optional { Identity::Unknown } else { self.refused("an API key is needed") });
         };
         match consumers::verify(&Presented::ApiKey(&key)) {
-            Some(consumer) => {
-                request.set_header(&self.consumer_header, &consumer.name)?;
-                Ok(Identity::Known(consumer))
-            }
+            Some(consumer) => Ok(Identity::Known(consumer)),
             None => Ok(self.refused("the API key is not known, or has expired")),
         }
+    }
+}
+
+/// Whoever has told who calls: only the gateway says it to the service.
+impl RequestFilter for ApiKeyAuth {
+    fn on_request(&self, request: &mut Request) -> Result<Verdict> {
+        request.remove_header(&self.consumer_header)?;
+        if let Some(consumer) = request.consumer() {
+            request.set_header(&self.consumer_header, consumer.name)?;
+        }
+        Ok(Verdict::Done)
     }
 }
 
@@ -70,7 +76,7 @@ impl ApiKeyAuth {
     }
 }
 
-stile_sdk::export!(ApiKeyAuth: authenticate);
+stile_sdk::export!(ApiKeyAuth: authenticate, request);
 
 #[cfg(test)]
 mod tests {
@@ -91,13 +97,21 @@ mod tests {
 
     #[test]
     fn a_known_key_tells_who_calls_and_does_not_go_on() {
-        let request = testing::request("GET", "/x").header("x-api-key", KEY).header("x-consumer", "somebody else");
-        let (identity, request) = ask(json!({}), request);
+        let (identity, request) = ask(json!({}), testing::request("GET", "/x").header("x-api-key", KEY));
         assert_eq!(identity, Identity::Known(testing::consumer("mobile")));
         assert_eq!(request.header("x-api-key"), None);
-        assert_eq!(request.header("x-consumer").unwrap(), "mobile");
         let forwarded = testing::request("GET", "/x").header("x-api-key", KEY);
         assert_eq!(ask(json!({ "forward": true }), forwarded).1.header("x-api-key").unwrap(), KEY);
+    }
+
+    #[test]
+    fn the_service_is_told_who_calls_by_the_gateway_alone() {
+        let filter = testing::filter::<ApiKeyAuth>(json!({})).unwrap();
+        let claimed = || testing::request("GET", "/x").header("x-consumer", "somebody else");
+        let (_, request) = filter.request(claimed().consumer(&testing::consumer("mobile"))).unwrap();
+        assert_eq!(request.header_values("x-consumer"), ["mobile"].map(|name| HeaderValue::new(name).unwrap()));
+        let (_, request) = filter.request(claimed()).unwrap();
+        assert_eq!(request.header("x-consumer"), None);
     }
 
     #[test]
@@ -113,8 +127,7 @@ mod tests {
     #[test]
     fn where_it_is_optional_nobody_may_call_but_no_wrong_key() {
         let optional = json!({ "optional": true });
-        let (identity, request) = ask(optional.clone(), testing::request("GET", "/").header("x-consumer", "me"));
-        assert_eq!((identity, request.header("x-consumer")), (Identity::Unknown, None));
+        assert_eq!(ask(optional.clone(), testing::request("GET", "/")).0, Identity::Unknown);
         let wrong = testing::request("GET", "/").header("x-api-key", "other");
         assert_eq!(status(&ask(optional, wrong).0), Some(401));
     }

@@ -60,7 +60,6 @@ impl Default for HmacSignature {
 
 impl Authenticator for HmacSignature {
     fn authenticate(&self, request: &mut Request) -> Result<Identity> {
-        request.remove_header(&self.consumer_header)?;
         let (input, signature) = match self.presented(request) {
             Ok(presented) => presented,
             Err(wrong) => return Ok(refused(&wrong)),
@@ -78,20 +77,27 @@ impl Authenticator for HmacSignature {
             return Ok(refused(&Wrong("the signature was used before")));
         }
         request.keep(&Kept { signed_digest: input.covers("content-digest") })?;
-        request.set_header(&self.consumer_header, &consumer.name)?;
         Ok(Identity::Known(consumer))
+    }
+}
+
+/// Whoever has told who calls: only the gateway says it to the service.
+impl RequestFilter for HmacSignature {
+    fn on_request(&self, request: &mut Request) -> Result<Verdict> {
+        request.remove_header(&self.consumer_header)?;
+        if let Some(consumer) = request.consumer() {
+            request.set_header(&self.consumer_header, consumer.name)?;
+        }
+        // Without a signature of ours there is nothing that the body must be.
+        Ok(if request.kept::<Kept>()?.is_some() { Verdict::Proceed } else { Verdict::Done })
     }
 }
 
 impl RequestBody for HmacSignature {
     fn on_request_body(&self, request: &mut Request, body: Vec<u8>) -> Result<BodyVerdict> {
-        // Who called is known, so that it was by a signature of ours or by another filter.
-        let signed = request.kept::<Kept>()?.is_none_or(|kept| kept.signed_digest);
-        let digest = request.header("content-digest");
-        let right = match digest.as_ref().and_then(HeaderValue::as_str) {
-            Some(digest) => signed && matches(digest, &body),
-            None => body.is_empty(),
-        };
+        let signed = request.kept::<Kept>()?.is_some_and(|kept| kept.signed_digest);
+        let digest = joined(request, "content-digest");
+        let right = if signed { matches(&digest, &body) } else { body.is_empty() && digest.is_empty() };
         Ok(if right { BodyVerdict::Proceed } else { body_refused().into() })
     }
 }
@@ -167,7 +173,7 @@ fn body_refused() -> Reply {
         .body(body)
 }
 
-stile_sdk::export!(HmacSignature: authenticate, request_body);
+stile_sdk::export!(HmacSignature: authenticate, request, request_body);
 
 #[cfg(test)]
 mod tests;

@@ -101,8 +101,6 @@ impl Plugin for JwtAuth {
 
 impl Authenticator for JwtAuth {
     fn authenticate(&self, request: &mut Request) -> Result<Identity> {
-        // Only the gateway writes these.
-        self.claims.keys().try_for_each(|name| request.remove_header(name))?;
         let presented = request.header("authorization");
         let Some(token) = presented.as_ref().and_then(bearer) else {
             // RFC 6750 §3: who presents nothing is told nothing of errors.
@@ -113,19 +111,28 @@ impl Authenticator for JwtAuth {
             Ok(claims) => claims,
             Err(why) => return Ok(invalid(why)),
         };
-        for (name, claim) in &self.claims {
-            match claims.get(claim) {
-                Some(Value::String(text)) => request.set_header(name, text)?,
-                Some(Value::Null) | None => {}
-                Some(other) => request.set_header(name, other.to_string())?,
-            }
-        }
+        let told = |(name, claim): (&HeaderName, &String)| match claims.get(claim) {
+            Some(Value::String(text)) => Some((name.to_string(), text.clone())),
+            Some(Value::Null) | None => None,
+            Some(other) => Some((name.to_string(), other.to_string())),
+        };
+        request.keep(&self.claims.iter().filter_map(told).collect::<BTreeMap<_, _>>())?;
         let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
         match (consumers::verify(&Presented::Jwt { issuer: &self.issuer, subject }), self.consumer) {
             (Some(consumer), _) => Ok(Identity::Known(consumer)),
             (None, Mode::Optional) => Ok(Identity::Unknown),
             (None, Mode::Required) => Ok(invalid("whom it names is not known here")),
         }
+    }
+}
+
+/// Only the gateway writes these fields, whoever has told who calls.
+impl RequestFilter for JwtAuth {
+    fn on_request(&self, request: &mut Request) -> Result<Verdict> {
+        self.claims.keys().try_for_each(|name| request.remove_header(name))?;
+        let told = request.kept::<BTreeMap<String, String>>()?.unwrap_or_default();
+        told.iter().try_for_each(|(name, value)| request.set_header(name, value))?;
+        Ok(Verdict::Done)
     }
 }
 
@@ -206,7 +213,7 @@ fn invalid(why: &'static str) -> Identity {
     Refusal::unauthorized(format!("Bearer error=\"invalid_token\", error_description=\"{why}\""), why).into()
 }
 
-stile_sdk::export!(JwtAuth: authenticate, tick);
+stile_sdk::export!(JwtAuth: authenticate, request, tick);
 
 #[cfg(test)]
 mod tests;

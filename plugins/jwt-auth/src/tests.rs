@@ -157,10 +157,18 @@ fn a_good_token_tells_who_calls_and_its_claims_go_on() {
     let filter = filter(config());
     let (identity, request) = ask(&filter, &token(&json!({ "alg": "HS256" }), &good()));
     assert_eq!(identity, Identity::Known(testing::consumer("mobile")));
+    let (_, request) = filter.request_of(request).unwrap();
     assert_eq!(
         (request.header("x-subject").unwrap(), request.header("x-admin").unwrap()),
         ("ann".into_value(), "true".into_value())
     );
+}
+
+#[test]
+fn what_a_client_claims_does_not_go_on_whoever_has_told_who_calls() {
+    let filter = filter(config());
+    let (_, request) = filter.request(testing::request("GET", "/").header("x-subject", "root")).unwrap();
+    assert_eq!(request.header("x-subject"), None);
 }
 
 trait IntoValue {
