@@ -144,11 +144,15 @@ impl Filter {
     ) -> Result<Option<Instead>, (Phase, Failure)> {
         // Who has been told of by another filter is not asked again.
         if self.has(Phase::Authenticate) && exchange.consumer.is_none() {
-            let asked = self.call(caller, Phase::Authenticate, Given::Nothing, exchange, slot).await;
-            match asked.map_err(|failure| (Phase::Authenticate, failure))? {
-                Verdict::Known(consumer) => exchange.consumer = Some(Arc::new(consumer)),
-                Verdict::Refuse(refusal) => return Ok(Some(Instead::Refused(refusal))),
-                _ => {}
+            match self.call(caller, Phase::Authenticate, Given::Nothing, exchange, slot).await {
+                Ok(Verdict::Known(consumer)) => exchange.consumer = Some(Arc::new(consumer)),
+                Ok(Verdict::Refuse(refusal)) => return Ok(Some(Instead::Refused(refusal))),
+                Ok(_) => {}
+                // Nobody has told; what its request phase takes off the request is taken off all the same.
+                Err(failure) if self.on_error == OnError::Open => {
+                    self.tell(Phase::Authenticate, &failure, Some(&exchange.id));
+                }
+                Err(failure) => return Err((Phase::Authenticate, failure)),
             }
         }
         let head = self.call(caller, Phase::Request, Given::Nothing, exchange, slot).await;

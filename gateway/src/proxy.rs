@@ -60,11 +60,11 @@ impl Proxy {
         let caller = Caller { worker: self.worker, handles: snapshot.handles() };
 
         // Those of the listener come first, and may say where it goes.
-        let entry = snapshot.entry(&ending.exchange).filter(|_| refused.is_none());
+        let entry = snapshot.entry(&ending.exchange);
         if let Some(entry) = entry.filter(|entry| entry.logs) {
             self.logs.join(&mut ending.listeners, entry, 0, caller.handles);
         }
-        let met = match entry {
+        let met = match entry.filter(|_| refused.is_none()) {
             Some(entry) => entry.request(caller, &mut ending.exchange, &mut body).await.1,
             None => None,
         };

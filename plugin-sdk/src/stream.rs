@@ -53,6 +53,15 @@ impl Stream {
         }
     }
 
+    /// Sends on what was read of a piece and not used: it is not the filter's to drop.
+    pub(crate) fn finish(&mut self) {
+        let at = std::mem::take(&mut self.at);
+        let rest = std::mem::take(&mut self.piece);
+        if at < rest.len() {
+            self.body.write(&rest[at..]);
+        }
+    }
+
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn into_backend(self) -> backend::Stream {
         self.body
@@ -111,5 +120,13 @@ mod tests {
         assert_eq!(stream.next_piece().as_deref(), Some(&b"bc"[..]));
         assert_eq!(stream.next_piece().as_deref(), Some(&b"d"[..]));
         assert_eq!(stream.next_piece(), None);
+    }
+
+    #[test]
+    fn what_was_read_of_a_piece_and_not_used_goes_on() {
+        let mut stream = stream(&["abc", "d"]);
+        stream.read_exact(&mut [0]).unwrap();
+        stream.finish();
+        assert_eq!(stream.into_backend().written, b"bc", "and the next piece passes unread");
     }
 }

@@ -249,6 +249,7 @@ fn streamed(pieces: &[&str], pass: impl FnOnce(&mut Stream) -> Result<()>) -> Re
     let pieces = pieces.iter().map(|piece| piece.as_bytes().to_vec()).collect();
     let mut body = Stream::new(backend::Stream { pieces, ..Default::default() });
     pass(&mut body)?;
+    body.finish();
     let rest = std::iter::from_fn(|| body.next_piece()).collect::<Vec<_>>().concat();
     Ok([body.into_backend().written, rest].concat())
 }

@@ -202,9 +202,14 @@ async fn passing_bodies_are_changed_both_ways() {
     })
     .await;
     let fields = [("x-kept", "for later")];
-    for (filter, sent) in
-        [("upper", "ABC"), ("double", "abcabc"), ("preface", "[for later]abc"), ("swallow", ""), ("idle", "")]
-    {
+    for (filter, sent) in [
+        ("upper", "ABC"),
+        ("double", "abcabc"),
+        ("preface", "[for later]abc"),
+        ("first", "Abc"),
+        ("swallow", ""),
+        ("idle", ""),
+    ] {
         let gateway = Gateway::start(streams(&upstream, json!({ "request": filter }))).await;
         let mut client = Client::connect(gateway.address()).await;
         let answer = client.send(request("POST", "/", &fields, "abc")).await;
@@ -230,7 +235,7 @@ async fn passing_bodies_are_changed_both_ways() {
 #[tokio::test]
 async fn a_passing_body_that_fails_is_never_taken_for_a_whole_one() {
     // The first piece comes once the head is under way.
-    let chunks = || Answer::Chunks(vec![(Duration::ZERO, "one"), (Duration::from_millis(300), "two")]);
+    let chunks = || Answer::Chunks(vec![(Duration::from_millis(300), "one"), (Duration::ZERO, "two")]);
     let upstream = Upstream::start(move |_| chunks()).await;
     for harm in ["early", "fail", "trap", "loop"] {
         let gateway = Gateway::start(streams(&upstream, json!({ "response": harm }))).await;

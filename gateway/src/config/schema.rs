@@ -450,7 +450,7 @@ impl Default for PluginLimits {
             key_value: Size::mib(16),
             metrics: 100,
             calls: 16,
-            call_timeout: one_second(),
+            call_timeout: Duration::from_millis(500),
             call_body: Size::mib(1),
         }
     }

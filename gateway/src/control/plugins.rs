@@ -14,13 +14,15 @@ use super::{
 };
 use crate::{
     config::{Errors, Layers, schema},
-    plugin::{Exhausted, LoadError, Revision},
+    plugin::{Exhausted, LoadError, Revision, Trial},
     store::{Commit, StoreError},
 };
 
 /// Who changes what runs by itself, as the audit log names them.
 const BUDGET: &str = "error budget";
 const LASTED: &str = "rollout";
+/// After what cannot be stored.
+const AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
@@ -126,11 +128,20 @@ impl Control {
                     let Exhausted { plugin, revision, failures } = told;
                     tracing::error!(plugin = &*plugin, revision, failures, "it fails too often, and is taken back");
                     let next = move |before: &State| before.taken_back(revision, failures, now());
-                    self.run_by_itself(plugin, revision, next, BUDGET).await;
+                    // Nobody gets it any more; what is stored has to say so too, or a start would not know.
+                    while !self.run_by_itself(Arc::clone(&plugin), revision, next, BUDGET).await {
+                        sleep(AGAIN).await;
+                    }
                 }
                 () = settled => {
-                    if let Some((plugin, revision, _)) = due {
-                        self.run_by_itself(plugin, revision, |before| Some(before.settled()), LASTED).await;
+                    if let Some((plugin, trial, _)) = due {
+                        let (revision, since) = (trial.revision.number, trial.since);
+                        let still = move |before: &State| {
+                            before.settled(revision, since).filter(|_| !trial.budget.is_exhausted())
+                        };
+                        if !self.run_by_itself(plugin, revision, still, LASTED).await {
+                            sleep(AGAIN).await;
+                        }
                     }
                 }
                 _ = changed.changed() => {}
@@ -139,7 +150,7 @@ impl Control {
     }
 
     /// The trial of all exchanges that has lasted soonest, and when that is.
-    fn next_to_settle(&self) -> Option<(Arc<str>, u32, Duration)> {
+    fn next_to_settle(&self) -> Option<(Arc<str>, Trial, Duration)> {
         let view = self.view();
         let plugins = view.layers.config().plugins.iter();
         let due = plugins.filter_map(|plugin| {
@@ -148,7 +159,7 @@ impl Control {
                 running.trial.as_ref().filter(|trial| trial.percent >= WHOLE && !trial.budget.is_exhausted())?;
             let wait = (trial.since + plugin.rollout.within.0.as_secs()).saturating_sub(now());
             // Its time is known to the second.
-            Some((Arc::clone(name), trial.revision.number, Duration::from_secs(wait) + Duration::from_millis(500)))
+            Some((Arc::clone(name), trial.clone(), Duration::from_secs(wait) + Duration::from_millis(500)))
         });
         due.min_by_key(|(_, _, wait)| *wait)
     }
@@ -159,18 +170,18 @@ impl Control {
         revision: u32,
         next: impl FnOnce(&State) -> Option<State> + Send + 'static,
         by: &'static str,
-    ) {
+    ) -> bool {
         let this = Arc::clone(self);
         // What is refused is told there.
-        let _ = self
-            .to_its_end(async move {
-                let mut work = this.settled().await?;
-                if let Some(staged) = work.revisions.stage_state(&plugin, revision, next).await? {
-                    this.run(&mut work, staged, by.into()).await?;
-                }
-                Ok(())
-            })
-            .await;
+        self.to_its_end(async move {
+            let mut work = this.settled().await?;
+            if let Some(staged) = work.revisions.stage_state(&plugin, revision, next).await? {
+                this.run(&mut work, staged, by.into()).await?;
+            }
+            Ok(())
+        })
+        .await
+        .is_ok()
     }
 
     async fn to_its_end<T: Send + 'static>(

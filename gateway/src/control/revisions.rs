@@ -119,8 +119,9 @@ impl Revisions {
     pub(super) async fn others(&self, plugins: impl Iterator<Item = &str>) -> Result<Vec<Staged>, StoreError> {
         let mut others = Vec::new();
         for plugin in plugins {
-            let running: Vec<_> = self.running(plugin).into_iter().flat_map(Running::all).map(|it| it.number).collect();
-            let stored = self.state(plugin).await?.filter(|state| !state.running().eq(running.iter().copied()));
+            let running = self.running(plugin);
+            let stored =
+                self.state(plugin).await?.filter(|state| !running.is_some_and(|running| is_as(running, state)));
             if stored.is_some() {
                 others.extend(self.resume(plugin).await?);
             }
@@ -143,6 +144,10 @@ impl Revisions {
     pub(super) async fn resume(&self, plugin: &str) -> Result<Option<Staged>, StoreError> {
         let Some(mut state) = self.state(plugin).await? else { return Ok(None) };
         let before = Some(state.clone());
+        // What was not running has not lasted.
+        if let Some(trial) = state.trial.as_mut().filter(|_| self.running(plugin).is_none()) {
+            trial.since = now();
+        }
         let mut found = Vec::new();
         for number in state.running() {
             match self.stored(plugin, number).await {
@@ -335,6 +340,13 @@ impl Revisions {
 /// All that a store keeps of a plugin, the oldest first.
 pub(super) async fn records(store: &Store, plugin: &str) -> Result<Vec<Record>, StoreError> {
     store.list_all(&revision_prefix(plugin)).await?.entries.iter().map(|entry| entry.json()).collect()
+}
+
+/// Whether that is what runs by this state.
+fn is_as(running: &Running, state: &State) -> bool {
+    let trial = running.trial.as_ref().map(|trial| (trial.revision.number, trial.percent, trial.since));
+    let stored = state.trial.as_ref().map(|trial| (trial.revision, trial.percent, trial.since));
+    (running.revision.number, trial) == (state.active, stored)
 }
 
 /// What runs of a plugin by the store.

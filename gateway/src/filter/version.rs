@@ -113,8 +113,8 @@ impl Filter {
         let Some(version) = &self.version else { return result };
         self.tell(phase, failure, Some(&exchange.id));
         let place = &mut exchange.filters[slot];
-        // What the other kept is its own.
-        (place.on_trial, place.kept) = (Some(false), bytes::Bytes::new());
+        // What the other kept is what there is to know of the phases before.
+        place.on_trial = Some(false);
         place.revision = Some(version.instances.presence());
         if !version.instances.has(phase) {
             return Ok(Verdict::Proceed);

@@ -54,6 +54,8 @@ pub struct Instances {
     memory: Arc<AtomicUsize>,
     /// One permit per instance, idle ones included, so that a call that finds one on its shelf touches nothing shared.
     permits: Arc<Semaphore>,
+    /// Those that may pass bodies on.
+    passing: Semaphore,
     /// Calls that wait for an instance: their number, looked at by every call, and who they are, looked at if any.
     waiting: AtomicUsize,
     waiters: Mutex<VecDeque<oneshot::Sender<Instance>>>,
@@ -97,6 +99,7 @@ impl Instances {
             idle: PerWorker::new(workers, |_| Shelf::default()),
             memory: Arc::default(),
             permits: Arc::new(Semaphore::new(limits.instances as usize)),
+            passing: Semaphore::new((limits.instances as usize).div_ceil(2)),
             waiting: AtomicUsize::new(0),
             waiters: Mutex::default(),
         }
@@ -172,6 +175,11 @@ impl Instances {
         phase: Phase,
         passing: Passing,
     ) -> (Result<Verdict, Failure>, Option<Passing>) {
+        // A body may take as long as its slowest reader: not all instances may wait for such, or heads would have none.
+        let Ok(_passing) = self.passing.try_acquire() else {
+            let failure = Failure::new(Cause::Instances, "half of the instances pass bodies on");
+            return (Err(failure), Some(passing));
+        };
         let instance = match self.take(caller.worker).await {
             Ok(instance) => instance,
             Err(failure) => return (Err(failure), Some(passing)),

@@ -195,10 +195,18 @@ impl HttpBody for Outgoing {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let (Poll::Ready(Some(frame)), Some(ending)) = (&polled, &mut self.ending) {
+        if let (Poll::Ready(frame), Some(ending)) = (&polled, &mut self.ending) {
             match frame {
-                Ok(frame) => ending.sent(frame.data_ref().map_or(0, Bytes::len)),
-                Err(error) => ending.broke_off(error),
+                Some(Ok(frame)) => {
+                    ending.sent(frame.data_ref().map_or(0, Bytes::len));
+                    // Nothing comes after these, and nobody asks.
+                    if frame.is_trailers() {
+                        ending.whole();
+                    }
+                }
+                Some(Err(error)) => ending.broke_off(error),
+                // The end of a body in chunks is known only here.
+                None => ending.whole(),
             }
         }
         polled

@@ -55,7 +55,10 @@ pub mod guest {
 
     impl<C: Component<Plugin: RequestStream>> exports::stile::plugin::request_stream::Guest for C {
         fn on_request_stream(body: &body::BodyStream) -> Result<(), String> {
-            C::call(|plugin| plugin.on_request_stream(&mut Stream::borrow(body)))
+            let mut body = Stream::borrow(body);
+            C::call(|plugin| plugin.on_request_stream(&mut body))?;
+            body.finish();
+            Ok(())
         }
     }
 }

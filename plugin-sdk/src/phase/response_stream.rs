@@ -48,7 +48,10 @@ pub mod guest {
 
     impl<C: Component<Plugin: ResponseStream>> exports::stile::plugin::response_stream::Guest for C {
         fn on_response_stream(body: &body::BodyStream) -> Result<(), String> {
-            C::call(|plugin| plugin.on_response_stream(&mut Stream::borrow(body)))
+            let mut body = Stream::borrow(body);
+            C::call(|plugin| plugin.on_response_stream(&mut body))?;
+            body.finish();
+            Ok(())
         }
     }
 }

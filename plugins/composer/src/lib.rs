@@ -73,7 +73,7 @@ impl RequestFilter for Composer {
 
 impl Composer {
     fn ask(&self, part: &Part, named: &[(&str, &str)]) -> Result<Pending, CallError> {
-        let fill = |url: String, (name, value): &(&str, &str)| url.replace(&format!("{{{name}}}"), value);
+        let fill = |url: String, (name, value): &(&str, &str)| url.replace(&format!("{{{name}}}"), &encoded(value));
         let url = named.iter().fold(part.url().to_owned(), fill);
         let call = http::get(url).header("accept", "application/json");
         match self.timeout_ms {
@@ -113,6 +113,18 @@ fn segments<'a>(pattern: &'a str, path: &'a str) -> Option<Vec<(&'a str, &'a str
             _ => return None,
         }
     }
+}
+
+/// RFC 3986 §2.3: only what means itself wherever it stands, so that no segment becomes a parameter. What is encoded already stays.
+fn encoded(segment: &str) -> String {
+    let mut text = String::new();
+    for byte in segment.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'%' => text.push(byte.into()),
+            byte => text += &format!("%{byte:02X}"),
+        }
+    }
+    text
 }
 
 fn problem(status: u16, detail: &str) -> Reply {
@@ -177,6 +189,12 @@ mod tests {
             assert_eq!(ask("GET", path, false), None, "{path}");
         }
         assert_eq!(ask("POST", "/profile/7", false).unwrap().0, 405);
+    }
+
+    #[test]
+    fn a_segment_is_never_a_parameter() {
+        assert_eq!(encoded("7&user=8;a+b"), "7%26user%3D8%3Ba%2Bb");
+        assert_eq!(encoded("a%2Fb-._~"), "a%2Fb-._~", "it was encoded by the client");
     }
 
     #[test]

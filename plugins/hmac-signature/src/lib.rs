@@ -133,7 +133,8 @@ impl HmacSignature {
     fn is_first(&self, input: &Input) -> Result<bool> {
         let nonce = input.nonce.as_deref().unwrap_or_default();
         let digest = crypto::digest(Hash::Sha256, format!("{}\n{nonce}", input.key_id).as_bytes());
-        let ttl = Duration::from_secs(self.window + self.skew + 1);
+        // No longer than it would be taken.
+        let ttl = Duration::from_secs((input.created + self.window + 1).saturating_sub(clock::now().as_secs()));
         Ok(key_value::compare_and_swap(&BASE64.encode(&digest), None, "", Some(ttl))?)
     }
 }

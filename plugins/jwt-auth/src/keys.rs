@@ -12,6 +12,8 @@ use crate::jws::{Jwk, Key};
 const STALE: Duration = Duration::from_secs(24 * 3600);
 /// How often it is fetched because of a key that is not in it: anybody can name one.
 const UNKNOWN: Duration = Duration::from_secs(30);
+/// How long one call may be the one that fetches.
+const LEASE: Duration = Duration::from_secs(2);
 
 /// RFC 7517 §5.
 #[derive(Deserialize)]
@@ -51,8 +53,8 @@ impl Fetched {
     /// The keys as they are known.
     pub(crate) fn keys(&self) -> Result<Vec<Key>> {
         let known = key_value::get(&self.name("set"));
-        // One call fetches, the others go on with what there is.
-        if key_value::compare_and_swap(&self.name("fresh"), None, "", Some(self.fresh))? || known.is_none() {
+        // One call fetches, the others go on with what there is; for a moment only, should its client leave in the middle.
+        if key_value::compare_and_swap(&self.name("fresh"), None, "", Some(LEASE))? || known.is_none() {
             return self.fetch().or_else(|error| {
                 let _ = key_value::compare_and_swap(&self.name("fresh"), Some(b""), "", Some(UNKNOWN));
                 log::warn!("{}: {error}", self.url);
@@ -80,6 +82,7 @@ impl Fetched {
             return Err(Error::new("the set of keys has none that is of use"));
         }
         key_value::set(&self.name("set"), &answer.body, Some(STALE))?;
+        key_value::set(&self.name("fresh"), "", Some(self.fresh))?;
         Ok(keys)
     }
 

@@ -57,6 +57,8 @@ impl State {
         let Some(before) = before else { return Self { active: revision, ..Self::default() } };
         let trial = match &before.trial {
             _ if before.pinned => before.trial.clone(),
+            // It is only stored, or its own trial ends.
+            Some(trial) if percent == 0 && trial.revision != revision => Some(trial.clone()),
             _ if revision == before.active || percent == 0 => None,
             Some(trial) if trial.revision == revision && trial.percent == percent => Some(trial.clone()),
             _ => Some(TrialState { revision, percent: percent.min(WHOLE), since: now }),
@@ -73,9 +75,11 @@ impl State {
         Self { pinned, ..Self::with_new(Some(&Self { pinned: false, ..before.clone() }), revision, percent, now) }
     }
 
-    /// The trial has lasted without too many failures.
-    pub fn settled(&self) -> Self {
-        Self { active: self.leading(), trial: None, ..self.clone() }
+    /// The trial of that revision, since then, has lasted without too many failures; nothing if there is another by now.
+    pub fn settled(&self, revision: u32, since: u64) -> Option<Self> {
+        let same = |trial: &&TrialState| (trial.revision, trial.since, trial.percent) == (revision, since, WHOLE);
+        self.trial.as_ref().filter(same)?;
+        Some(Self { active: revision, trial: None, ..self.clone() })
     }
 
     /// The trial has failed too often; nothing if it is over already.
@@ -113,7 +117,8 @@ mod tests {
         assert_eq!((second.active, trial(&second), second.leading()), (1, Some((2, 100)), 2));
         let third = State::with_new(Some(&second), 3, 100, 0);
         assert_eq!((third.active, trial(&third)), (1, Some((3, 100))), "2 has not lasted");
-        let settled = third.settled();
+        assert_eq!(third.settled(2, 0), None, "that is over");
+        let settled = third.settled(3, 0).expect("it is on trial");
         assert_eq!((settled.active, trial(&settled)), (3, None));
         let again = State::with_new(Some(&second), 1, 100, 0);
         assert_eq!((again.active, trial(&again)), (1, None), "the good one ends a trial");
@@ -126,6 +131,8 @@ mod tests {
         assert_eq!((tenth.leading(), trial(&tenth)), (1, Some((2, 10))));
         assert_eq!(trial(&State::rolled(&tenth, 2, 50, None, 6)), Some((2, 50)));
         assert_eq!(trial(&State::rolled(&tenth, 2, 0, None, 6)), None);
+        assert_eq!(trial(&State::with_new(Some(&tenth), 3, 0, 6)), Some((2, 10)), "3 is only stored");
+        assert_eq!(tenth.settled(2, 5), None, "it is not for all");
         let whole = State::rolled(&tenth, 2, 100, None, 6);
         assert_eq!((whole.active, trial(&whole)), (2, None));
         let back = tenth.taken_back(2, 7, 9).expect("it is on trial");

@@ -65,7 +65,7 @@ impl Values {
         bytes: Vec<u8>,
         ttl: Option<Duration>,
     ) -> Result<(), ValueError> {
-        self.change(bound, key, |_| Ok(Some(Value::new(bytes, ttl)))).map(drop)
+        self.change(bound, key, bytes.len(), |_| Ok(Some(Value::new(bytes, ttl)))).map(drop)
     }
 
     /// Whether what was there is `before`, and so is changed.
@@ -77,7 +77,7 @@ impl Values {
         bytes: Vec<u8>,
         ttl: Option<Duration>,
     ) -> Result<bool, ValueError> {
-        self.change(bound, key, |now| {
+        self.change(bound, key, bytes.len(), |now| {
             let same = now.map(|now| now.bytes.as_slice()) == before;
             Ok(same.then(|| Value::new(bytes, ttl)))
         })
@@ -92,7 +92,7 @@ impl Values {
         ttl: Option<Duration>,
     ) -> Result<i64, ValueError> {
         let mut after = 0;
-        self.change(bound, key, |now| {
+        self.change(bound, key, 0, |now| {
             let text = now.map_or(Ok("0"), |now| str::from_utf8(&now.bytes));
             let before = text.ok().and_then(|text| text.parse::<i64>().ok()).ok_or(ValueError::NotACounter)?;
             after = before.saturating_add(by);
@@ -116,12 +116,13 @@ impl Values {
         &self,
         bound: usize,
         key: String,
+        room: usize,
         next: impl FnOnce(Option<&Value>) -> Result<Option<Value>, ValueError>,
     ) -> Result<bool, ValueError> {
         if key.is_empty() || key.len() > MAX_KEY {
             return Err(ValueError::InvalidKey);
         }
-        if self.bytes.load(Relaxed) + key.len() + OVERHEAD > bound {
+        if self.bytes.load(Relaxed) + key.len() + room + OVERHEAD > bound {
             self.sweep();
         }
         let entry = self.entries.entry(key.into());

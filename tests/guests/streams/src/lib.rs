@@ -1,6 +1,6 @@
 //! Changes bodies while they pass, as its configuration says.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use stile_sdk::prelude::*;
 
@@ -20,6 +20,8 @@ enum Passing {
     Upper,
     /// Writes something before, and leaves the rest.
     Preface,
+    /// Reads and writes one byte, and leaves the rest.
+    First,
     /// Writes everything twice.
     Double,
     /// Writes nothing.
@@ -61,6 +63,12 @@ impl Passing {
             Self::Preface => {
                 let kept = body.kept::<Option<String>>()?.flatten().unwrap_or_default();
                 body.write_all(format!("[{kept}]").as_bytes())?;
+                return Ok(());
+            }
+            Self::First => {
+                let mut first = [0];
+                body.read_exact(&mut first)?;
+                body.write_all(&first.map(|byte| byte.to_ascii_uppercase()))?;
                 return Ok(());
             }
             Self::Early => return Err(Error::new("it fails at once, as it was told")),
