@@ -36,6 +36,7 @@ async fn ten_thousand_exchanges_are_open_at_once_on_one_filter() {
     let keeper = plugin_with("keeper", json!({ "limits": { "instances": 16 } }));
     let mut config = filtered(upstream.address(), json!([keeper]), json!([{ "plugin": "keeper", "config": {} }]));
     config["routes"][0]["timeout"] = json!("5m");
+    config["services"][0]["connect_timeout"] = json!("30s");
     let gateway = Stile::run(folder.path(), config).await;
     let ask = |path: &str| with(path, &[("x-keep", "1")]);
     Client::connect(gateway.address()).await.send(ask("/now")).await;
@@ -49,7 +50,13 @@ async fn ten_thousand_exchanges_are_open_at_once_on_one_filter() {
             late.spawn(async move { client.try_send(asked).await });
         }
         let wave = late.len();
-        until("a wave is open", async || (upstream.open() >= wave).then_some(())).await;
+        until("a wave is open", async || {
+            if let Some(ended) = late.try_join_next() {
+                panic!("with {} open one has ended: {ended:?}", upstream.open());
+            }
+            (upstream.open() >= wave).then_some(())
+        })
+        .await;
     }
     let during = gateway.memory("VmRSS");
     let metric = r#"stile_plugin_exchanges{plugin="keeper",revision="1"}"#;
