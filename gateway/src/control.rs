@@ -261,6 +261,9 @@ impl Control {
         self.applied.fetch_add(1, Relaxed);
         let previous = self.live.swap(snapshot);
         self.view.store(work.view());
+        // What a plugin has kept ends with it.
+        let plugins = &work.layers.config().plugins;
+        self.live.load().states.sweep(|name| plugins.iter().any(|plugin| plugin.name == name));
         self.changed.send_replace(());
         // Whoever lets go of it last ends its instances and connections: better here than on a worker. Workers let go
         // of it at once, exchanges in flight when they are answered.

@@ -73,6 +73,12 @@ async fn what_a_plugin_remembers_is_shared_by_workers_and_outlives_generations()
     assert_eq!(tool(&gateway, &key("get", "")).await, "two", "a generation later");
     assert_eq!(tool(&gateway, &key("delete", "")).await, "done");
     assert_eq!(tool(&gateway, &key("get", "")).await, "nothing");
+    // And it ends with the plugin.
+    assert_eq!(tool(&gateway, &key("set", "three")).await, "()");
+    let without = filtered(upstream.address(), json!([]), json!([]));
+    gateway.rewrite(without).await;
+    gateway.rewrite(config(&upstream, &ALL, json!({ "key_value": "2MiB" }))).await;
+    assert_eq!(tool(&gateway, &key("get", "")).await, "nothing", "of a plugin that was gone");
 }
 
 #[tokio::test]
