@@ -23,5 +23,5 @@ mod reference;
 pub use check::json_schema;
 pub use error::{Error, Errors, Premise, Problem};
 pub use layers::Layers;
-pub use load::{Document, Sources, bundle, plain};
+pub use load::{Document, Sources, bundle, plain, signature_file};
 pub use schema::Config;

@@ -1,6 +1,7 @@
 //! Brings one generation after the other to life: a configuration or a plugin revision comes in, a snapshot goes out.
 //! One change at a time; one that fails leaves everything as it was.
 
+mod artifact;
 pub mod audit;
 pub mod consumers;
 mod credentials;
@@ -40,12 +41,13 @@ use crate::{
 };
 
 use self::{
+    artifact::{Artifacts, bring},
     audit::{Action, Done},
     draft::{Draft, Work},
 };
 pub use self::{
     draft::View,
-    plugins::{Known, PluginError, Pushed, Rollout},
+    plugins::{Known, PluginError, Push, Pushed, Rollout},
     revisions::{Origin, Record, State},
 };
 pub use crate::store::StoreError;
@@ -66,6 +68,8 @@ pub struct Control {
     changed: watch::Sender<()>,
     listeners: Listeners,
     work: AsyncMutex<Work>,
+    /// One reading of the files at a time.
+    reloading: AsyncMutex<()>,
     store: Store,
     seal_key: Option<Arc<SealKey>>,
     /// Changes of resources that are to be made.
@@ -128,7 +132,8 @@ impl Control {
         workers: usize,
     ) -> Result<Self, ApplyError> {
         let mut work = Work::open(store.clone(), modules, engine, document, workers).await?;
-        let stage = work.stage_file(&work.layers).await?;
+        let artifacts = bring(&store, work.layers.document()).await;
+        let stage = work.stage_file(&work.layers, artifacts).await?;
         let draft = work.draft(None, Arc::clone(&work.layers), stage).await?;
         if let Some(faults) = &draft.faults {
             tracing::error!("a plugin's file is refused, its stored revision goes on:\n{faults}");
@@ -144,6 +149,7 @@ impl Control {
             changed: watch::Sender::new(()),
             listeners,
             work: AsyncMutex::new(work),
+            reloading: AsyncMutex::default(),
             store,
             waiting: Mutex::default(),
             refused: Mutex::default(),
@@ -193,8 +199,13 @@ impl Control {
 
     /// Reads the configuration file and the plugins' files again and makes what changed live.
     pub async fn reload(&self, env: &(dyn Fn(&str) -> Option<String> + Sync)) -> Result<Reloaded, ApplyError> {
+        // What was read last is what is live last. What is fetched takes its time, in which other changes are made.
+        let _turn = self.reloading.lock().await;
+        let file = self.view().layers.document().file.clone();
+        let document = Document::read(&file, env);
+        let artifacts = bring(&self.store, &document).await;
         let result = match self.settled().await {
-            Ok(mut work) => self.reload_locked(&mut work, env).await,
+            Ok(mut work) => self.reload_locked(&mut work, document, artifacts).await,
             Err(error) => Err(error.into()),
         };
         let refusal = match &result {
@@ -226,13 +237,13 @@ impl Control {
     async fn reload_locked(
         &self,
         work: &mut Work,
-        env: &(dyn Fn(&str) -> Option<String> + Sync),
+        document: Document,
+        artifacts: Artifacts,
     ) -> Result<Reloaded, ApplyError> {
-        let document = Document::read(&work.layers.document().file, env);
         work.sources = document.sources.clone();
         let layers = work.layers.over(document);
         let (old, new) = (work.layers.document(), layers.document());
-        let mut stage = work.stage_file(&layers).await?;
+        let mut stage = work.stage_file(&layers, artifacts).await?;
         stage.problems.extend(fixed(old, new));
         let same = new.is_sound() && new.config == old.config;
         if same && stage.changes.is_empty() && stage.problems.is_empty() {
@@ -285,7 +296,8 @@ impl Control {
 /// Everything that would keep this configuration from starting, but for addresses in use and what a store holds.
 pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError> {
     let work = Work::open(Store::in_memory()?, None, engine, document, 1).await?;
-    let stage = work.stage_file(&work.layers).await?;
+    let artifacts = bring(&work.store, work.layers.document()).await;
+    let stage = work.stage_file(&work.layers, artifacts).await?;
     work.draft(None, Arc::clone(&work.layers), stage).await?;
     Ok(())
 }

@@ -13,6 +13,7 @@ pub mod filter;
 pub mod upstream;
 pub mod balance;
 pub mod exchange;
+pub mod client;
 pub mod worker;
 
 // Plugin host.

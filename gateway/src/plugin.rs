@@ -5,6 +5,7 @@ pub mod capability;
 pub mod engine;
 mod limits;
 pub mod loader;
+pub mod signature;
 
 mod abi;
 mod budget;
@@ -30,6 +31,7 @@ pub use self::{
     loader::{Digest256, LoadError, Module},
     phase::{Answer, Candidate, Given, Phase, Refusal, Summary, Verdict},
     pool::{Instances, Isolation},
+    signature::Signature,
     state::{OwnMetric, OwnValue, State, States},
 };
 
@@ -40,6 +42,8 @@ pub struct Revision {
     /// 1, 2, 3 … in the order they were loaded, over the plugin's whole life.
     pub number: u32,
     pub module: Module,
+    /// What it came with.
+    pub signature: Option<Signature>,
 }
 
 /// A call that came to no verdict: its edits are undone and its instance is gone.

@@ -93,6 +93,14 @@ impl Gateway {
         until("the configuration is refused", refused).await.message
     }
 
+    /// Writes a configuration that goes live but for a plugin's module, and gives what is wrong with that.
+    pub async fn rewrite_with_faults(&self, config: Value) -> String {
+        let generation = self.generation();
+        let message = self.rewrite_refused(config).await;
+        assert!(self.generation() > generation, "nothing of it is live: {message}");
+        message
+    }
+
     fn refused_at(&self) -> Option<SystemTime> {
         self.app().control().last_refused().map(|refused| refused.at)
     }

@@ -15,6 +15,7 @@ mod filters;
 mod hostile;
 mod by_hand;
 mod swap;
+mod sources;
 mod rollout;
 mod store;
 mod admin;

@@ -9,7 +9,7 @@ const MAX_FUNCTION: usize = 70;
 
 /// Which modules of the gateway each may use: the arrows of the design, from left to right. A row stands for all that
 /// is below its name and has no row of its own; a module may always use what is below the same top-level name.
-const MAY_USE: [(&str, &[&str]); 26] = [
+const MAY_USE: [(&str, &[&str]); 27] = [
     // The command line.
     ("cli", &["app", "control", "config", "plugin"]),
     // Data plane, in the order a request meets it.
@@ -17,7 +17,7 @@ const MAY_USE: [(&str, &[&str]); 26] = [
         "app",
         &[
             "admin", "control", "config", "listener", "proxy", "snapshot", "filter", "upstream", "exchange", "plugin",
-            "worker",
+            "client", "worker",
         ],
     ),
     ("listener", &["connection", "proxy", "snapshot", "exchange", "monitor::record"]),
@@ -73,6 +73,7 @@ const MAY_USE: [(&str, &[&str]); 26] = [
             "snapshot::compile",
             "plugin",
             "exchange",
+            "client",
             "monitor::record",
         ],
     ),
@@ -100,6 +101,7 @@ const MAY_USE: [(&str, &[&str]); 26] = [
     ("store", &[]),
     // Leaves for everybody.
     ("exchange", &[]),
+    ("client", &[]),
     ("socket", &[]),
     ("monitor::access_log", &["exchange", "worker"]),
     ("monitor::record", &["worker"]),

@@ -74,6 +74,9 @@ fn described(operation: &Operation, mut answers: Map<String, Value>) -> Value {
         let media = Media::new("application/problem+json", reference("Problem"));
         answers.entry("400").or_insert_with(|| answer("The query or the path is not right.", Some(&media)));
     }
+    for header in &operation.headers {
+        parameters.push(parameter(header.name, "header", false, header.about, &header.schema));
+    }
     if operation.conditional {
         for (name, about) in [
             ("If-Match", "`*`, or the `ETag` that the resource must have."),

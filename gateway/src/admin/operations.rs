@@ -31,6 +31,8 @@ pub(super) struct Operation {
     pub(super) role: Option<Role>,
     pub(super) summary: String,
     pub(super) query: Vec<Parameter>,
+    /// Fields of the head.
+    pub(super) headers: Vec<Parameter>,
     pub(super) conditional: bool,
     pub(super) body: Option<Media>,
     /// By status, with what they hold.
@@ -38,7 +40,7 @@ pub(super) struct Operation {
     pub(super) handler: MethodRouter<Admin>,
 }
 
-/// A parameter of a query.
+/// A parameter that may be left out.
 #[derive(Debug, Clone)]
 pub(super) struct Parameter {
     pub(super) name: &'static str,
@@ -85,6 +87,7 @@ impl Operation {
             role,
             summary: summary.into(),
             query: Vec::new(),
+            headers: Vec::new(),
             conditional: false,
             body: None,
             answers: Vec::new(),
@@ -94,6 +97,11 @@ impl Operation {
 
     fn query(mut self, name: &'static str, schema: Value, about: &'static str) -> Self {
         self.query.push(Parameter { name, about, schema });
+        self
+    }
+
+    fn header(mut self, name: &'static str, schema: Value, about: &'static str) -> Self {
+        self.headers.push(Parameter { name, about, schema });
         self
     }
 

@@ -1,6 +1,10 @@
 //! Revisions of plugins: what there is, pushing one, going back to one.
 
-use axum::{Extension, Json, extract::State, http::StatusCode};
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -10,9 +14,12 @@ use super::{
     extract::{Asked, At, Sent, Whole},
 };
 use crate::{
-    control::{Known, Rollout},
+    control::{Known, Push, Rollout},
     plugin::{Revision, Running},
 };
+
+/// The field with the signature of a module that is pushed.
+pub(super) const SIGNATURE: &str = "stile-signature";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,10 +67,13 @@ pub(super) async fn push(
     At(plugin): At<String>,
     Extension(actor): Extension<Actor>,
     Asked(share): Asked<Share>,
+    headers: HeaderMap,
     Whole(module): Whole,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     check_percent(share.percent)?;
-    let pushed = admin.control.push(&plugin, module.into(), share.percent, actor.name).await?;
+    let signature = headers.get(SIGNATURE).map(|signature| String::from_utf8_lossy(signature.as_bytes()).into_owned());
+    let push = Push { module: module.into(), signature, percent: share.percent };
+    let pushed = admin.control.push(&plugin, push, actor.name).await?;
     let status = if pushed.new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(describe(&pushed.revision))))
 }

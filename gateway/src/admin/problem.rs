@@ -37,7 +37,7 @@ impl From<PluginError> for Problem {
         let detail = error.to_string();
         let (status, errors) = match error {
             PluginError::UnknownPlugin(_) | PluginError::UnknownRevision(..) => (StatusCode::NOT_FOUND, Vec::new()),
-            PluginError::Load(_) => (StatusCode::UNPROCESSABLE_ENTITY, Vec::new()),
+            PluginError::Artifact(_) | PluginError::Load(_) => (StatusCode::UNPROCESSABLE_ENTITY, Vec::new()),
             PluginError::Refused(errors) => (StatusCode::UNPROCESSABLE_ENTITY, errors.0),
             PluginError::Store(error) => return error.into(),
         };

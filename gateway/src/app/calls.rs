@@ -1,17 +1,12 @@
 //! Calls of plugins, made by the worker that they come from: to services as requests of clients are sent, to other hosts by a
 //! client of their own. Who may call whom was decided before.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri, Version, header::HOST, uri::Authority};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 use tokio::{
     sync::{
         mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -22,6 +17,7 @@ use tokio::{
 };
 
 use crate::{
+    client::{Client, causes, client},
     exchange::{Body, RequestHead},
     plugin::{CallAnswer, CallError, CallOut, CallTarget, Called, Origin, Outbound},
     proxy::Proxy,
@@ -29,12 +25,7 @@ use crate::{
     worker::WorkerId,
 };
 
-/// Idle connections to each host that is no service, and for how long they are kept.
-const IDLE: usize = 8;
-const IDLE_TIME: Duration = Duration::from_secs(30);
-
 type Job = (CallOut, oneshot::Sender<Called>);
-type HostClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// What plugins hold, on whatever thread.
 #[derive(Debug)]
@@ -102,7 +93,7 @@ async fn to_service(worker: WorkerId, proxy: &Proxy, call: CallOut) -> Called {
     answer
 }
 
-async fn to_host(hosts: HostClient, call: CallOut) -> Called {
+async fn to_host(hosts: Client, call: CallOut) -> Called {
     let CallOut { to: CallTarget::Host(origin), method, path, headers, body, max_body, .. } = call else {
         return Err(CallError::Failed("it is to no host".to_owned()));
     };
@@ -136,29 +127,4 @@ where
         }
     })?;
     Ok(CallAnswer { status: parts.status, headers: parts.headers, body: body.to_bytes() })
-}
-
-/// The certificates that are trusted are those of the machine, or of the file that `SSL_CERT_FILE` names.
-fn client() -> HostClient {
-    let roots = rustls_native_certs::load_native_certs();
-    let mut trusted = rustls::RootCertStore::empty();
-    let (good, bad) = trusted.add_parsable_certificates(roots.certs);
-    tracing::debug!(good, bad, "certificates that calls of plugins trust");
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("the default provider has the default versions")
-        .with_root_certificates(trusted)
-        .with_no_client_auth();
-    let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_TIME)
-        .pool_max_idle_per_host(IDLE)
-        .build(connector)
-}
-
-/// An error with all that it came from.
-fn causes(error: &dyn std::error::Error) -> String {
-    let first = error.to_string();
-    std::iter::successors(error.source(), |cause| cause.source()).fold(first, |text, cause| format!("{text}: {cause}"))
 }

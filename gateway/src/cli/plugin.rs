@@ -2,7 +2,9 @@
 
 pub mod build;
 pub mod new;
+mod push;
 mod rollout;
+mod sign;
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +13,6 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use http::Method;
 use serde_json::{Value, json};
 
 use super::{Target, client, resource, target};
@@ -47,21 +48,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a key that modules are signed with.
+    Keygen(sign::Keygen),
+    /// Sign a module.
+    Sign(sign::Sign),
     /// Make a module the newest revision of a plugin in a running gateway.
-    Push {
-        /// The plugin, as the gateway's configuration names it under `plugins`.
-        name: String,
-        /// The .wasm file.
-        file: PathBuf,
-        /// How many of a hundred exchanges get it.
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u8).range(0..=100))]
-        percent: u8,
-        #[command(flatten)]
-        target: Target,
-        /// Print the gateway's answer.
-        #[arg(long)]
-        json: bool,
-    },
+    Push(push::Push),
     /// Say which revision of a plugin is live in a running gateway.
     Rollout(rollout::Rollout),
     /// List the revisions of a plugin, what runs, and how many exchanges are on each.
@@ -85,10 +77,9 @@ pub(super) fn plugin(command: Command) -> Result<ExitCode> {
             }
         }
         Command::Check { file, json } => check(&file, json)?,
-        Command::Push { name, file, percent, target, json } => {
-            let bytes = read(&file)?;
-            return super::runtime()?.block_on(push(&name, bytes, percent, &target, json));
-        }
+        Command::Push(push) => return super::runtime()?.block_on(push.run()),
+        Command::Keygen(keygen) => return keygen.run(),
+        Command::Sign(sign) => return sign.run(),
         Command::Rollout(rollout) => return super::runtime()?.block_on(rollout.run()),
         Command::Revisions(revisions) => return super::runtime()?.block_on(revisions.run()),
     }
@@ -110,18 +101,6 @@ fn check(file: &Path, json: bool) -> Result<()> {
         format!("sha256   {}\nphases   {phases}\nimports  {imports}", module.sha256())
     });
     Ok(())
-}
-
-async fn push(name: &str, bytes: Vec<u8>, percent: u8, target: &Target, json: bool) -> Result<ExitCode> {
-    let path = format!("{}/revisions?percent={percent}", path_of(name)?);
-    let answer = target.send(Method::PUT, &path, "application/wasm", bytes).await?;
-    let facts = accepted(&answer, json)?;
-    print(json, &facts, || {
-        let same = if answer.status == http::StatusCode::OK { " (a module that was known before)" } else { "" };
-        let live = if percent == 100 { "is live".to_owned() } else { format!("is for {percent} % of exchanges") };
-        format!("{name} revision {} {live}{same}", facts["revision"])
-    });
-    Ok(ExitCode::SUCCESS)
 }
 
 fn path_of(name: &str) -> Result<String> {

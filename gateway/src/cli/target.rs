@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use super::client::{self, Answer};
 
+/// The body is JSON.
+pub(super) const JSON: (&str, &str) = ("content-type", "application/json");
+
 /// How to reach a running gateway.
 #[derive(Debug, Args)]
 pub struct Target {
@@ -26,7 +29,7 @@ impl Target {
     ///
     /// The gateway cannot be reached, or it refuses, with its reasons.
     pub(super) async fn call(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Value> {
-        let answer = self.send(method, path, "application/json", body).await?;
+        let answer = self.send(method, path, &[JSON], body).await?;
         let told = told(&answer);
         if answer.status.is_success() {
             return Ok(told);
@@ -38,10 +41,16 @@ impl Target {
         )
     }
 
-    pub(super) async fn send(&self, method: Method, path: &str, kind: &str, body: Vec<u8>) -> Result<Answer> {
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Answer> {
         let url = format!("{}{path}", self.admin.trim_end_matches('/'));
         let authorization = format!("Bearer {}", self.token);
-        let headers = [("authorization", authorization.as_str()), ("content-type", kind)];
+        let headers = [headers, &[("authorization", authorization.as_str())]].concat();
         client::send(method, &url, &headers, body.into()).await
     }
 }

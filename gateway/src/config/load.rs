@@ -16,6 +16,7 @@ use super::{
     check::deserialise,
     error::{Finding, Premise},
     include::Pattern,
+    schema,
     tree::{self, Source, Spot, Tree},
 };
 use assembly::Assembly;
@@ -164,10 +165,23 @@ impl Document {
         if let Some(file) = config.access_log.as_mut().and_then(|log| log.file.as_mut()) {
             *file = folder_of(&main).join(&*file);
         }
-        let plugins = config.plugins.iter().filter_map(|plugin| plugin.file.clone());
+        let plugins = config.plugins.iter().flat_map(files_of);
         let sources = Sources { files: files.iter().cloned().chain(plugins).collect(), patterns };
         Self { file: main, config, sources, files, spot, mistakes }
     }
+}
+
+/// Where the signature of a plugin's file is.
+pub fn signature_file(module: &Path) -> PathBuf {
+    let mut name = module.as_os_str().to_owned();
+    name.push(".sig");
+    name.into()
+}
+
+/// What a plugin is read from.
+fn files_of(plugin: &schema::Plugin) -> impl Iterator<Item = PathBuf> {
+    let signature = plugin.file.as_deref().filter(|_| !plugin.signed_by.is_empty()).map(signature_file);
+    plugin.file.clone().into_iter().chain(signature)
 }
 
 fn put_variables(spot: &Spot, value: &mut Value) {

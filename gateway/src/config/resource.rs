@@ -84,10 +84,13 @@ impl Stored {
                 findings.push(finding(spot, "name", message));
             }
             members.entry("name").or_insert_with(|| name.into());
-            if kind == Kind::Plugin && members.get("file").is_some_and(|file| !file.is_null()) {
-                let message =
-                    "a plugin that comes through the Admin API is pushed; only the configuration file names files";
-                findings.push(finding(spot, "file", message.to_owned()));
+            for source in ["file", "url"].into_iter().filter(|_| kind == Kind::Plugin) {
+                if members.get(source).is_some_and(|value| !value.is_null()) {
+                    let message = format!(
+                        "a plugin that comes through the Admin API is pushed; only the configuration file names a {source}"
+                    );
+                    findings.push(finding(spot, source, message));
+                }
             }
         }
         let value = tree.value.clone();
@@ -184,7 +187,7 @@ mod tests {
         assert_eq!(
             parse(Kind::Plugin, &json!({ "file": "/etc/passwd" })).expect_err("a file"),
             "/v1/plugins/users:1:9: file: a plugin that comes through the Admin API is pushed; only the configuration \
-             file names files"
+             file names a file"
         );
         assert_eq!(
             parse(Kind::Route, &json!([])).expect_err("no route"),

@@ -3,6 +3,8 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr, time};
 
+use data_encoding::BASE64;
+use http::Uri;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -24,6 +26,21 @@ pub struct Size(pub u64);
 #[schemars(extend("format" = "stile-address"))]
 pub struct Address(#[expect(dead_code, reason = "stands for a schema, never made")] String);
 
+/// What can be fetched, such as `https://example.com/plugins/users.wasm`.
+#[derive(Debug, JsonSchema)]
+#[schemars(extend("format" = "stile-url"))]
+pub struct Url(#[expect(dead_code, reason = "stands for a schema, never made")] String);
+
+/// A SHA-256 digest, 64 hexadecimal digits in lower case.
+#[derive(Debug, JsonSchema)]
+#[schemars(extend("format" = "stile-sha256"))]
+pub struct Sha256(#[expect(dead_code, reason = "stands for a schema, never made")] String);
+
+/// An Ed25519 key, 32 bytes in base64.
+#[derive(Debug, JsonSchema)]
+#[schemars(extend("format" = "stile-public-key"))]
+pub struct PublicKey(#[expect(dead_code, reason = "stands for a schema, never made")] String);
+
 /// A `format` of the JSON Schema.
 #[derive(Debug)]
 pub struct Format {
@@ -35,7 +52,7 @@ pub struct Format {
     pub holds: fn(&str) -> bool,
 }
 
-pub const FORMATS: [Format; 4] = [
+pub const FORMATS: [Format; 7] = [
     Format {
         name: "stile-time",
         means: "a time such as 250ms, 5s, 2m or 1h",
@@ -59,6 +76,24 @@ pub const FORMATS: [Format; 4] = [
         means: "a time such as 2030-01-01T00:00:00Z",
         sample: "2030-01-01T00:00:00Z",
         holds: |text| text.parse::<Timestamp>().is_ok(),
+    },
+    Format {
+        name: "stile-url",
+        means: "a URL such as https://example.com/plugins/users.wasm",
+        sample: "http://localhost/",
+        holds: is_url,
+    },
+    Format {
+        name: "stile-sha256",
+        means: "a SHA-256 digest, 64 hexadecimal digits in lower case",
+        sample: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        holds: |text| text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')),
+    },
+    Format {
+        name: "stile-public-key",
+        means: "an Ed25519 key, 32 bytes in base64",
+        sample: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        holds: |text| BASE64.decode(text.as_bytes()).is_ok_and(|key| key.len() == 32),
     },
 ];
 
@@ -146,6 +181,13 @@ fn display(n: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Re
     let exact = units.iter().rev().find(|(_, scale)| n.is_multiple_of(*scale) && n > 0);
     let (unit, scale) = exact.unwrap_or(&units[0]);
     write!(f, "{}{unit}", n / scale)
+}
+
+/// No name and password belong into what is shown everywhere.
+fn is_url(text: &str) -> bool {
+    let Ok(uri) = text.parse::<Uri>() else { return false };
+    let plain = uri.authority().is_some_and(|host| !host.as_str().contains('@') && !host.host().is_empty());
+    plain && matches!(uri.scheme_str(), Some("http" | "https"))
 }
 
 pub const NAME: &str = "a name has 1 to 64 letters, digits, \".\", \"_\" or \"-\"";

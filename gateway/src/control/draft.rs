@@ -7,6 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{
     ApplyError,
+    artifact::Artifacts,
     audit::{Action, Audit, Done},
     consumers,
     resources::{self, Changes},
@@ -103,24 +104,31 @@ impl Work {
         Arc::new(View { layers: Arc::clone(&self.layers), revisions: self.revisions.with(&[]) })
     }
 
-    /// Finds the revisions of plugins of such names. What is wrong with one plugin's file does not hide what is wrong
+    /// Finds the revisions of plugins of such names. What is wrong with one plugin's module does not hide what is wrong
     /// elsewhere, and does not keep the rest from going live where an earlier revision can go on.
-    pub(super) async fn stage(&self, layers: &Layers, named: impl Fn(&str) -> bool) -> Result<Stage, StoreError> {
+    pub(super) async fn stage(
+        &self,
+        layers: &Layers,
+        mut artifacts: Artifacts,
+        named: impl Fn(&str) -> bool,
+    ) -> Result<Stage, StoreError> {
         let mut stage = Stage::default();
         let plugins = layers.config().plugins.iter().enumerate();
         for (index, plugin) in plugins.filter(|(_, plugin)| named(&plugin.name)) {
             let runs = self.revisions.running(&plugin.name).is_some();
             let resumed = if runs { None } else { self.revisions.resume(&plugin.name).await? };
             let goes_on = runs || resumed.is_some();
-            let changed = match &plugin.file {
-                Some(file) => self.revisions.stage_file(&plugin.name, file, !goes_on, plugin.rollout.keep.into()).await,
+            let changed = match artifacts.remove(&plugin.name) {
+                Some(Ok(artifact)) => self.revisions.stage_source(plugin, artifact, !goes_on).await,
+                Some(Err(error)) => Err(error.into()),
                 None => Ok(None),
             };
             match changed {
                 Ok(changed) => stage.changes.extend(changed.or(resumed)),
                 Err(error) => {
                     let refused = if goes_on { &mut stage.faults } else { &mut stage.problems };
-                    refused.push(Problem::new(format!("plugins[{index}].file"), error.to_string()));
+                    let source = if plugin.file.is_some() { "file" } else { "url" };
+                    refused.push(Problem::new(format!("plugins[{index}].{source}"), error.to_string()));
                     stage.changes.extend(resumed);
                 }
             }
@@ -129,8 +137,8 @@ impl Work {
     }
 
     /// The same for a file that was read: all its plugins, and consumers of the store that it has, too.
-    pub(super) async fn stage_file(&self, layers: &Layers) -> Result<Stage, StoreError> {
-        let mut stage = self.stage(layers, |_| true).await?;
+    pub(super) async fn stage_file(&self, layers: &Layers, artifacts: Artifacts) -> Result<Stage, StoreError> {
+        let mut stage = self.stage(layers, artifacts, |_| true).await?;
         stage.problems.extend(consumers::clashes(&self.store, &layers.config().consumers).await?);
         Ok(stage)
     }

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::{
     Control, Work,
+    artifact::{Artifact, ArtifactError},
     draft::Stage,
     revisions::{Origin, Record, Staged, State, WHOLE, now, records, state},
 };
@@ -31,11 +32,23 @@ pub enum PluginError {
     #[error("plugin \"{0}\" has no revision {1}")]
     UnknownRevision(String, u32),
     #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    #[error(transparent)]
     Load(#[from] LoadError),
     #[error("{0}")]
     Refused(#[from] Errors),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A module that is pushed.
+#[derive(Debug)]
+pub struct Push {
+    pub module: Vec<u8>,
+    /// In base64.
+    pub signature: Option<String>,
+    /// Of a hundred exchanges.
+    pub percent: u8,
 }
 
 /// A revision and whether it is new.
@@ -68,18 +81,14 @@ pub struct Known {
 impl Control {
     /// Makes a module the newest revision of a plugin, for so many of a hundred exchanges; one with the digest of an older
     /// revision is that one.
-    pub async fn push(
-        self: &Arc<Self>,
-        plugin: &str,
-        bytes: Vec<u8>,
-        percent: u8,
-        by: Arc<str>,
-    ) -> Result<Pushed, PluginError> {
+    pub async fn push(self: &Arc<Self>, plugin: &str, push: Push, by: Arc<str>) -> Result<Pushed, PluginError> {
         let (this, plugin) = (Arc::clone(self), plugin.to_owned());
         self.to_its_end(async move {
             let mut work = this.settled().await?;
-            let keep = named(&work.layers, &plugin)?.rollout.keep.into();
-            let staged = work.revisions.stage(&plugin, bytes, Origin::Push, percent, keep).await?;
+            let Push { module, signature, percent } = push;
+            let plugin = named(&work.layers, &plugin)?;
+            let artifact = Artifact::new(plugin, module, signature.as_deref(), Origin::Push)?;
+            let staged = work.revisions.stage_push(plugin, artifact, percent).await?;
             let new = staged.is_new();
             let revision = staged.revision().clone();
             this.run(&mut work, staged, by).await?;

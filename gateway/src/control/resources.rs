@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Control, Work,
+    artifact::Artifacts,
     audit::{Action, Done},
     consumers::Edit,
     draft::Draft,
@@ -224,7 +225,8 @@ impl Control {
     ) -> Result<Draft, ResourceError> {
         let named =
             |name: &str| granted.iter().any(|Granted { wish, .. }| wish.kind == Kind::Plugin && wish.name == name);
-        let stage = work.stage(&layers, named).await.map_err(ResourceError::Store)?.with(staged);
+        // Those that may be named here come from no file.
+        let stage = work.stage(&layers, Artifacts::new(), named).await.map_err(ResourceError::Store)?.with(staged);
         work.draft(Some(&self.live.load_full()), Arc::new(layers), stage).await.map_err(|errors| {
             let deletes = granted.iter().all(|Granted { wish, .. }| wish.stored.is_none());
             if deletes { ResourceError::InUse(errors) } else { ResourceError::Invalid(errors) }

@@ -3,12 +3,7 @@
 
 mod state;
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::SystemTime};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
@@ -18,11 +13,10 @@ use tokio::{sync::mpsc::UnboundedSender, task::spawn_blocking};
 
 pub use self::state::State;
 pub(super) use self::state::WHOLE;
-use super::PluginError;
+use super::{PluginError, artifact::Artifact};
 use crate::{
-    plugin::{
-        Budget, Cache, Digest256, Engine, Exhausted, LoadError, Module, Revision, Running, Trial, loader::MAX_MODULE,
-    },
+    config::schema,
+    plugin::{Budget, Cache, Engine, Exhausted, LoadError, Module, Revision, Running, Signature, Trial},
     store::{Commit, Revision as Number, Store, StoreError},
 };
 
@@ -34,6 +28,7 @@ const CACHE_KEY: &str = "cache/key";
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     File,
+    Url,
     Push,
 }
 
@@ -43,6 +38,8 @@ pub struct Record {
     pub revision: u32,
     pub sha256: String,
     pub origin: Origin,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
     /// Seconds since 1970.
     pub loaded_at: u64,
     pub phases: Vec<String>,
@@ -55,13 +52,21 @@ pub(super) struct Staged {
     /// The one that it is about.
     revision: Revision,
     running: Running,
-    /// What is to be stored of it, if that is new.
-    new: Option<(Record, Vec<u8>)>,
+    /// What is to be stored of it.
+    new: Option<New>,
     state: State,
     /// What the store says.
     before: Option<State>,
     /// How many revisions the store keeps.
     keep: usize,
+}
+
+/// A revision that is not stored yet as it is.
+#[derive(Debug)]
+struct New {
+    record: Record,
+    /// None if only the record is other than it was.
+    module: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -82,7 +87,7 @@ impl Staged {
     }
 
     pub(super) fn is_new(&self) -> bool {
-        self.new.is_some()
+        self.new.as_ref().is_some_and(|new| new.module.is_some())
     }
 
     /// As the audit log tells what ran, and what will.
@@ -190,9 +195,9 @@ impl Revisions {
         let unknown = || PluginError::UnknownRevision(plugin.to_owned(), number);
         let records = records(&self.store, plugin).await?;
         let record = records.into_iter().find(|record| record.revision == number).ok_or_else(unknown)?;
-        let entry = self.store.get(&module_key(plugin, &record.sha256)).await?.ok_or_else(unknown)?;
-        let module = self.compile(entry.value).await?.0;
-        Ok(Revision { plugin: plugin.into(), number, module })
+        let module = module(&self.store, plugin, &record.sha256).await?.ok_or_else(unknown)?;
+        let module = self.compile(module).await?.0;
+        Ok(Revision { plugin: plugin.into(), number, module, signature: record.signature })
     }
 
     /// What there is is to run in another way; nothing if `next` says that nothing is to change.
@@ -220,69 +225,74 @@ impl Revisions {
         staged.await?.ok_or_else(|| PluginError::UnknownRevision(plugin.to_owned(), number))
     }
 
-    /// None if the file is as it was when last seen, unless it is wanted `anyhow`.
-    pub(super) async fn stage_file(
+    /// None if what the plugin's source gave is as it was when last seen, unless it is wanted `anyhow`.
+    pub(super) async fn stage_source(
         &self,
-        plugin: &str,
-        file: &Path,
+        plugin: &schema::Plugin,
+        artifact: Artifact,
         anyhow: bool,
-        keep: usize,
     ) -> Result<Option<Staged>, PluginError> {
-        let unread = |error| LoadError::Read(file.to_owned(), error);
-        let size = tokio::fs::metadata(file).await.map_err(unread)?.len();
-        if size > MAX_MODULE as u64 {
-            return Err(LoadError::TooLarge(usize::try_from(size).unwrap_or(usize::MAX)).into());
+        let before = self.state(&plugin.name).await?;
+        let digest = artifact.sha256.to_string();
+        let seen = before.filter(|before| before.source_sha256.as_ref() == Some(&digest));
+        match seen {
+            Some(same) if !anyhow => {
+                let records = records(&self.store, &plugin.name).await?;
+                let known = records.iter().find(|record| record.sha256 == digest);
+                // Signed by somebody else since: what runs stays.
+                let signed =
+                    artifact.signature.is_some() && known.is_some_and(|record| record.signature != artifact.signature);
+                if signed { self.stage_as(plugin, artifact, |_| same).await.map(Some) } else { Ok(None) }
+            }
+            _ => {
+                let seen = |state| State { source_sha256: Some(digest), ..state };
+                self.stage_new(plugin, artifact, WHOLE, seen).await.map(Some)
+            }
         }
-        let bytes = tokio::fs::read(file).await.map_err(unread)?;
-        let digest = Digest256::of(&bytes).to_string();
-        let seen = self.state(plugin).await?.and_then(|state| state.file_sha256);
-        if !anyhow && seen.is_some_and(|seen| seen == digest) {
-            return Ok(None);
-        }
-        self.stage(plugin, bytes, Origin::File, WHOLE, keep).await.map(Some)
     }
 
-    /// A module that has come: a new revision, or the one with its digest.
-    pub(super) async fn stage(
+    /// A module that was pushed, for so many of a hundred exchanges.
+    pub(super) async fn stage_push(
         &self,
-        plugin: &str,
-        bytes: Vec<u8>,
-        origin: Origin,
+        plugin: &schema::Plugin,
+        artifact: Artifact,
         percent: u8,
-        keep: usize,
     ) -> Result<Staged, PluginError> {
-        let records = records(&self.store, plugin).await?;
-        let digest = Digest256::of(&bytes).to_string();
-        let before = self.state(plugin).await?;
-        let (revision, new) = match records.iter().find(|record| record.sha256 == digest) {
-            Some(same) => (self.stored(plugin, same.revision).await?, None),
-            None => {
-                let (module, bytes) = self.compile(bytes).await?;
-                let number = records.last().map_or(1, |last| last.revision + 1);
-                let record = Record {
-                    revision: number,
-                    sha256: digest.clone(),
-                    origin,
-                    loaded_at: now(),
-                    phases: module.phases().into_iter().map(str::to_owned).collect(),
-                    imports: module.imports().to_vec(),
-                };
-                (Revision { plugin: plugin.into(), number, module }, Some((record, bytes)))
-            }
-        };
-        let mut state = State::with_new(before.as_ref(), revision.number, percent, now());
-        if origin == Origin::File {
-            state.file_sha256 = Some(digest);
-        }
+        self.stage_new(plugin, artifact, percent, |state| state).await
+    }
+
+    async fn stage_new(
+        &self,
+        plugin: &schema::Plugin,
+        artifact: Artifact,
+        percent: u8,
+        seen: impl FnOnce(State) -> State,
+    ) -> Result<Staged, PluginError> {
+        let before = self.state(&plugin.name).await?;
+        let next = |number| seen(State::with_new(before.as_ref(), number, percent, now()));
+        self.stage_as(plugin, artifact, next).await
+    }
+
+    /// A module that has come: a new revision, or the one with its digest. By its number, `next` says what runs.
+    async fn stage_as(
+        &self,
+        plugin: &schema::Plugin,
+        artifact: Artifact,
+        next: impl FnOnce(u32) -> State,
+    ) -> Result<Staged, PluginError> {
+        let (name, keep) = (plugin.name.as_str(), plugin.rollout.keep.into());
+        let before = self.state(name).await?;
+        let (revision, new) = self.arrived(name, artifact).await?;
+        let mut state = next(revision.number);
         let mut found = vec![revision.clone()];
         let others: Vec<_> = state.running().filter(|number| *number != revision.number).collect();
         for number in others {
-            match self.stored(plugin, number).await {
+            match self.stored(name, number).await {
                 Ok(other) => found.push(other),
                 Err(PluginError::Store(error)) => return Err(error.into()),
                 // There is nothing good to go back to: the new one takes its place.
                 Err(error) => {
-                    tracing::error!(plugin, number, "the stored revision cannot be resumed: {error}");
+                    tracing::error!(plugin = name, number, "the stored revision cannot be resumed: {error}");
                     state = State { active: revision.number, trial: None, ..state };
                     break;
                 }
@@ -292,18 +302,49 @@ impl Revisions {
         Ok(Staged { revision, running, new, state, before, keep })
     }
 
+    /// The revision that an artifact is, and what is to be stored of it.
+    async fn arrived(&self, plugin: &str, artifact: Artifact) -> Result<(Revision, Option<New>), PluginError> {
+        let Artifact { bytes, sha256, origin, signature } = artifact;
+        let records = records(&self.store, plugin).await?;
+        let sha256 = sha256.to_string();
+        if let Some(same) = records.iter().find(|record| record.sha256 == sha256) {
+            let mut revision = self.stored(plugin, same.revision).await?;
+            if signature.is_none() || signature == revision.signature {
+                return Ok((revision, None));
+            }
+            revision.signature = signature.clone();
+            let record = Record { signature, ..same.clone() };
+            return Ok((revision, Some(New { record, module: None })));
+        }
+        let (module, bytes) = self.compile(bytes).await?;
+        let number = records.last().map_or(1, |last| last.revision + 1);
+        let record = Record {
+            revision: number,
+            sha256,
+            origin,
+            signature: signature.clone(),
+            loaded_at: now(),
+            phases: module.phases().into_iter().map(str::to_owned).collect(),
+            imports: module.imports().to_vec(),
+        };
+        let revision = Revision { plugin: plugin.into(), number, module, signature };
+        Ok((revision, Some(New { record, module: Some(bytes) })))
+    }
+
     /// Stores what is new, together with what that commit has already, then makes all of it run.
     pub(super) async fn commit(&mut self, staged: Vec<Staged>, mut commit: Commit) -> Result<Number, StoreError> {
         let mut started = Vec::new();
         for Staged { revision, running, new, state, keep, .. } in staged {
             let plugin = &revision.plugin;
-            if let Some((record, bytes)) = new {
-                for old in outdated(records(&self.store, plugin).await?, keep, &state) {
-                    commit = commit.delete(module_key(plugin, &old.sha256)).delete(revision_key(plugin, old.revision));
+            if let Some(New { record, module }) = new {
+                commit = commit.put(revision_key(plugin, record.revision), json(&record));
+                if let Some(module) = module {
+                    for old in outdated(records(&self.store, plugin).await?, keep, &state) {
+                        let (module, record) = (module_key(plugin, &old.sha256), revision_key(plugin, old.revision));
+                        commit = commit.delete(module).delete(record);
+                    }
+                    commit = commit.put(module_key(plugin, &record.sha256), module);
                 }
-                commit = commit
-                    .put(module_key(plugin, &record.sha256), bytes)
-                    .put(revision_key(plugin, record.revision), json(&record));
             }
             commit = commit.put(state_key(plugin), json(&state));
             started.push((Arc::clone(plugin), running));
@@ -340,6 +381,11 @@ impl Revisions {
 /// All that a store keeps of a plugin, the oldest first.
 pub(super) async fn records(store: &Store, plugin: &str) -> Result<Vec<Record>, StoreError> {
     store.list_all(&revision_prefix(plugin)).await?.entries.iter().map(|entry| entry.json()).collect()
+}
+
+/// The module of that digest.
+pub(super) async fn module(store: &Store, plugin: &str, sha256: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    Ok(store.get(&module_key(plugin, sha256)).await?.map(|entry| entry.value))
 }
 
 /// Whether that is what runs by this state.

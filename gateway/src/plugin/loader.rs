@@ -29,8 +29,6 @@ pub struct Digest256([u8; 32]);
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error("cannot read {0}: {1}")]
-    Read(std::path::PathBuf, std::io::Error),
     #[error("the file is empty")]
     Empty,
     #[error("the file has {0} bytes, more than the {MAX_MODULE} that a module may have")]

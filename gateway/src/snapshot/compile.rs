@@ -55,6 +55,7 @@ pub struct Input<'a> {
 pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     let mut compiler = Compiler::new(input);
     compiler.names();
+    compiler.sources();
     compiler.capabilities();
     let uses = filters::uses(compiler.input.config);
     compiler.plugins(&uses);

@@ -26,6 +26,7 @@ pub(super) fn operations() -> Vec<Operation> {
             plugins::push,
         )
         .query("percent", percent(), "Of a hundred exchanges; 100 without it, 0 only stores it.")
+        .header(plugins::SIGNATURE, json!({ "type": "string" }), "An Ed25519 signature of the module, in base64.")
         .takes("application/wasm", json!({ "type": "string", "format": "binary" }))
         .up_to(MAX_MODULE)
         .gives(200, "A revision with this digest was there, and is live.", revision())

@@ -7,7 +7,10 @@ use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{super::table, Target, accepted, path_of, print};
+use super::{
+    super::{table, target},
+    Target, accepted, path_of, print,
+};
 
 #[derive(Debug, Args)]
 pub struct Rollout {
@@ -48,7 +51,7 @@ impl Rollout {
         let pin = (pin || unpin).then_some(pin);
         let wanted = json!({ "revision": revision, "percent": percent, "pin": pin }).to_string();
         let path = format!("{}/rollout", path_of(&name)?);
-        let answer = target.send(Method::POST, &path, "application/json", wanted.into_bytes()).await?;
+        let answer = target.send(Method::POST, &path, &[target::JSON], wanted.into_bytes()).await?;
         let facts = accepted(&answer, json)?;
         print(json, &facts, || match percent {
             100 => format!("{name} revision {revision} is live"),
@@ -62,7 +65,7 @@ impl Revisions {
     pub(super) async fn run(self) -> Result<ExitCode> {
         let Self { name, target, json } = self;
         let path = format!("{}/revisions", path_of(&name)?);
-        let answer = target.send(Method::GET, &path, "application/json", Vec::new()).await?;
+        let answer = target.send(Method::GET, &path, &[target::JSON], Vec::new()).await?;
         let facts = accepted(&answer, json)?;
         print(json, &facts, || {
             let rows = facts["items"].as_array().into_iter().flatten().map(row).collect::<Vec<_>>();

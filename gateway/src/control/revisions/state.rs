@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 pub struct State {
     /// The last that is known to be good.
     pub active: u32,
-    /// Digest of the file as last seen: a file that is as it was does not undo a later push.
-    pub file_sha256: Option<String>,
+    /// Digest of what its file or URL gave last: what is as it was does not undo a later push.
+    #[serde(alias = "file_sha256")]
+    pub source_sha256: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<TrialState>,
     /// Nothing but a rollout changes what runs.
@@ -156,8 +157,8 @@ mod tests {
 
     #[test]
     fn what_an_older_version_stored_is_read() {
-        let old: State = serde_json::from_str(r#"{"active":3,"file_sha256":null}"#).expect("the old form");
+        let old: State = serde_json::from_str(r#"{"active":3,"source_sha256":null}"#).expect("the old form");
         assert_eq!(old, State { active: 3, ..State::default() });
-        assert_eq!(serde_json::to_string(&old).expect("JSON"), r#"{"active":3,"file_sha256":null}"#);
+        assert_eq!(serde_json::to_string(&old).expect("JSON"), r#"{"active":3,"source_sha256":null}"#);
     }
 }

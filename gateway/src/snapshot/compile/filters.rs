@@ -11,7 +11,7 @@ use super::{super::Ticking, Compiler, parts};
 use crate::{
     config::{Config, Premise, Problem, schema},
     filter::{Chain, Filter, OnTrial, Version},
-    plugin::{Failure, Instances, Isolation, Limits, Phase, Reach, Revision, Running, capability},
+    plugin::{Failure, Instances, Isolation, Limits, Phase, Reach, Revision, Running, capability, signature},
 };
 
 /// Pools that begin with an instance; with one for each of many, a start would need more than an engine has.
@@ -118,6 +118,30 @@ impl Compiler<'_> {
                 let message = format!("the plugin imports \"{missing}\", which it is not allowed");
                 let path = format!("plugins[{index}].allow");
                 self.problems.push(Problem::new(path.as_str(), message).given([Premise::All(path)]));
+            }
+        }
+    }
+
+    /// A plugin has one source, and what runs of it is signed by whom it must be.
+    pub(super) fn sources(&mut self) {
+        let config = self.input.config;
+        for (index, plugin) in config.plugins.iter().enumerate() {
+            let at = |key: &str| format!("plugins[{index}].{key}");
+            match (&plugin.file, &plugin.url, &plugin.sha256) {
+                (Some(_), Some(_), _) => self.problem(at("url"), "a plugin has a file or a url, not both"),
+                (_, Some(_), None) => self.problem(at("url"), "what is fetched needs its digest: sha256 is missing"),
+                (_, None, Some(_)) => {
+                    self.problem(at("sha256"), "it is the digest of what a url gives, and there is none")
+                }
+                _ => {}
+            }
+            let running = self.input.revisions.get(plugin.name.as_str()).into_iter().flat_map(Running::all);
+            let mistrusted = running.into_iter().find_map(|Revision { number, module, signature, .. }| {
+                let trusted = signature::check(&plugin.signed_by, module.sha256(), signature.as_ref());
+                trusted.err().map(|why| format!("revision {number} runs, or may be gone back to: {why}"))
+            });
+            if let Some(message) = mistrusted {
+                self.problems.push(Problem::new(at("signed_by"), message).given([Premise::All(at("signed_by"))]));
             }
         }
     }
