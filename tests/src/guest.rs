@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use stile_gateway::cli::toolchain::{self, Build};
 
 /// Packages of the workspace, by the names that tests use.
-const GUESTS: [(&str, &str); 21] = [
+const GUESTS: [(&str, &str); 22] = [
     ("require-token", "require-token"),
     ("add-headers", "add-headers"),
     ("greeting-v1", "greeting-v1"),
@@ -34,6 +34,7 @@ const GUESTS: [(&str, &str); 21] = [
     ("caller", "guest-caller"),
     ("chooser", "guest-chooser"),
     ("witness", "guest-witness"),
+    ("header", "guest-header"),
 ];
 
 /// Where the number stands that `stamp` tells, see there.

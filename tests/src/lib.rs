@@ -2,6 +2,7 @@
 //! from source. Everything is on port 0 of the loopback address and in temporary folders, and ends when dropped.
 
 pub mod gateway;
+pub mod called;
 pub mod process;
 pub mod admin;
 pub mod by_hand;

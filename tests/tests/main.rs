@@ -13,6 +13,7 @@ mod recording;
 
 mod filters;
 mod hostile;
+mod neighbours;
 mod by_hand;
 mod swap;
 mod sources;

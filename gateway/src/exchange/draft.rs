@@ -26,6 +26,11 @@ impl<T: 'static> Draft<T> {
         &mut self.now
     }
 
+    /// Gives it for what an edit before takes back, too.
+    pub fn edit_again(&mut self) -> &mut T {
+        &mut self.now
+    }
+
     /// Replaces a part of the value.
     pub fn set<P: Send + 'static>(&mut self, part: fn(&mut T) -> &mut P, new: P) {
         let old = mem::replace(part(&mut self.now), new);

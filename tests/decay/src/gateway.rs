@@ -106,7 +106,7 @@ fn revision() -> Revision {
     let file = env::var_os(PLUGIN).unwrap_or_else(|| panic!("{PLUGIN} is not set"));
     let engine = Engine::new(BOUNDS).expect("an engine");
     let module = Module::compile(&engine, &fs::read(file).expect("the plugin is built")).expect("a plugin");
-    Revision { plugin: Arc::from("add-headers"), number: 1, module }
+    Revision { plugin: Arc::from("add-headers"), number: 1, module, signature: None }
 }
 
 /// A route with one filter, and an exchange to call it with.

@@ -51,7 +51,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(!module.phases().is_empty(), "a plugin without a phase is none");
             let (plugin, states) = ("p".into(), States::default());
             let state = states.of(&plugin);
-            let revision = Revision { plugin, number: 1, module };
+            let revision = Revision { plugin, number: 1, module, signature: None };
             let made = Instances::new(revision, state, Default::default(), "null", LIMITS, Isolation::Pooled, 1);
             if let Err(failure) = RUNTIME.block_on(made.probe(true)) {
                 assert!(!failure.message.is_empty());

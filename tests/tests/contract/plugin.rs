@@ -1,6 +1,6 @@
 //! `plugin new`, `build`, `check` and `push`.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use serde_json::json;
 use stile_tests::{
@@ -15,28 +15,67 @@ use stile_tests::{
 use super::{folder, stile};
 
 #[tokio::test]
-async fn a_new_plugin_builds_checks_and_runs() {
+async fn a_new_plugin_of_each_kind_builds_checks_and_runs() {
     let folder = folder();
-    let made = stile(folder.path(), &[], &["plugin", "new", "my-filter"]).await;
-    assert_eq!(made.code, Some(0), "{}", made.err);
+    for (kind, phase, keys) in [
+        (
+            "filter",
+            "request",
+            json!({ "routes": [{ "name": "all", "service": "s", "filters": [
+            { "plugin": "my-filter", "config": { "header": "x-stamp", "value": "seen" } }] }] }),
+        ),
+        (
+            "auth",
+            "authenticate",
+            json!({ "routes": [{ "name": "all", "service": "s", "filters": [
+            { "plugin": "my-auth", "config": { "header": "x-api-key" } }] }] }),
+        ),
+        (
+            "router",
+            "route",
+            json!({ "listeners": [{ "name": "public", "address": "127.0.0.1:0", "filters": [
+            { "plugin": "my-router", "config": { "header": "x-beta", "service": "s" } }] }] }),
+        ),
+        (
+            "balancer",
+            "balance",
+            json!({ "services": [{ "name": "s", "balance": {
+            "plugin": "my-balancer", "config": { "most": 100 } } }] }),
+        ),
+    ] {
+        let name = format!("my-{kind}");
+        let made = stile(folder.path(), &[], &["plugin", "new", &name, "--kind", kind]).await;
+        assert_eq!(made.code, Some(0), "{}", made.err);
+        let file = built(folder.path(), &name).await;
+        let checked = stile(folder.path(), &[], &["plugin", "check", &file, "--json"]).await;
+        assert_eq!((checked.code, &checked.json()["phases"]), (Some(0), &json!([phase])), "{}", checked.err);
+        // Where its README says that it belongs.
+        let mut config = json!({ "services": [{ "name": "s" }] });
+        config["plugins"] = json!([{ "name": name, "file": file, "allow": ["consumers"] }]);
+        config.as_object_mut().expect("an object").extend(keys.as_object().expect("an object").clone());
+        fs::write(folder.path().join("stile.yaml"), config.to_string()).expect("the folder is ours");
+        let sound = stile(folder.path(), &[], &["check", "--config", "stile.yaml"]).await;
+        assert_eq!(sound.code, Some(0), "{}", sound.err);
+    }
+}
+
+/// Builds a plugin, has it tested as its README says, and gives the module's file.
+async fn built(folder: &Path, name: &str) -> String {
     // With the versions that are here already nothing is fetched.
-    fs::copy(guest::workspace().join("Cargo.lock"), folder.path().join("my-filter/Cargo.lock")).expect("a lock file");
+    fs::copy(guest::workspace().join("Cargo.lock"), folder.join(name).join("Cargo.lock")).expect("a lock file");
     let target = guest::workspace().join("target/guests");
     let environment = [("CARGO_NET_OFFLINE", "true"), ("CARGO_TARGET_DIR", target.to_str().expect("UTF-8"))];
-    let built = stile(folder.path(), &environment, &["plugin", "build", "my-filter", "--json"]).await;
+    let built = stile(folder, &environment, &["plugin", "build", name, "--json"]).await;
     assert_eq!(built.code, Some(0), "{}", built.err);
     let file = built.json()["file"].as_str().expect("a file").to_owned();
     assert_eq!(built.json()["bytes"], fs::metadata(&file).expect("it is there").len());
-    let checked = stile(folder.path(), &[], &["plugin", "check", &file, "--json"]).await;
-    assert_eq!(checked.code, Some(0), "{}", checked.err);
-    assert!(checked.json()["phases"].as_array().is_some_and(|phases| !phases.is_empty()), "{}", checked.out);
-    // What its README says to do next.
     let mut command = tokio::process::Command::new("cargo");
-    command.args(["test", "--offline"]).current_dir(folder.path().join("my-filter"));
+    command.args(["test", "--offline"]).current_dir(folder.join(name));
     command.env("CARGO_TARGET_DIR", target).env_remove("RUSTUP_TOOLCHAIN").kill_on_drop(true);
     let tested = command.output().await.expect("cargo runs");
     assert!(tested.status.success(), "{}", String::from_utf8_lossy(&tested.stderr));
     assert!(String::from_utf8_lossy(&tested.stdout).contains("2 passed"), "{tested:?}");
+    file
 }
 
 #[tokio::test]
@@ -97,6 +136,53 @@ async fn push_makes_the_next_revision_live() {
     assert_eq!(done.code, Some(1));
     assert!(done.err.contains("(422): this is neither a WebAssembly module nor a component"), "{}", done.err);
     assert_eq!(fetch(gateway.address(), "/").await.header("x-stamp"), "2/a");
+}
+
+#[tokio::test]
+async fn a_rollout_goes_by_shares_and_revisions_tell_it() {
+    let upstream = Upstream::echo().await;
+    let folder = folder();
+    let filters = json!([{ "plugin": "stamp", "config": { "mark": "a" } }]);
+    let config = filtered(upstream.address(), json!([{ "name": "stamp" }]), filters);
+    let gateway = Stile::run(folder.path(), config).await;
+    let url = format!("http://{}", gateway.admin().0);
+    let said = async |args: &[&str]| {
+        let args = [&["plugin"], args, &["--admin", &url, "--token", SECRET]].concat();
+        let done = stile(folder.path(), &[], &args).await;
+        assert_eq!(done.code, Some(0), "{args:?}: {}", done.err);
+        done.out
+    };
+    for number in 1..=3 {
+        fs::write(folder.path().join(format!("{number}.wasm")), guest::stamp(number)).expect("the folder is ours");
+    }
+    assert_eq!(said(&["push", "stamp", "1.wasm"]).await, "stamp revision 1 is live\n");
+    assert_eq!(
+        said(&["push", "stamp", "2.wasm", "--percent", "10"]).await,
+        "stamp revision 2 is for 10 % of exchanges\n"
+    );
+    let rows = async || {
+        let text = said(&["revisions", "stamp"]).await;
+        let row = |line: &str| line.split_whitespace().take(4).map(str::to_owned).collect::<Vec<_>>().join(" ");
+        text.lines().map(row).collect::<Vec<_>>()
+    };
+    assert_eq!(rows().await, ["REVISION PERCENT EXCHANGES ORIGIN", "1 90 0 push", "2 10 0 push"]);
+    assert_eq!(
+        said(&["rollout", "stamp", "2", "--percent", "50"]).await,
+        "stamp revision 2 is for 50 % of exchanges\n"
+    );
+    assert_eq!(rows().await[1..], ["1 50 0 push", "2 50 0 push"]);
+    assert_eq!(said(&["rollout", "stamp", "2", "--pin"]).await, "stamp revision 2 is live\n");
+    said(&["push", "stamp", "3.wasm"]).await;
+    assert_eq!(rows().await[1..], ["1 0 0 push", "2 100 0 push", "3 0 0 push"], "it is pinned");
+    assert_eq!(fetch(gateway.address(), "/").await.header("x-stamp"), "2/a");
+    said(&["rollout", "stamp", "3", "--unpin"]).await;
+    assert_eq!(fetch(gateway.address(), "/").await.header("x-stamp"), "3/a");
+
+    let unknown = ["plugin", "rollout", "stamp", "9", "--admin", &url, "--token", SECRET];
+    let done = stile(folder.path(), &[], &unknown).await;
+    assert!(done.code == Some(1) && done.err.contains("(404): plugin \"stamp\" has no revision 9"), "{}", done.err);
+    let beyond = ["plugin", "push", "stamp", "1.wasm", "--percent", "101", "--admin", &url, "--token", SECRET];
+    assert_eq!(stile(folder.path(), &[], &beyond).await.code, Some(2));
 }
 
 #[tokio::test]

@@ -10,15 +10,9 @@ use thiserror::Error;
 /// The SDK that this binary was built beside; it is not in a registry yet.
 const SDK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugin-sdk");
 
-type Files = [(&'static str, &'static str); 4];
-
-/// The files of a filter, and what is in them.
-const FILTER: Files = [
-    ("Cargo.toml", include_str!("../templates/filter/manifest.toml")),
-    ("README.md", include_str!("../templates/filter/readme.md")),
-    (".gitignore", include_str!("../templates/filter/gitignore")),
-    ("src/lib.rs", include_str!("../templates/filter/lib.rs")),
-];
+/// Those of every plugin, and what is in them.
+const MANIFEST: &str = include_str!("../templates/manifest.toml");
+const GITIGNORE: &str = include_str!("../templates/gitignore");
 
 /// What a plugin is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -26,6 +20,12 @@ pub enum Kind {
     /// Decides on requests, responses or both.
     #[default]
     Filter,
+    /// Tells who calls, or refuses.
+    Auth,
+    /// Chooses the route or the service of a request.
+    Router,
+    /// Chooses among the endpoints of a service.
+    Balancer,
 }
 
 #[derive(Debug, Error)]
@@ -47,9 +47,6 @@ pub fn new(parent: &Path, name: &str, kind: Kind) -> Result<PathBuf, NewError> {
     if !is_name(name) {
         return Err(NewError::Name(name.to_owned()));
     }
-    let files = match kind {
-        Kind::Filter => FILTER,
-    };
     let folder = parent.join(name);
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -60,12 +57,33 @@ pub fn new(parent: &Path, name: &str, kind: Kind) -> Result<PathBuf, NewError> {
     };
     fs::create_dir(&folder).map_err(failed(&folder))?;
     fs::create_dir(folder.join("src")).map_err(failed(&folder))?;
-    for (file, template) in files {
+    for (file, template) in kind.files() {
         let path = folder.join(file);
         let text = template.replace("{{name}}", name).replace("{{module}}", &name.replace('-', "_"));
         fs::write(&path, text.replace("{{sdk}}", &sdk(Path::new(SDK)))).map_err(failed(&path))?;
     }
     Ok(folder)
+}
+
+impl Kind {
+    /// The files of such a plugin, and what is in them.
+    fn files(self) -> [(&'static str, &'static str); 4] {
+        macro_rules! of {
+            ($folder:literal) => {
+                (
+                    include_str!(concat!("../templates/", $folder, "/readme.md")),
+                    include_str!(concat!("../templates/", $folder, "/lib.rs")),
+                )
+            };
+        }
+        let (readme, code) = match self {
+            Self::Filter => of!("filter"),
+            Self::Auth => of!("auth"),
+            Self::Router => of!("router"),
+            Self::Balancer => of!("balancer"),
+        };
+        [("Cargo.toml", MANIFEST), ("README.md", readme), (".gitignore", GITIGNORE), ("src/lib.rs", code)]
+    }
 }
 
 fn is_name(name: &str) -> bool {
@@ -90,7 +108,7 @@ mod tests {
     fn writes_every_file_with_its_names_filled_in() {
         let parent = tempfile::tempdir().unwrap();
         let folder = new(parent.path(), "my-filter", Kind::Filter).unwrap();
-        for (file, _) in FILTER {
+        for (file, _) in Kind::Filter.files() {
             let text = fs::read_to_string(folder.join(file)).unwrap();
             assert!(!text.contains("{{"), "{file}");
         }

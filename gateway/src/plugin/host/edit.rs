@@ -23,11 +23,12 @@ pub(in crate::plugin) enum EditError {
     Limit(&'static str),
 }
 
-/// How much the current call has written.
+/// How much the current call has written, and which fields: how they were before is kept once.
 #[derive(Debug, Default)]
 pub(in crate::plugin) struct Written {
     edits: usize,
     bytes: usize,
+    fields: Vec<(Head, HeaderName)>,
 }
 
 impl Written {
@@ -46,7 +47,7 @@ impl Written {
 }
 
 /// Whose fields.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::plugin) enum Head {
     Request,
     Response,
@@ -151,11 +152,18 @@ impl Lent {
 
     /// Gives a head's fields, of which this one may be edited.
     fn edit_field(&mut self, head: Head, name: &HeaderName) -> &mut HeaderMap {
-        let before: Vec<HeaderValue> = self.headers(head).get_all(name).iter().cloned().collect();
-        let name = name.clone();
+        if !self.written.fields.iter().any(|(of, written)| *of == head && written == name) {
+            self.written.fields.push((head, name.clone()));
+            let before: Vec<HeaderValue> = self.headers(head).get_all(name).iter().cloned().collect();
+            let name = name.clone();
+            match head {
+                Head::Request => drop(self.request.edit(move |head| restore(&mut head.headers, name, before))),
+                Head::Response => drop(self.response.edit(move |head| restore(&mut head.headers, name, before))),
+            }
+        }
         match head {
-            Head::Request => &mut self.request.edit(move |head| restore(&mut head.headers, name, before)).headers,
-            Head::Response => &mut self.response.edit(move |head| restore(&mut head.headers, name, before)).headers,
+            Head::Request => &mut self.request.edit_again().headers,
+            Head::Response => &mut self.response.edit_again().headers,
         }
     }
 }

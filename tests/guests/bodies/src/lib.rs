@@ -23,6 +23,7 @@ enum Whole {
     Pass,
     Fail,
     Trap,
+    Loop,
 }
 
 impl RequestFilter for Bodies {
@@ -69,6 +70,9 @@ impl Whole {
             Self::Judge | Self::Pass => Ok(BodyVerdict::Proceed),
             Self::Fail => Err(Error::new("it fails at a body, as it was told")),
             Self::Trap => std::process::abort(),
+            Self::Loop => loop {
+                std::hint::black_box(0);
+            },
         }
     }
 }

@@ -1,0 +1,230 @@
+//! What plugins cost. At the end stands a table: calls as multiples of an empty call on a fiber, the least that wasmtime can do,
+//! measured in the same run; the rest in time, which means something on a quiet machine only.
+
+use std::{
+    fs,
+    hint::black_box,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use criterion::{Criterion, SamplingMode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use stile_gateway::exchange::Body;
+use stile_tests::{
+    called::{Called, exchange, pieces},
+    gateway::{Gateway, filtered},
+    guest,
+};
+use tokio::runtime::Runtime;
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
+    component::{Component, Linker},
+};
+
+const WORKER: WorkerId = WorkerId(0);
+/// Pieces of one body, so that what a body costs beside them is little.
+const PIECES: usize = 1000;
+const SMALL: usize = 1;
+const LARGE: usize = 16 << 10;
+
+/// A component with one function that does nothing.
+const EMPTY: &str = r#"(component
+    (core module $m (func (export "f")))
+    (core instance $i (instantiate $m))
+    (func (export "f") (canon lift (core func $i "f"))))"#;
+
+fn main() {
+    let folder = guest::workspace().join("target/criterion");
+    let mut criterion = Criterion::default().output_directory(&folder).configure_from_args();
+    let runtime = Runtime::new().expect("a runtime");
+    empty_call(&mut criterion, &runtime);
+    filters(&mut criterion, &runtime);
+    bodies(&mut criterion, &runtime);
+    lives(&mut criterion, &runtime);
+    criterion.final_summary();
+    table(&Seen(folder.join("plugin")));
+}
+
+/// On a store of its own, with the gateway's settings.
+fn empty_call(criterion: &mut Criterion, runtime: &Runtime) {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(1).total_core_instances(1).total_stacks(1);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .epoch_interruption(true)
+        .concurrency_support(false);
+    let engine = Engine::new(&config).expect("an engine");
+    let component = Component::new(&engine, EMPTY).expect("a component");
+    let mut store = Store::new(&engine, ());
+    store.set_epoch_deadline(1);
+    let linker = Linker::new(&engine);
+    let instance = runtime.block_on(linker.instantiate_async(&mut store, &component)).expect("an instance");
+    let empty = instance.get_typed_func::<(), ()>(&mut store, "f").expect("its function");
+    criterion.benchmark_group("plugin").bench_function("empty call", |bencher| {
+        bencher.iter_custom(|count| {
+            runtime.block_on(async {
+                let start = Instant::now();
+                for _ in 0..count {
+                    empty.call_async(&mut store, ()).await.expect("it does nothing");
+                }
+                start.elapsed()
+            })
+        });
+    });
+}
+
+/// The request phase of a route's one filter: an instance is taken, called and put back, or made and ended.
+fn filters(criterion: &mut Criterion, runtime: &Runtime) {
+    let mut group = criterion.benchmark_group("plugin");
+    for (name, isolation) in [("header filter", "pooled"), ("fresh instance", "request")] {
+        let plugin = guest::plugin_with("header", json!({ "isolation": isolation }));
+        let filter = json!({ "plugin": "header", "config": { "read": "accept", "set": "x-seen" } });
+        let route = runtime.block_on(Called::start(plugin, filter, None));
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| {
+                let mut exchange = exchange(&[]);
+                runtime.block_on(async {
+                    let start = Instant::now();
+                    for _ in 0..count {
+                        assert!(route.request(&mut exchange, &mut Body::Empty).await.is_none());
+                    }
+                    start.elapsed()
+                })
+            });
+        });
+    }
+}
+
+/// A body that passes unchanged, in pieces; and what copying a large piece into a guest and out of it takes.
+fn bodies(criterion: &mut Criterion, runtime: &Runtime) {
+    let mut group = criterion.benchmark_group("plugin");
+    let filter = json!({ "plugin": "streams", "config": { "request": "copy" } });
+    let route = runtime.block_on(Called::start(guest::plugin("streams"), filter, None));
+    for (name, length) in [("pieces of 1 B", SMALL), ("pieces of 16 KiB", LARGE)] {
+        let piece = Bytes::from(vec![b'x'; length]);
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| {
+                let mut exchange = exchange(&[]);
+                runtime.block_on(async {
+                    let mut spent = Duration::ZERO;
+                    for _ in 0..count {
+                        let mut body = pieces(vec![piece.clone(); PIECES]);
+                        let start = Instant::now();
+                        assert!(route.request(&mut exchange, &mut body).await.is_none());
+                        let mut passed = 0;
+                        while let Some(frame) = body.frame().await {
+                            passed += frame.expect("it passes").data_ref().map_or(0, Bytes::len);
+                        }
+                        spent += start.elapsed();
+                        assert_eq!(passed, PIECES * length);
+                    }
+                    spent
+                })
+            });
+        });
+    }
+    let (from, mut guest) = (vec![b'x'; LARGE], vec![0; LARGE]);
+    group.bench_function("copies of 16 KiB", |bencher| {
+        bencher.iter(|| {
+            black_box(&mut guest).copy_from_slice(black_box(&from));
+            // Out of the guest it goes into memory of its own.
+            black_box(Bytes::copy_from_slice(black_box(&guest)))
+        });
+    });
+}
+
+/// From a push over the Admin API to the answer that the revision is live, with a store on disk; compiled first, then with what
+/// was compiled before.
+fn lives(criterion: &mut Criterion, runtime: &Runtime) {
+    let store = tempfile::tempdir().expect("a temporary folder");
+    let mut config = filtered(
+        nowhere(),
+        json!([{ "name": "stamp", "rollout": { "keep": 1000 } }]),
+        json!([{ "plugin": "stamp", "config": { "mark": "m" } }]),
+    );
+    config["store"] = json!({ "path": store.path() });
+    let gateway = runtime.block_on(Gateway::start(config));
+    let admin = gateway.admin();
+    let mut group = criterion.benchmark_group("plugin");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    let mut last = 0;
+    group.bench_function("live after push", |bencher| {
+        bencher.iter_custom(|count| {
+            runtime.block_on(async {
+                let mut spent = Duration::ZERO;
+                for _ in 0..count {
+                    last += 1;
+                    let module = guest::stamp(last);
+                    let start = Instant::now();
+                    let pushed = admin.push("stamp", module).await;
+                    spent += start.elapsed();
+                    assert_eq!(pushed.status, 201, "{}", pushed.text());
+                }
+                spent
+            })
+        });
+    });
+    // One that runs is in memory, so it is another each time.
+    let mut revisions = (1..=3).cycle();
+    group.bench_function("live from the cache", |bencher| {
+        bencher.iter_custom(|count| {
+            runtime.block_on(async {
+                let mut spent = Duration::ZERO;
+                for _ in 0..count {
+                    let revision = revisions.next();
+                    let start = Instant::now();
+                    let rolled = admin.send("POST", "/v1/plugins/stamp/rollout", json!({ "revision": revision })).await;
+                    spent += start.elapsed();
+                    assert_eq!(rolled.status, 200, "{}", rolled.text());
+                }
+                spent
+            })
+        });
+    });
+}
+
+fn nowhere() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9))
+}
+
+/// What criterion has written.
+struct Seen(PathBuf);
+
+impl Seen {
+    /// The mean of the last run, in nanoseconds; none if it did not run.
+    fn mean(&self, name: &str) -> Option<f64> {
+        let estimates = fs::read(self.0.join(name.replace(' ', "_")).join("new/estimates.json"));
+        let estimates = estimates.or_else(|_| fs::read(self.0.join(name).join("new/estimates.json"))).ok()?;
+        serde_json::from_slice::<Value>(&estimates).ok()?["mean"]["point_estimate"].as_f64()
+    }
+}
+
+fn table(seen: &Seen) {
+    let Some(empty) = seen.mean("empty call") else { return };
+    let pieces = PIECES as f64;
+    let of = |name: &str, part: f64| seen.mean(name).map(|mean| mean / part);
+    let times = |name: &str, mean: Option<f64>, most: f64| {
+        if let Some(mean) = mean {
+            println!("{name:<40} {:>8.2} × an empty call   at most {most}", mean / empty);
+        }
+    };
+    println!("{:<40} {empty:>8.0} ns", "an empty call on a fiber");
+    times("header filter", of("header filter", 1.0), 5.0);
+    times("a piece of 1 B passed on", of("pieces of 1 B", pieces), 4.0);
+    let copied = of("pieces of 16 KiB", pieces).zip(of("copies of 16 KiB", 1.0)).map(|(piece, copies)| piece - copies);
+    times("a piece of 16 KiB, without its copies", copied, 4.0);
+    for (name, most, unit, ns) in [
+        ("fresh instance", 40.0, "µs", 1e3),
+        ("live after push", 250.0, "ms", 1e6),
+        ("live from the cache", 10.0, "ms", 1e6),
+    ] {
+        if let Some(mean) = of(name, ns) {
+            println!("{name:<40} {mean:>8.2} {unit}              at most {most}");
+        }
+    }
+}

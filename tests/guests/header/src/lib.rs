@@ -1,0 +1,20 @@
+//! Reads one field of each request and sets another: about the least that a filter is good for, which benches measure.
+
+use stile_sdk::prelude::*;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    read: String,
+    set: String,
+}
+
+impl RequestFilter for Header {
+    fn on_request(&self, request: &mut Request) -> Result<Verdict> {
+        let seen = if request.header(&self.read).is_some() { "yes" } else { "no" };
+        request.set_header(&self.set, seen)?;
+        Ok(Verdict::Proceed)
+    }
+}
+
+stile_sdk::export!(Header: request);

@@ -1,0 +1,249 @@
+//! How long others on its worker wait for a plugin that does harm: two ticks of a millisecond at most, whatever the harm.
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+use stile_gateway::{
+    exchange::Body,
+    filter::Instead,
+    plugin::{CallOut, Called as Answered, Instances, Isolation, Limits, Outbound, States},
+};
+use stile_tests::{
+    by_hand::{DROP, request_filter},
+    called::{Called, exchange, pieces},
+    gateway::Gateway,
+    guest::{plugin, plugin_with},
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::oneshot,
+    task::{LocalSet, spawn_local, yield_now},
+};
+
+/// Host code that is not optimised takes several times as long; `tests/extended` looks in release.
+const MOST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 8 } else { 2 });
+/// One in time is enough, since the machine may have other things to do.
+const TRIES: usize = 20;
+
+fn runtimes() -> (Runtime, Runtime) {
+    let gateways = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let worker = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    (gateways, worker)
+}
+
+/// The longest time that a neighbour, who is always ready, waits for its turn while this harm is done.
+async fn longest_wait<T>(harm: impl Future<Output = T>) -> (Duration, T) {
+    let (over, longest) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(Duration::ZERO)));
+    let neighbour = spawn_local({
+        let (over, longest) = (Rc::clone(&over), Rc::clone(&longest));
+        async move {
+            let mut before = used();
+            while !over.get() {
+                yield_now().await;
+                let now = used();
+                longest.set(longest.get().max(now.saturating_sub(before)));
+                before = now;
+            }
+        }
+    });
+    yield_now().await;
+    let result = harm.await;
+    over.set(true);
+    neighbour.await.expect("the neighbour ends");
+    (longest.get(), result)
+}
+
+/// CPU time of this thread: what other programs take of the machine is not the gateway's.
+fn used() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).expect("time goes on"),
+        u32::try_from(time.tv_nsec).expect("part of a second"),
+    )
+}
+
+/// Does it until the neighbours waited no longer than they may, and judges each try.
+async fn bounded<T>(what: &str, mut harm: impl AsyncFnMut() -> T, judge: impl Fn(&T) -> bool) {
+    let mut waits = Vec::new();
+    for _ in 0..TRIES {
+        let (waited, result) = longest_wait(harm()).await;
+        assert!(judge(&result), "{what} did no harm");
+        waits.push(waited);
+        if waited <= MOST {
+            println!("{what}: {waited:?}");
+            return;
+        }
+    }
+    panic!("{what}: the neighbours waited {waits:?}");
+}
+
+/// One exchange, and what came of it; the body is taken to its end.
+async fn exchanged(called: &Called, fields: &[(&'static str, &'static str)], mut body: Body) -> Result<usize, String> {
+    let mut exchange = exchange(fields);
+    if let Some(instead) = called.request(&mut exchange, &mut body).await {
+        return match instead {
+            Instead::Failed(failed) => Err(failed.to_string()),
+            Instead::Answer(answer) => Err(String::from_utf8_lossy(&answer.body).into_owned()),
+            other => Err(format!("{other:?}")),
+        };
+    }
+    let mut passed = 0;
+    while let Some(frame) = body.frame().await {
+        passed += frame.map_err(|error| error.to_string())?.data_ref().map_or(0, Bytes::len);
+        // A flood has no end: whoever reads it has.
+        if passed > 8 << 20 {
+            return Err("it floods".to_owned());
+        }
+    }
+    Ok(passed)
+}
+
+fn body() -> Body {
+    pieces(vec![Bytes::from_static(&[b'x'; 1 << 10]); 10])
+}
+
+#[test]
+fn of_a_request() {
+    let (gateways, worker) = runtimes();
+    let _entered = gateways.enter();
+    let called = gateways.block_on(Called::start(plugin("hostile"), json!({ "plugin": "hostile" }), None));
+    LocalSet::new().block_on(&worker, async {
+        for harm in ["loop", "grow", "recurse", "panic", "trap", "error", "flood"] {
+            let fields = [("x-do", harm)];
+            bounded(harm, async || exchanged(&called, &fields, Body::Empty).await, Result::is_err).await;
+        }
+    });
+}
+
+#[test]
+fn of_a_body() {
+    let (gateways, worker) = runtimes();
+    let _entered = gateways.enter();
+    let filter = |name: &str, harm: &str| json!({ "plugin": name, "config": { "request": harm } });
+    for (name, harm) in [
+        ("bodies", "loop"),
+        ("bodies", "trap"),
+        ("streams", "loop"),
+        ("streams", "trap"),
+        ("streams", "idle"),
+        ("streams", "flood"),
+    ] {
+        let called = gateways.block_on(Called::start(plugin(name), filter(name, harm), None));
+        LocalSet::new().block_on(&worker, async {
+            let harm = format!("{harm} of {name}");
+            bounded(&harm, async || exchanged(&called, &[], body()).await, Result::is_err).await;
+        });
+    }
+}
+
+#[test]
+fn of_a_tick_and_of_a_configuration() {
+    let (gateways, worker) = runtimes();
+    let _entered = gateways.enter();
+    let filter = json!({ "plugin": "witness", "config": { "tick": "loop" } });
+    let witness = plugin_with("witness", json!({ "allow": ["key-value", "metrics"] }));
+    let called = gateways.block_on(Called::start(witness, filter, None));
+    LocalSet::new().block_on(&worker, bounded("a tick", async || called.tick().await, |()| true));
+
+    let gateway = gateways.block_on(Gateway::start(json!({ "plugins": [plugin("hostile")] })));
+    let revision = gateway.app().control().view().revisions["hostile"].revision.clone();
+    let limits = Limits { timeout: Duration::from_millis(100), ..limits() };
+    let configured = async || {
+        let (state, config) = (States::default().of(&revision.plugin), r#"{"configure":"loop"}"#);
+        let reach = Arc::default();
+        Instances::new(revision.clone(), state, reach, config, limits, Isolation::Pooled, 1).probe(false).await
+    };
+    LocalSet::new().block_on(&worker, bounded("a configuration", configured, Result::is_err));
+}
+
+/// Nobody answers, as long as anybody waits.
+#[derive(Debug, Default)]
+struct Silence(Mutex<Vec<oneshot::Sender<Answered>>>);
+
+impl Outbound for Silence {
+    fn send(&self, _: CallOut) -> oneshot::Receiver<Answered> {
+        let (answer, receiver) = oneshot::channel();
+        self.0.lock().expect("nobody panics").push(answer);
+        receiver
+    }
+}
+
+#[test]
+fn of_a_call_that_is_never_answered() {
+    let (gateways, worker) = runtimes();
+    let _entered = gateways.enter();
+    let keys = json!({
+        "allow": ["http-client"],
+        "http": { "hosts": ["http://127.0.0.1:9"] },
+        "limits": { "timeout": "20ms" },
+    });
+    let caller = plugin_with("caller", keys);
+    let filter = json!({ "plugin": "caller", "config": {} });
+    let called = gateways.block_on(Called::start(caller, filter, Some(Arc::new(Silence::default()))));
+    let fields = [("x-call", "http://127.0.0.1:9/"), ("x-times", "8")];
+    let harm = async || exchanged(&called, &fields, Body::Empty).await;
+    let late = |result: &Result<usize, String>| result.as_ref().is_err_and(|error| error.contains("took too long"));
+    LocalSet::new().block_on(&worker, bounded("a call", harm, late));
+}
+
+#[test]
+fn of_what_no_compiler_would_write() {
+    let (gateways, worker) = runtimes();
+    let _entered = gateways.enter();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let parts = format!(
+        r#"{DROP}
+        (import "stile:plugin/exchange@0.1.0" "[method]request.add-header"
+            (func $add (param i32 i32 i32 i32 i32 i32)))
+        (import "stile:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
+        (table $t 1 funcref)
+        (data (i32.const 64) "x-many")"#
+    );
+    let again = |call: &str| format!("(loop $again {call} (br $again)) unreachable");
+    for (what, phase) in [
+        (
+            "fields without end",
+            again(
+                "(call $add (local.get $request) (i32.const 64) (i32.const 6) (i32.const 64) (i32.const 6) (i32.const 2048))",
+            ),
+        ),
+        ("long lines without end", again("(call $log (i32.const 2) (i32.const 1024) (i32.const 60000))")),
+        ("a line of 2 GiB", "(call $log (i32.const 2) (i32.const 0) (i32.const 0x7fffffff)) unreachable".to_owned()),
+        ("a table without end", again("(drop (table.grow $t (ref.null func) (i32.const 1)))")),
+        ("memory without end", again("(drop (memory.grow (i32.const 1)))")),
+    ] {
+        let file = folder.path().join(what.replace(' ', "-"));
+        std::fs::write(&file, request_filter(&["log"], &parts, &phase)).expect("the folder is ours");
+        let plugin = json!({ "name": "p", "file": file });
+        let called = gateways.block_on(Called::start(plugin, json!({ "plugin": "p", "config": Value::Null }), None));
+        LocalSet::new().block_on(&worker, async {
+            bounded(what, async || exchanged(&called, &[], Body::Empty).await, Result::is_err).await;
+        });
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        deadline: Duration::from_millis(5),
+        timeout: Duration::from_secs(1),
+        memory: 16 << 20,
+        table_elements: 10_000,
+        instances: 1,
+        instance_wait: Duration::from_millis(100),
+        body: 1 << 20,
+        body_timeout: Duration::from_secs(1),
+        key_value: 1 << 20,
+        metrics: 1,
+        calls: 1,
+        call_timeout: Duration::from_secs(1),
+        call_body: 1 << 20,
+    }
+}
