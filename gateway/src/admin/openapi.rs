@@ -167,7 +167,7 @@ fn own_schemas() -> [(String, Value); 5] {
                 "type": "object",
                 "required": ["revision", "sha256", "phases", "imports"],
                 "properties": {
-                    "revision": number, "sha256": text,
+                    "revision": number, "sha256": text, "percent": { "type": "integer", "minimum": 0, "maximum": 100 },
                     "phases": { "type": "array", "items": text }, "imports": { "type": "array", "items": text },
                 },
             }),

@@ -39,20 +39,13 @@ pub(super) struct Share {
 
 pub(super) async fn revisions(State(admin): State<Admin>, At(plugin): At<String>) -> Result<Json<Value>, Problem> {
     let Known { records, state, exchanges } = admin.control.revisions(&plugin).await?;
-    let trial = state.as_ref().and_then(|state| state.trial.as_ref());
     let items: Vec<Value> = records
         .into_iter()
         .zip(exchanges)
         .map(|(record, exchanges)| {
             let mut item = json!(record);
             item["active"] = state.as_ref().is_some_and(|state| state.leading() == record.revision).into();
-            item["percent"] = match (&state, trial) {
-                (_, Some(trial)) if trial.revision == record.revision => trial.percent.into(),
-                (Some(state), trial) if state.active == record.revision => {
-                    (whole() - trial.map_or(0, |trial| trial.percent)).into()
-                }
-                _ => 0.into(),
-            };
+            item["percent"] = state.as_ref().map_or(0, |state| state.percent(record.revision)).into();
             item["exchanges"] = exchanges.into();
             item
         })
@@ -75,7 +68,7 @@ pub(super) async fn push(
     let push = Push { module: module.into(), signature, percent: share.percent };
     let pushed = admin.control.push(&plugin, push, actor.name).await?;
     let status = if pushed.new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(describe(&pushed.revision))))
+    Ok((status, Json(changed(&pushed.revision, pushed.percent))))
 }
 
 pub(super) async fn rollout(
@@ -86,8 +79,8 @@ pub(super) async fn rollout(
 ) -> Result<Json<Value>, Problem> {
     check_percent(percent)?;
     let rollout = Rollout { revision, percent, pin };
-    let revision = admin.control.roll_to(&plugin, rollout, actor.name).await?;
-    Ok(Json(describe(&revision)))
+    let (revision, percent) = admin.control.roll_to(&plugin, rollout, actor.name).await?;
+    Ok(Json(changed(&revision, percent)))
 }
 
 fn check_percent(percent: u8) -> Result<(), Problem> {
@@ -107,6 +100,13 @@ pub(super) fn tell(told: &mut Value, running: Option<&Running>) {
     if let (Value::Object(told), Value::Object(active)) = (told, active) {
         told.extend(active);
     }
+}
+
+/// What a change has made of a revision.
+fn changed(revision: &Revision, percent: u8) -> Value {
+    let mut told = describe(revision);
+    told["percent"] = percent.into();
+    told
 }
 
 fn describe(revision: &Revision) -> Value {

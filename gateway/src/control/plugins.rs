@@ -51,11 +51,12 @@ pub struct Push {
     pub percent: u8,
 }
 
-/// A revision and whether it is new.
+/// A revision, whether it is new, and how many of a hundred exchanges get it.
 #[derive(Debug)]
 pub struct Pushed {
     pub revision: Revision,
     pub new: bool,
+    pub percent: u8,
 }
 
 /// What a rollout asks for.
@@ -90,20 +91,20 @@ impl Control {
             let artifact = Artifact::new(plugin, module, signature.as_deref(), Origin::Push)?;
             let staged = work.revisions.stage_push(plugin, artifact, percent).await?;
             let new = staged.is_new();
-            let revision = staged.revision().clone();
+            let (revision, percent) = (staged.revision().clone(), staged.percent());
             this.run(&mut work, staged, by).await?;
-            Ok(Pushed { revision, new })
+            Ok(Pushed { revision, new, percent })
         })
         .await
     }
 
-    /// Says which revision runs, and for how many exchanges.
+    /// Says which revision runs, and for how many exchanges; gives it and what it gets now.
     pub async fn roll_to(
         self: &Arc<Self>,
         plugin: &str,
         rollout: Rollout,
         by: Arc<str>,
-    ) -> Result<Revision, PluginError> {
+    ) -> Result<(Revision, u8), PluginError> {
         let (this, plugin) = (Arc::clone(self), plugin.to_owned());
         self.to_its_end(async move {
             let mut work = this.settled().await?;
@@ -112,9 +113,9 @@ impl Control {
             let next = |before: &State| Some(State::rolled(before, number, percent, pin, now()));
             let staged = work.revisions.stage_state(&plugin, number, next).await?;
             let staged = staged.ok_or_else(|| PluginError::UnknownRevision(plugin.clone(), number))?;
-            let revision = staged.revision().clone();
+            let rolled = (staged.revision().clone(), staged.percent());
             this.run(&mut work, staged, by).await?;
-            Ok(revision)
+            Ok(rolled)
         })
         .await
     }

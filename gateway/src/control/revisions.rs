@@ -90,6 +90,11 @@ impl Staged {
         self.new.as_ref().is_some_and(|new| new.module.is_some())
     }
 
+    /// Of a hundred exchanges, those that get the revision it is about.
+    pub(super) fn percent(&self) -> u8 {
+        self.state.percent(self.revision.number)
+    }
+
     /// As the audit log tells what ran, and what will.
     pub(super) fn told(&self) -> (Option<Value>, Value) {
         (self.before.as_ref().map(State::told), self.state.told())

@@ -172,7 +172,7 @@ async fn a_rollout_goes_by_shares_and_revisions_tell_it() {
     );
     assert_eq!(rows().await[1..], ["1 50 0 push", "2 50 0 push"]);
     assert_eq!(said(&["rollout", "stamp", "2", "--pin"]).await, "stamp revision 2 is live\n");
-    said(&["push", "stamp", "3.wasm"]).await;
+    assert_eq!(said(&["push", "stamp", "3.wasm"]).await, "stamp revision 3 is stored, and not live\n");
     assert_eq!(rows().await[1..], ["1 0 0 push", "2 100 0 push", "3 0 0 push"], "it is pinned");
     assert_eq!(fetch(gateway.address(), "/").await.header("x-stamp"), "2/a");
     said(&["rollout", "stamp", "3", "--unpin"]).await;

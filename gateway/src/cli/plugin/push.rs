@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use http::{Method, StatusCode};
 
-use super::{Target, accepted, path_of, print, read};
+use super::{Target, accepted, path_of, print, read, rollout::told};
 use crate::config::signature_file;
 
 #[derive(Debug, Args)]
@@ -40,8 +40,7 @@ impl Push {
         let facts = accepted(&answer, json)?;
         print(json, &facts, || {
             let same = if answer.status == StatusCode::OK { " (a module that was known before)" } else { "" };
-            let live = if percent == 100 { "is live".to_owned() } else { format!("is for {percent} % of exchanges") };
-            format!("{name} revision {} {live}{same}", facts["revision"])
+            format!("{}{same}", told(&name, &facts))
         });
         Ok(ExitCode::SUCCESS)
     }

@@ -53,10 +53,7 @@ impl Rollout {
         let path = format!("{}/rollout", path_of(&name)?);
         let answer = target.send(Method::POST, &path, &[target::JSON], wanted.into_bytes()).await?;
         let facts = accepted(&answer, json)?;
-        print(json, &facts, || match percent {
-            100 => format!("{name} revision {revision} is live"),
-            percent => format!("{name} revision {revision} is for {percent} % of exchanges"),
-        });
+        print(json, &facts, || told(&name, &facts));
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -74,6 +71,16 @@ impl Revisions {
                 .to_owned()
         });
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What a gateway has made of a revision.
+pub(super) fn told(name: &str, facts: &Value) -> String {
+    let revision = &facts["revision"];
+    match facts["percent"].as_u64() {
+        Some(100) | None => format!("{name} revision {revision} is live"),
+        Some(0) => format!("{name} revision {revision} is stored, and not live"),
+        Some(percent) => format!("{name} revision {revision} is for {percent} % of exchanges"),
     }
 }
 

@@ -53,6 +53,16 @@ impl State {
         std::iter::once(self.active).chain(self.trial.as_ref().map(|trial| trial.revision))
     }
 
+    /// Of a hundred exchanges, those that a revision gets.
+    pub fn percent(&self, revision: u32) -> u8 {
+        let trial = self.trial.as_ref().map_or(0, |trial| trial.percent);
+        match &self.trial {
+            Some(trial) if trial.revision == revision => trial.percent,
+            _ if self.active == revision => WHOLE - trial,
+            _ => 0,
+        }
+    }
+
     /// A newer revision has come: the first is live, any later one on trial, and of a plugin that is pinned nothing changes.
     pub fn with_new(before: Option<&Self>, revision: u32, percent: u8, now: u64) -> Self {
         let Some(before) = before else { return Self { active: revision, ..Self::default() } };
