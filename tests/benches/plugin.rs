@@ -25,7 +25,6 @@ use wasmtime::{
     component::{Component, Linker},
 };
 
-const WORKER: WorkerId = WorkerId(0);
 /// Pieces of one body, so that what a body costs beside them is little.
 const PIECES: usize = 1000;
 const SMALL: usize = 1;
@@ -41,6 +40,8 @@ fn main() {
     let folder = guest::workspace().join("target/criterion");
     let mut criterion = Criterion::default().output_directory(&folder).configure_from_args();
     let runtime = Runtime::new().expect("a runtime");
+    // Gateways end on it.
+    let _entered = runtime.enter();
     empty_call(&mut criterion, &runtime);
     filters(&mut criterion, &runtime);
     bodies(&mut criterion, &runtime);
@@ -59,7 +60,7 @@ fn empty_call(criterion: &mut Criterion, runtime: &Runtime) {
         .epoch_interruption(true)
         .concurrency_support(false);
     let engine = Engine::new(&config).expect("an engine");
-    let component = Component::new(&engine, EMPTY).expect("a component");
+    let component = Component::new(&engine, wat::parse_str(EMPTY).expect("a component")).expect("a component");
     let mut store = Store::new(&engine, ());
     store.set_epoch_deadline(1);
     let linker = Linker::new(&engine);
