@@ -3,7 +3,6 @@
 
 pub mod body;
 pub mod canonical;
-pub mod draft;
 pub mod headers;
 pub mod id;
 pub mod path;
@@ -19,7 +18,6 @@ use http::{
 
 pub use body::{Body, BodyError};
 pub use canonical::Refusal;
-pub use draft::Draft;
 pub use id::RequestId;
 
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

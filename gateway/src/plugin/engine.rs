@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
-use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, component::Linker};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, component::Linker};
 
 use super::{abi, host::Host, ticker::Ticker};
 
@@ -66,7 +66,9 @@ fn config(bounds: Bounds) -> Config {
         .total_stacks(bounds.instances)
         .max_memory_size(bounds.memory)
         .table_elements(bounds.table_elements)
-        .linear_memory_keep_resident(64 << 10)
+        // What a call has written, wherever it is, not what lies first.
+        .pagemap_scan(Enabled::Auto)
+        .linear_memory_keep_resident(128 << 10)
         .table_keep_resident(16 << 10)
         .async_stack_keep_resident(16 << 10);
     let mut config = Config::new();

@@ -33,7 +33,7 @@ use super::{
     limits::{Cause, Meter},
 };
 use crate::{
-    exchange::{Client, Consumer, Draft, RequestHead, RequestId, ResponseHead},
+    exchange::{Client, Consumer, RequestHead, RequestId, ResponseHead},
     worker::WorkerId,
 };
 
@@ -85,14 +85,14 @@ pub(super) struct Host {
 /// The part of an exchange that a guest has for the length of a call.
 #[derive(Debug)]
 pub(super) struct Lent {
-    pub(super) request: Draft<RequestHead>,
-    pub(super) response: Draft<ResponseHead>,
+    pub(super) request: RequestHead,
+    pub(super) response: ResponseHead,
     pub(super) kept: Bytes,
     /// For a plugin that may know.
     pub(super) client: Option<Arc<Client>>,
     /// Whom it comes from, as an authenticator told.
     pub(super) consumer: Option<Arc<Consumer>>,
-    /// Header fields and bytes that this call has written.
+    /// What this call has written.
     pub(super) written: edit::Written,
 }
 

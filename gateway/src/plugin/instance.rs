@@ -4,6 +4,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -17,8 +18,9 @@ use super::{
     limits::{CallClock, Cause, HANDLES, Limits},
     phase::{Given, Phase, Verdict},
 };
-use crate::exchange::{Draft, Exchange, RequestId};
+use crate::exchange::{Exchange, RequestId};
 
+/// It is large, and handed from one to the other: always in a box.
 pub(super) struct Instance {
     store: Store<Host>,
     calls: Calls,
@@ -33,7 +35,7 @@ impl Instance {
         host: Host,
         config: &str,
         permit: OwnedSemaphorePermit,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Box<Self>, Failure> {
         let limits = host.meter.limits;
         let mut store = Store::new(module.pre().engine(), host);
         store.limiter(|host| &mut host.meter);
@@ -49,7 +51,7 @@ impl Instance {
         };
         let made = bounded(&clock, Some(limits.timeout), pin!(making)).await;
         match made {
-            Some(Ok((calls, Ok(())))) => Ok(Self { store, calls, _permit: permit }),
+            Some(Ok((calls, Ok(())))) => Ok(Box::new(Self { store, calls, _permit: permit })),
             Some(Ok((_, Err(refusal)))) => Err(Failure::new(Cause::Configure, refusal)),
             Some(Err(error)) => Err(failure(&mut store, &error)),
             None => Err(Failure::new(Cause::Timeout, "a new instance was not ready in time")),
@@ -58,12 +60,12 @@ impl Instance {
 
     /// Calls a phase that is about no head: an exchange may end meanwhile, or have none.
     pub(super) async fn alone(
-        mut self,
+        mut self: Box<Self>,
         phase: Phase,
         given: Given,
         limits: &Limits,
         about: (Option<RequestId>, Option<Arc<Handles>>),
-    ) -> (Result<Verdict, Failure>, Option<Self>) {
+    ) -> (Result<Verdict, Failure>, Option<Box<Self>>) {
         let host = self.store.data_mut();
         (host.request, host.handles) = about;
         let ran = self.run(phase, given, limits, Duration::ZERO, Some(limits.timeout)).await;
@@ -73,12 +75,12 @@ impl Instance {
 
     /// Passes a body on; what the guest leaves of it comes back. It may take as long as the body does.
     pub(super) async fn pass(
-        mut self,
+        mut self: Box<Self>,
         phase: Phase,
         passing: Passing,
         limits: &Limits,
         handles: Option<Arc<Handles>>,
-    ) -> (Result<Verdict, Failure>, Option<Passing>, Option<Self>) {
+    ) -> (Result<Verdict, Failure>, Option<Passing>, Option<Box<Self>>) {
         let host = self.store.data_mut();
         (host.request, host.handles, host.passing) = (Some(passing.id.clone()), handles, Some(passing));
         let ran = self.run(phase, Given::Nothing, limits, Duration::ZERO, None).await;
@@ -115,7 +117,7 @@ enum Ran {
 
 impl Ran {
     /// What came of it, and the instance if it can be used again.
-    fn told(ran: Result<Self, Failure>, instance: Instance) -> (Result<Verdict, Failure>, Option<Instance>) {
+    fn told(ran: Result<Self, Failure>, instance: Box<Instance>) -> (Result<Verdict, Failure>, Option<Box<Instance>>) {
         match ran {
             Ok(Self::Verdict(verdict)) => (Ok(verdict), Some(instance)),
             Ok(Self::OwnError(message)) => (Err(Failure::new(Cause::Error, message)), Some(instance)),
@@ -127,14 +129,14 @@ impl Ran {
 /// An instance with an exchange lent to it. Dropped in the middle of a call (the client left) it gives the exchange
 /// back unedited and ends the instance.
 pub(super) struct Lending<'a> {
-    instance: Option<Instance>,
+    instance: Option<Box<Instance>>,
     exchange: &'a mut Exchange,
     slot: usize,
 }
 
 impl<'a> Lending<'a> {
     pub(super) fn lend(
-        mut instance: Instance,
+        mut instance: Box<Instance>,
         exchange: &'a mut Exchange,
         slot: usize,
         handles: Option<Arc<Handles>>,
@@ -143,8 +145,8 @@ impl<'a> Lending<'a> {
         let host = instance.store.data_mut();
         (host.request, host.handles) = (Some(exchange.id.clone()), handles);
         host.lent = Some(Lent {
-            request: Draft::new(std::mem::take(&mut exchange.request)),
-            response: Draft::new(std::mem::take(&mut exchange.response)),
+            request: std::mem::take(&mut exchange.request),
+            response: std::mem::take(&mut exchange.response),
             kept: exchange.filters[slot].kept.clone(),
             client: knows_client.then(|| Arc::clone(&exchange.client)),
             consumer: exchange.consumer.clone(),
@@ -159,7 +161,7 @@ impl<'a> Lending<'a> {
         phase: Phase,
         given: Given,
         limits: &Limits,
-    ) -> (Result<Verdict, Failure>, Option<Instance>) {
+    ) -> (Result<Verdict, Failure>, Option<Box<Instance>>) {
         let spent = self.exchange.filters[self.slot].spent;
         let Some(instance) = self.instance.as_mut() else {
             return (Err(Failure::new(Cause::Trap, "the instance is gone")), None);
@@ -174,21 +176,20 @@ impl<'a> Lending<'a> {
         }
     }
 
-    fn give_back(&mut self, accept: bool) -> Option<Instance> {
+    fn give_back(&mut self, accept: bool) -> Option<Box<Instance>> {
         let mut instance = self.instance.take()?;
         let host = instance.store.data_mut();
-        if let Some(lent) = host.lent.take() {
+        if let Some(mut lent) = host.lent.take() {
             let slot = &mut self.exchange.filters[self.slot];
             slot.spent = host.meter.clock.spent();
             slot.overruns = host.overruns;
             if accept {
                 slot.kept = lent.kept;
-                self.exchange.request = lent.request.accept();
-                self.exchange.response = lent.response.accept();
             } else {
-                self.exchange.request = lent.request.undo();
-                self.exchange.response = lent.response.undo();
+                lent.undo();
             }
+            self.exchange.request = lent.request;
+            self.exchange.response = lent.response;
         }
         host.clear();
         Some(instance)
@@ -216,6 +217,11 @@ async fn bounded<F: Future>(clock: &CallClock, limit: Option<Duration>, mut call
         clock.suspend();
         polled
     });
+    let mut metered = pin!(metered);
+    // Most calls never wait: a timer is only for those that do.
+    if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(metered.as_mut().poll(cx))).await {
+        return Some(output);
+    }
     match limit {
         Some(limit) => timeout(limit, metered).await.ok(),
         None => Some(metered.await),

@@ -58,13 +58,13 @@ pub struct Instances {
     passing: Semaphore,
     /// Calls that wait for an instance: their number, looked at by every call, and who they are, looked at if any.
     waiting: AtomicUsize,
-    waiters: Mutex<VecDeque<oneshot::Sender<Instance>>>,
+    waiters: Mutex<VecDeque<oneshot::Sender<Box<Instance>>>>,
 }
 
 /// Idle instances of one worker, the last used on top.
 #[derive(Default)]
 struct Shelf {
-    instances: Vec<Instance>,
+    instances: Vec<Box<Instance>>,
     /// The fewest there were since the last sweep: so many were not needed.
     unneeded: usize,
 }
@@ -212,7 +212,7 @@ impl Instances {
         self.memory.load(Relaxed)
     }
 
-    async fn take(&self, worker: WorkerId) -> Result<Instance, Failure> {
+    async fn take(&self, worker: WorkerId) -> Result<Box<Instance>, Failure> {
         if let Some(instance) = self.idle.of(worker).pop() {
             return Ok(instance);
         }
@@ -225,7 +225,7 @@ impl Instances {
 
     /// All instances exist: takes one that is idle at another worker, or the first that a call gives back, or the
     /// permit of one that ends.
-    async fn wait(&self) -> Result<Instance, Failure> {
+    async fn wait(&self) -> Result<Box<Instance>, Failure> {
         let _waiting = Waiting::new(&self.waiting);
         let handed_over = self.queue();
         // Looked for only now: whoever shelves one later sees that somebody waits.
@@ -245,7 +245,7 @@ impl Instances {
         }
     }
 
-    async fn make(&self, permit: OwnedSemaphorePermit) -> Result<Instance, Failure> {
+    async fn make(&self, permit: OwnedSemaphorePermit) -> Result<Box<Instance>, Failure> {
         let host = Host::new(
             Arc::clone(&self.identity),
             Arc::clone(&self.state),
@@ -259,14 +259,14 @@ impl Instances {
         self.asks.then(|| Arc::clone(handles))
     }
 
-    fn put_if(&self, worker: WorkerId, instance: Option<Instance>) {
+    fn put_if(&self, worker: WorkerId, instance: Option<Box<Instance>>) {
         if let Some(instance) = instance {
             self.put(worker, instance);
         }
     }
 
     /// Keeps an instance for the next call, and hands it to who waits for one.
-    fn put(&self, worker: WorkerId, instance: Instance) {
+    fn put(&self, worker: WorkerId, instance: Box<Instance>) {
         if self.isolation == Isolation::Request {
             return;
         }
@@ -288,7 +288,7 @@ impl Instances {
         self.idle.of(worker).instances.push(instance);
     }
 
-    fn queue(&self) -> oneshot::Receiver<Instance> {
+    fn queue(&self) -> oneshot::Receiver<Box<Instance>> {
         let (sender, receiver) = oneshot::channel();
         let mut waiters = self.waiters();
         // Who came first gives up first: what is left of them is here.
@@ -299,7 +299,7 @@ impl Instances {
         receiver
     }
 
-    fn waiters(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<Instance>>> {
+    fn waiters(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<Box<Instance>>>> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -318,7 +318,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Shelf {
-    fn pop(&mut self) -> Option<Instance> {
+    fn pop(&mut self) -> Option<Box<Instance>> {
         let instance = self.instances.pop();
         self.unneeded = self.unneeded.min(self.instances.len());
         instance

@@ -78,7 +78,7 @@ impl exchange::Host for Host {}
 
 impl exchange::HostRequest for Host {
     fn method(&mut self, _: Request) -> wasmtime::Result<String> {
-        Ok(self.lent()?.request.read().method.to_string())
+        Ok(self.lent()?.request.method.to_string())
     }
 
     fn set_method(&mut self, _: Request, method: String) -> Edit {
@@ -86,7 +86,7 @@ impl exchange::HostRequest for Host {
     }
 
     fn path(&mut self, _: Request) -> wasmtime::Result<String> {
-        Ok(self.lent()?.request.read().target.path().to_owned())
+        Ok(self.lent()?.request.target.path().to_owned())
     }
 
     fn set_path(&mut self, _: Request, path: String) -> Edit {
@@ -94,7 +94,7 @@ impl exchange::HostRequest for Host {
     }
 
     fn query(&mut self, _: Request) -> wasmtime::Result<Option<String>> {
-        Ok(self.lent()?.request.read().target.query().map(str::to_owned))
+        Ok(self.lent()?.request.target.query().map(str::to_owned))
     }
 
     fn set_query(&mut self, _: Request, query: Option<String>) -> Edit {
@@ -102,7 +102,7 @@ impl exchange::HostRequest for Host {
     }
 
     fn authority(&mut self, _: Request) -> wasmtime::Result<String> {
-        Ok(self.lent()?.request.read().authority.as_ref().map(ToString::to_string).unwrap_or_default())
+        Ok(self.lent()?.request.authority.as_ref().map(ToString::to_string).unwrap_or_default())
     }
 
     fn header(&mut self, _: Request, name: String) -> wasmtime::Result<Option<Vec<u8>>> {
@@ -148,7 +148,7 @@ impl exchange::HostRequest for Host {
 
 impl exchange::HostResponse for Host {
     fn status(&mut self, _: Response) -> wasmtime::Result<u16> {
-        Ok(self.lent()?.response.read().status.as_u16())
+        Ok(self.lent()?.response.status.as_u16())
     }
 
     fn set_status(&mut self, _: Response, status: u16) -> Edit {
@@ -184,11 +184,11 @@ impl exchange::HostResponse for Host {
     }
 
     fn request_method(&mut self, _: Response) -> wasmtime::Result<String> {
-        Ok(self.lent()?.request.read().method.to_string())
+        Ok(self.lent()?.request.method.to_string())
     }
 
     fn request_path(&mut self, _: Response) -> wasmtime::Result<String> {
-        Ok(self.lent()?.request.read().target.path().to_owned())
+        Ok(self.lent()?.request.target.path().to_owned())
     }
 
     fn request_header(&mut self, _: Response, name: String) -> wasmtime::Result<Option<Vec<u8>>> {

@@ -1,5 +1,7 @@
 //! Edits of heads by guests: what is valid, what is the gateway's own, and how much one call may write.
 
+use std::mem;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, uri::PathAndQuery};
 
@@ -23,12 +25,23 @@ pub(in crate::plugin) enum EditError {
     Limit(&'static str),
 }
 
-/// How much the current call has written, and which fields: how they were before is kept once.
+/// What the current call has written, and what stood there before its first edit.
 #[derive(Debug, Default)]
 pub(in crate::plugin) struct Written {
     edits: usize,
     bytes: usize,
-    fields: Vec<(Head, HeaderName)>,
+    method: Option<Method>,
+    target: Option<PathAndQuery>,
+    status: Option<StatusCode>,
+    fields: Vec<Field>,
+}
+
+/// A header field as it was.
+#[derive(Debug)]
+struct Field {
+    head: Head,
+    name: HeaderName,
+    values: Vec<HeaderValue>,
 }
 
 impl Written {
@@ -68,7 +81,8 @@ impl Lent {
             return Err(EditError::Forbidden("CONNECT".to_owned()));
         }
         self.written.add(method.as_str().len())?;
-        self.request.set(|head| &mut head.method, method);
+        let before = mem::replace(&mut self.request.method, method);
+        self.written.method.get_or_insert(before);
         Ok(())
     }
 
@@ -77,12 +91,12 @@ impl Lent {
         if normal.encoded_slash {
             return Err(EditError::Invalid("the path has an encoded slash, backslash or NUL".to_owned()));
         }
-        let query = self.request.read().target.query().map(str::to_owned);
+        let query = self.request.target.query().map(str::to_owned);
         self.set_target(&normal.path, query.as_deref())
     }
 
     pub(in crate::plugin) fn set_query(&mut self, query: Option<&str>) -> Result<(), EditError> {
-        let path = self.request.read().target.path().to_owned();
+        let path = self.request.target.path().to_owned();
         self.set_target(&path, query)
     }
 
@@ -98,14 +112,16 @@ impl Lent {
         let parsed = PathAndQuery::from_maybe_shared(Bytes::from(target))
             .map_err(|_| EditError::Invalid(format!("\"{shown}\" is not a path and query")))?;
         self.written.add(parsed.as_str().len())?;
-        self.request.set(|head| &mut head.target, parsed);
+        let before = mem::replace(&mut self.request.target, parsed);
+        self.written.target.get_or_insert(before);
         Ok(())
     }
 
     pub(in crate::plugin) fn set_status(&mut self, status: u16) -> Result<(), EditError> {
         let status = final_status(status)?;
         self.written.add(0)?;
-        self.response.set(|head| &mut head.status, status);
+        let before = mem::replace(&mut self.response.status, status);
+        self.written.status.get_or_insert(before);
         Ok(())
     }
 
@@ -119,8 +135,8 @@ impl Lent {
 
     pub(in crate::plugin) fn headers(&self, head: Head) -> &HeaderMap {
         match head {
-            Head::Request => &self.request.read().headers,
-            Head::Response => &self.response.read().headers,
+            Head::Request => &self.request.headers,
+            Head::Response => &self.response.headers,
         }
     }
 
@@ -152,27 +168,35 @@ impl Lent {
 
     /// Gives a head's fields, of which this one may be edited.
     fn edit_field(&mut self, head: Head, name: &HeaderName) -> &mut HeaderMap {
-        if !self.written.fields.iter().any(|(of, written)| *of == head && written == name) {
-            self.written.fields.push((head, name.clone()));
-            let before: Vec<HeaderValue> = self.headers(head).get_all(name).iter().cloned().collect();
-            let name = name.clone();
-            match head {
-                Head::Request => drop(self.request.edit(move |head| restore(&mut head.headers, name, before))),
-                Head::Response => drop(self.response.edit(move |head| restore(&mut head.headers, name, before))),
+        let Self { request, response, written, .. } = self;
+        let headers = match head {
+            Head::Request => &mut request.headers,
+            Head::Response => &mut response.headers,
+        };
+        if !written.fields.iter().any(|field| field.head == head && field.name == name) {
+            let values = headers.get_all(name).iter().cloned().collect();
+            written.fields.push(Field { head, name: name.clone(), values });
+        }
+        headers
+    }
+
+    /// Takes back all edits of the call.
+    pub(in crate::plugin) fn undo(&mut self) {
+        let Written { method, target, status, fields, .. } = mem::take(&mut self.written);
+        method.into_iter().for_each(|method| self.request.method = method);
+        target.into_iter().for_each(|target| self.request.target = target);
+        status.into_iter().for_each(|status| self.response.status = status);
+        for Field { head, name, values } in fields {
+            let headers = match head {
+                Head::Request => &mut self.request.headers,
+                Head::Response => &mut self.response.headers,
+            };
+            headers.remove(&name);
+            for value in values {
+                // There was room for them before.
+                let _ = headers.try_append(name.clone(), value);
             }
         }
-        match head {
-            Head::Request => &mut self.request.edit_again().headers,
-            Head::Response => &mut self.response.edit_again().headers,
-        }
-    }
-}
-
-fn restore(headers: &mut HeaderMap, name: HeaderName, before: Vec<HeaderValue>) {
-    headers.remove(&name);
-    for value in before {
-        // There was room for them before.
-        let _ = headers.try_append(name.clone(), value);
     }
 }
 
@@ -199,4 +223,58 @@ fn field_name(name: &str) -> Result<HeaderName, EditError> {
         return Err(EditError::Forbidden(name.to_string()));
     }
     Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::{RequestHead, ResponseHead};
+
+    fn lent() -> Lent {
+        let mut request = RequestHead { target: PathAndQuery::from_static("/a?b"), ..RequestHead::default() };
+        for value in ["1", "2"] {
+            request.headers.append("x-twice", HeaderValue::from_static(value));
+        }
+        let (kept, client, consumer, written) = Default::default();
+        Lent { request, response: ResponseHead::default(), kept, client, consumer, written }
+    }
+
+    fn write(lent: &mut Lent, how: Write, name: &str, value: &str) {
+        lent.write_header(Head::Request, how, name, value.into()).expect("it may be written");
+    }
+
+    #[test]
+    fn undone_everything_is_as_before() {
+        let before = lent();
+        let mut lent = lent();
+        lent.set_method("PUT").expect("a method");
+        lent.set_method("PATCH").expect("a method");
+        lent.set_path("/c").expect("a path");
+        lent.set_query(None).expect("a query");
+        lent.set_status(404).expect("a status");
+        write(&mut lent, Write::Add, "x-twice", "3");
+        write(&mut lent, Write::Set, "x-twice", "4");
+        write(&mut lent, Write::Add, "x-new", "5");
+        lent.remove_header(Head::Request, "x-twice").expect("a field");
+        lent.write_header(Head::Response, Write::Set, "x-twice", b"6".to_vec()).expect("it may be written");
+        assert_eq!((lent.request.target.as_str(), lent.request.headers.len()), ("/c", 1));
+        lent.undo();
+        assert_eq!((&lent.request.method, &lent.request.target), (&before.request.method, &before.request.target));
+        assert_eq!(lent.request.headers, before.request.headers);
+        assert_eq!((lent.response.status, lent.response.headers.len()), (before.response.status, 0));
+    }
+
+    #[test]
+    fn one_call_makes_so_many_edits_and_their_undoing_costs_as_much() {
+        let mut lent = lent();
+        for _ in 2..MAX_EDITS {
+            write(&mut lent, Write::Add, "x-twice", "again");
+        }
+        assert_eq!(lent.written.fields.len(), 1, "what it was is kept once");
+        for name in ["x-a", "x-b"] {
+            write(&mut lent, Write::Add, name, "1");
+        }
+        let refused = lent.write_header(Head::Request, Write::Add, "x-c", b"1".to_vec());
+        assert!(matches!(refused, Err(EditError::Limit(_))));
+    }
 }

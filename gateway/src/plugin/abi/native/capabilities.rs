@@ -80,7 +80,7 @@ impl connection::Host for Host {
     fn current(&mut self) -> wasmtime::Result<connection::Facts> {
         let lent = self.lent()?;
         let client = lent.client.as_ref().ok_or(NoExchange)?;
-        let protocol = match lent.request.read().version {
+        let protocol = match lent.request.version {
             Version::HTTP_10 => "HTTP/1.0",
             Version::HTTP_2 => "HTTP/2",
             _ => "HTTP/1.1",
