@@ -139,12 +139,14 @@ fn bodies(criterion: &mut Criterion, runtime: &Runtime) {
             });
         });
     }
-    let (from, mut guest) = (vec![b'x'; LARGE], vec![0; LARGE]);
+    // Its allocator gives a guest addresses that are multiples of 8, which copying is slower to and from than of pages.
+    let (from, mut memory) = (vec![b'x'; LARGE], vec![0; LARGE + 8]);
+    let guest = &mut memory[8..];
     group.bench_function("copies of 16 KiB", |bencher| {
         bencher.iter(|| {
-            black_box(&mut guest).copy_from_slice(black_box(&from));
+            black_box(&mut *guest).copy_from_slice(black_box(&from));
             // Out of the guest it goes into memory of its own.
-            black_box(Bytes::copy_from_slice(black_box(&guest)))
+            black_box(Bytes::copy_from_slice(black_box(guest)))
         });
     });
 }
