@@ -12,7 +12,7 @@ mod metrics;
 mod stream;
 mod wasi;
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use bytes::Bytes;
 
@@ -33,7 +33,7 @@ use super::{
     limits::{Cause, Meter},
 };
 use crate::{
-    exchange::{Client, Consumer, RequestHead, RequestId, ResponseHead},
+    exchange::{Client, Consumer, Exchange, RequestHead, RequestId, ResponseHead},
     worker::WorkerId,
 };
 
@@ -70,7 +70,8 @@ pub(super) struct Host {
     pub(super) calls: Calls,
     /// The exchange that the current call is about.
     pub(super) request: Option<RequestId>,
-    pub(super) lent: Option<Lent>,
+    /// Stays where it is: only the heads come and go.
+    lent: Lent,
     /// A body that the current call passes on.
     pub(super) passing: Option<Passing>,
     /// In a phase, for a plugin that may use them.
@@ -83,8 +84,10 @@ pub(super) struct Host {
 }
 
 /// The part of an exchange that a guest has for the length of a call.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Lent {
+    /// There is one.
+    is_lent: bool,
     pub(super) request: RequestHead,
     pub(super) response: ResponseHead,
     pub(super) kept: Bytes,
@@ -99,6 +102,13 @@ pub(super) struct Lent {
 #[derive(Debug, thiserror::Error)]
 #[error("called outside of an exchange")]
 pub(super) struct NoExchange;
+
+impl Lent {
+    fn swap(&mut self, exchange: &mut Exchange) {
+        mem::swap(&mut self.request, &mut exchange.request);
+        mem::swap(&mut self.response, &mut exchange.response);
+    }
+}
 
 impl Host {
     pub(super) fn new(identity: Arc<Identity>, state: Arc<State>, reach: Arc<Reach>, meter: Meter) -> Self {
@@ -115,7 +125,34 @@ impl Host {
     }
 
     pub(super) fn lent(&mut self) -> Result<&mut Lent, NoExchange> {
-        self.lent.as_mut().ok_or(NoExchange)
+        if self.lent.is_lent { Ok(&mut self.lent) } else { Err(NoExchange) }
+    }
+
+    /// Takes the heads of an exchange, and what else the filter of this slot may see of it.
+    pub(super) fn lend(&mut self, exchange: &mut Exchange, slot: usize, knows_client: bool) {
+        self.request = Some(exchange.id.clone());
+        let lent = &mut self.lent;
+        lent.is_lent = true;
+        lent.swap(exchange);
+        lent.kept = exchange.filters[slot].kept.clone();
+        lent.client = knows_client.then(|| Arc::clone(&exchange.client));
+        lent.consumer = exchange.consumer.clone();
+    }
+
+    /// Gives them back, edited or as they were; nothing if there are none.
+    pub(super) fn give_back(&mut self, exchange: &mut Exchange, slot: usize, accept: bool) {
+        let lent = &mut self.lent;
+        if !mem::take(&mut lent.is_lent) {
+            return;
+        }
+        if accept {
+            exchange.filters[slot].kept = mem::take(&mut lent.kept);
+        } else {
+            lent.undo();
+        }
+        lent.swap(exchange);
+        (lent.kept, lent.client, lent.consumer) = Default::default();
+        lent.written.clear();
     }
 
     /// The guest is over a limit, and is told.
@@ -126,7 +163,6 @@ impl Host {
     /// A call is over: nothing of its exchange stays.
     pub(super) fn clear(&mut self) {
         self.request = None;
-        self.lent = None;
         self.passing = None;
         self.handles = None;
         self.verified.clear();

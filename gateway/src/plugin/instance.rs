@@ -14,7 +14,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use super::{
     Failure, Module,
     abi::native::Calls,
-    host::{Handles, Host, Lent, Passing},
+    host::{Handles, Host, Passing},
     limits::{CallClock, Cause, HANDLES, Limits},
     phase::{Given, Phase, Verdict},
 };
@@ -143,15 +143,8 @@ impl<'a> Lending<'a> {
         knows_client: bool,
     ) -> Self {
         let host = instance.store.data_mut();
-        (host.request, host.handles) = (Some(exchange.id.clone()), handles);
-        host.lent = Some(Lent {
-            request: std::mem::take(&mut exchange.request),
-            response: std::mem::take(&mut exchange.response),
-            kept: exchange.filters[slot].kept.clone(),
-            client: knows_client.then(|| Arc::clone(&exchange.client)),
-            consumer: exchange.consumer.clone(),
-            written: Default::default(),
-        });
+        host.handles = handles;
+        host.lend(exchange, slot, knows_client);
         Self { instance: Some(instance), exchange, slot }
     }
 
@@ -179,18 +172,9 @@ impl<'a> Lending<'a> {
     fn give_back(&mut self, accept: bool) -> Option<Box<Instance>> {
         let mut instance = self.instance.take()?;
         let host = instance.store.data_mut();
-        if let Some(mut lent) = host.lent.take() {
-            let slot = &mut self.exchange.filters[self.slot];
-            slot.spent = host.meter.clock.spent();
-            slot.overruns = host.overruns;
-            if accept {
-                slot.kept = lent.kept;
-            } else {
-                lent.undo();
-            }
-            self.exchange.request = lent.request;
-            self.exchange.response = lent.response;
-        }
+        let place = &mut self.exchange.filters[self.slot];
+        (place.spent, place.overruns) = (host.meter.clock.spent(), host.overruns);
+        host.give_back(self.exchange, self.slot, accept);
         host.clear();
         Some(instance)
     }

@@ -45,6 +45,12 @@ struct Field {
 }
 
 impl Written {
+    /// The call is over.
+    pub(super) fn clear(&mut self) {
+        (self.edits, self.bytes, self.method, self.target, self.status) = Default::default();
+        self.fields.clear();
+    }
+
     fn add(&mut self, bytes: usize) -> Result<(), EditError> {
         let bytes = self.bytes + bytes;
         if self.edits >= MAX_EDITS {
@@ -182,11 +188,11 @@ impl Lent {
 
     /// Takes back all edits of the call.
     pub(in crate::plugin) fn undo(&mut self) {
-        let Written { method, target, status, fields, .. } = mem::take(&mut self.written);
-        method.into_iter().for_each(|method| self.request.method = method);
-        target.into_iter().for_each(|target| self.request.target = target);
-        status.into_iter().for_each(|status| self.response.status = status);
-        for Field { head, name, values } in fields {
+        let Written { method, target, status, fields, .. } = &mut self.written;
+        method.take().into_iter().for_each(|method| self.request.method = method);
+        target.take().into_iter().for_each(|target| self.request.target = target);
+        status.take().into_iter().for_each(|status| self.response.status = status);
+        for Field { head, name, values } in fields.drain(..) {
             let headers = match head {
                 Head::Request => &mut self.request.headers,
                 Head::Response => &mut self.response.headers,
@@ -228,15 +234,14 @@ fn field_name(name: &str) -> Result<HeaderName, EditError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::{RequestHead, ResponseHead};
+    use crate::exchange::RequestHead;
 
     fn lent() -> Lent {
         let mut request = RequestHead { target: PathAndQuery::from_static("/a?b"), ..RequestHead::default() };
         for value in ["1", "2"] {
             request.headers.append("x-twice", HeaderValue::from_static(value));
         }
-        let (kept, client, consumer, written) = Default::default();
-        Lent { request, response: ResponseHead::default(), kept, client, consumer, written }
+        Lent { request, ..Lent::default() }
     }
 
     fn write(lent: &mut Lent, how: Write, name: &str, value: &str) {
