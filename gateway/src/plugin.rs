@@ -9,6 +9,7 @@ pub mod signature;
 
 mod abi;
 mod budget;
+mod bulk;
 mod cache;
 mod host;
 mod instance;

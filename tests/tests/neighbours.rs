@@ -217,6 +217,17 @@ fn of_what_no_compiler_would_write() {
         ),
         ("long lines without end", again("(call $log (i32.const 2) (i32.const 1024) (i32.const 60000))")),
         ("a line of 2 GiB", "(call $log (i32.const 2) (i32.const 0) (i32.const 0x7fffffff)) unreachable".to_owned()),
+        (
+            "a fill of 15 MiB",
+            "(drop (memory.grow (i32.const 240))) (memory.fill (i32.const 0) (i32.const 1) (i32.const 0xf00000)) unreachable"
+                .to_owned(),
+        ),
+        (
+            "a copy of 7 MiB",
+            "(drop (memory.grow (i32.const 240))) (memory.copy (i32.const 0x10) (i32.const 0x780000) (i32.const 0x700000))
+             unreachable"
+                .to_owned(),
+        ),
         ("a table without end", again("(drop (table.grow $t (ref.null func) (i32.const 1)))")),
         ("memory without end", again("(drop (memory.grow (i32.const 1)))")),
     ] {

@@ -16,8 +16,8 @@ use super::loader::Digest256;
 const KEPT: usize = 64;
 /// Bytes of the MAC before the module.
 const TAG: usize = 32;
-/// What the MAC is about, so that no other use of the key makes one.
-const ABOUT: &[u8] = b"stile compiled module 1\0";
+/// What the MAC is about, so that no other use of the key makes one; another number when modules are compiled otherwise.
+const ABOUT: &[u8] = b"stile compiled module 2\0";
 
 #[derive(Debug)]
 pub struct Cache {

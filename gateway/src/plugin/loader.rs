@@ -4,9 +4,10 @@
 use std::{fmt, sync::Arc};
 
 use sha2::{Digest, Sha256};
+use wasmparser::Validator;
 use wasmtime::component::{Component, InstancePre};
 
-use super::{abi::native::Phases, cache::Cache, engine::Engine, host::Host, phase::Phase, ticker::Ticker};
+use super::{abi::native::Phases, bulk, cache::Cache, engine::Engine, host::Host, phase::Phase, ticker::Ticker};
 
 /// Largest module taken, in bytes.
 pub const MAX_MODULE: usize = 64 << 20;
@@ -61,10 +62,13 @@ impl Module {
         let component = match cache.and_then(|cache| cache.get(&engine.wasm, sha256)) {
             Some(component) => component,
             None => {
-                let component = match kind {
-                    Kind::Component => Component::from_binary(&engine.wasm, bytes),
-                    Kind::CoreModule => Component::from_binary(&engine.wasm, &encode(engine, bytes)?),
+                validate(bytes)?;
+                let rewritten = match kind {
+                    Kind::Component => bulk::in_pieces(bytes),
+                    Kind::CoreModule => bulk::in_pieces(&encode(bytes)?),
                 };
+                let rewritten = rewritten.map_err(LoadError::Invalid)?;
+                let component = Component::from_binary(&engine.wasm, &rewritten);
                 let component = component.map_err(|error| LoadError::Compile(format!("{error:#}")))?;
                 cache.inspect(|cache| cache.put(sha256, &component));
                 component
@@ -166,10 +170,14 @@ fn kind(bytes: &[u8]) -> Result<Kind, LoadError> {
     }
 }
 
+/// What goes through the encoders is well formed: they panic on what is not.
+fn validate(bytes: &[u8]) -> Result<(), LoadError> {
+    Validator::new().validate_all(bytes).map_err(|error| LoadError::Invalid(error.to_string()))?;
+    Ok(())
+}
+
 /// Turns what `cargo build --target wasm32-unknown-unknown` makes into a component.
-fn encode(engine: &Engine, module: &[u8]) -> Result<Vec<u8>, LoadError> {
-    // The encoder panics on a module that is cut off.
-    wasmtime::Module::validate(&engine.wasm, module).map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+fn encode(module: &[u8]) -> Result<Vec<u8>, LoadError> {
     wit_component::ComponentEncoder::default()
         .validate(true)
         .module(module)
