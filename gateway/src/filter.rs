@@ -53,9 +53,9 @@ pub enum OnError {
 /// What a chain puts in the place of the service's answer.
 #[derive(Debug)]
 pub enum Instead {
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// Whoever calls is not let through.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     Failed(Failed),
     Unread(Unread),
 }
@@ -145,7 +145,7 @@ impl Filter {
         // Who has been told of by another filter is not asked again.
         if self.has(Phase::Authenticate) && exchange.consumer.is_none() {
             match self.call(caller, Phase::Authenticate, Given::Nothing, exchange, slot).await {
-                Ok(Verdict::Known(consumer)) => exchange.consumer = Some(Arc::new(consumer)),
+                Ok(Verdict::Known(consumer)) => exchange.consumer = Some(consumer.into()),
                 Ok(Verdict::Refuse(refusal)) => return Ok(Some(Instead::Refused(refusal))),
                 Ok(_) => {}
                 // Nobody has told; what its request phase takes off the request is taken off all the same.

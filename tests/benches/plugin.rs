@@ -1,13 +1,9 @@
 //! What plugins cost. At the end stands a table: calls as multiples of an empty call on a fiber, the least that wasmtime can do,
 //! measured in the same run; the rest in time, which means something on a quiet machine only.
 
-use std::{
-    fs,
-    hint::black_box,
-    net::SocketAddr,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+#![expect(clippy::print_stdout, reason = "the table is the result")]
+
+use std::{fs, hint::black_box, net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use criterion::{Criterion, SamplingMode};
@@ -19,7 +15,7 @@ use stile_tests::{
     gateway::{Gateway, filtered},
     guest,
 };
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, time::Instant};
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
     component::{Component, Linker},

@@ -27,31 +27,30 @@ const WORKER: WorkerId = WorkerId(0);
 /// A gateway whose one route has one filter.
 #[derive(Debug)]
 pub struct Called {
-    gateway: Gateway,
+    /// Its workers have nothing to do.
+    _gateway: Gateway,
+    snapshot: Arc<Snapshot>,
     handles: Arc<Handles>,
 }
 
 impl Called {
     pub async fn start(plugin: Value, filter: Value, outbound: Option<Arc<dyn Outbound>>) -> Self {
         let gateway = Gateway::start(filtered(nowhere(), json!([plugin]), json!([filter]))).await;
-        let consumers = Arc::new(gateway.app().control().live().load().access.clone());
-        Self { gateway, handles: Arc::new(Handles { consumers, outbound }) }
+        let snapshot = gateway.app().control().live().load_full();
+        let consumers = Arc::new(snapshot.access.clone());
+        Self { _gateway: gateway, snapshot, handles: Arc::new(Handles { consumers, outbound }) }
     }
 
     /// Its phases of a request; what it says of the body is in that.
     pub async fn request(&self, exchange: &mut Exchange, body: &mut Body) -> Option<Instead> {
-        let (_, instead) = self.snapshot().routes[0].chain.request(self.caller(), exchange, body).await;
+        let (_, instead) = self.snapshot.routes[0].chain.request(self.caller(), exchange, body).await;
         exchange.filters.clear();
         instead
     }
 
     /// Its tick, for its first configuration.
     pub async fn tick(&self) {
-        self.snapshot().routes[0].chain.filters()[0].tick(self.caller()).await;
-    }
-
-    fn snapshot(&self) -> Arc<Snapshot> {
-        self.gateway.app().control().live().load_full()
+        self.snapshot.routes[0].chain.filters()[0].tick(self.caller()).await;
     }
 
     fn caller(&self) -> Caller<'_> {

@@ -71,6 +71,7 @@ fn used() -> Duration {
 }
 
 /// Does it until the neighbours waited no longer than they may, and judges each try.
+#[expect(clippy::print_stdout, reason = "how long they waited")]
 async fn bounded<T>(what: &str, mut harm: impl AsyncFnMut() -> T, judge: impl Fn(&T) -> bool) {
     let mut waits = Vec::new();
     for _ in 0..TRIES {

@@ -329,7 +329,7 @@ impl Trailers {
     fn begin(&mut self, trailers: HeaderMap) {
         let (instances, handles, worker) =
             (Arc::clone(&self.version.instances), Arc::clone(&self.handles), self.worker);
-        let (phase, id, given) = (self.phase, self.id.clone(), Given::Trailers(trailers.clone()));
+        let (phase, id, given) = (self.phase, self.id.clone(), Given::Trailers(trailers.clone().into()));
         let work = async move { instances.alone(Caller { worker, handles: &handles }, phase, given, Some(id)).await };
         self.work = Some((trailers, Box::pin(work)));
     }
@@ -337,7 +337,7 @@ impl Trailers {
     fn ended(&self, before: HeaderMap, result: Result<Verdict, Failure>) -> Result<HeaderMap, BodyError> {
         self.version.record.count(self.worker, self.phase, result.as_ref());
         match result {
-            Ok(Verdict::Trailers(after)) => Ok(after),
+            Ok(Verdict::Trailers(after)) => Ok(*after),
             Ok(_) => Ok(before),
             Err(failure) => {
                 self.filter.note(&self.version, &failure);

@@ -77,7 +77,7 @@ pub enum Given {
     #[default]
     Nothing,
     Body(Bytes),
-    Trailers(HeaderMap),
+    Trailers(Box<HeaderMap>),
     Candidates(Vec<Candidate>),
     Summary(Box<Summary>),
 }
@@ -121,18 +121,18 @@ pub enum Verdict {
     /// Proceed with this body.
     Replace(Bytes),
     /// Proceed with these trailers.
-    Trailers(HeaderMap),
+    Trailers(Box<HeaderMap>),
     /// It comes from this consumer.
-    Known(Consumer),
+    Known(Box<Consumer>),
     /// Whoever calls must show more, or something else.
-    Refuse(Refusal),
+    Refuse(Box<Refusal>),
     /// It goes there.
     Send(Destination),
     /// Ask again with the body.
     WithBody,
     /// The endpoint of this number.
     Choose(usize),
-    Respond(Answer),
+    Respond(Box<Answer>),
 }
 
 /// Why somebody is not let through.

@@ -64,6 +64,7 @@ pub struct Instances {
 /// Idle instances of one worker, the last used on top.
 #[derive(Default)]
 struct Shelf {
+    #[expect(clippy::vec_box, reason = "they are handed on in their boxes")]
     instances: Vec<Box<Instance>>,
     /// The fewest there were since the last sweep: so many were not needed.
     unneeded: usize,

@@ -89,8 +89,8 @@ pub(super) fn upstream(
 /// Puts a filter's answer, or the failure of a filter, in the place of what there was.
 pub(super) fn instead(ending: &mut Ending, instead: Instead) -> Outgoing {
     match instead {
-        Instead::Answer(answer) => own(&mut ending.exchange, answer),
-        Instead::Refused(refusal) => problem(ending, &Error::Denied(refusal)),
+        Instead::Answer(answer) => own(&mut ending.exchange, *answer),
+        Instead::Refused(refusal) => problem(ending, &Error::Denied(*refusal)),
         Instead::Failed(failed) => problem(ending, &failed.into()),
         Instead::Unread(unread) => problem(ending, &unread.into()),
     }

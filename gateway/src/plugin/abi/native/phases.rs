@@ -142,6 +142,7 @@ impl Calls {
         phase: Phase,
         given: Given,
     ) -> wasmtime::Result<Result<Verdict, String>> {
+        // Most calls are of the first two: the others are boxed, so that these need not be as large as they.
         match phase {
             Phase::Request => {
                 let Some(calls) = &self.request else { return Ok(Ok(Verdict::Proceed)) };
@@ -153,13 +154,13 @@ impl Calls {
                 let calls = calls.stile_plugin_response_filter();
                 Ok(calls.call_on_response(store, Resource::new_borrow(0)).await?.and_then(verdict))
             }
-            Phase::RequestBody | Phase::ResponseBody => self.body(store, phase, given).await,
-            Phase::RequestStream | Phase::ResponseStream => self.stream(store, phase).await,
-            Phase::RequestTrailers | Phase::ResponseTrailers => self.trailers(store, phase, given).await,
-            Phase::Authenticate => self.authenticate(store).await,
-            Phase::Route => self.route(store, given).await,
-            Phase::Balance => self.balance(store, given).await,
-            Phase::Log => self.log(store, given).await,
+            Phase::RequestBody | Phase::ResponseBody => Box::pin(self.body(store, phase, given)).await,
+            Phase::RequestStream | Phase::ResponseStream => Box::pin(self.stream(store, phase)).await,
+            Phase::RequestTrailers | Phase::ResponseTrailers => Box::pin(self.trailers(store, phase, given)).await,
+            Phase::Authenticate => Box::pin(self.authenticate(store)).await,
+            Phase::Route => Box::pin(self.route(store, given)).await,
+            Phase::Balance => Box::pin(self.balance(store, given)).await,
+            Phase::Log => Box::pin(self.log(store, given)).await,
             Phase::Tick => {
                 let Some(calls) = &self.tick else { return Ok(Ok(Verdict::Proceed)) };
                 Ok(calls.stile_plugin_tick().call_on_tick(store).await?.map(|()| Verdict::Proceed))
@@ -223,7 +224,7 @@ impl Calls {
             _ => return Ok(Ok(Verdict::Proceed)),
         };
         let refused = |error| format!("its trailers are refused: {}", reason(error));
-        Ok(after.and_then(|after| fields(after).map(Verdict::Trailers).map_err(refused)))
+        Ok(after.and_then(|after| fields(after).map(|after| Verdict::Trailers(after.into())).map_err(refused)))
     }
 }
 
@@ -239,7 +240,7 @@ impl Calls {
                 // Nobody else knows who is who: a plugin passes on what it was told in this very call.
                 let verified = store.data().verified.iter().find(|verified| verified.name == known.name);
                 let unverified = || format!("it names \"{}\", whom the gateway has not verified", known.name);
-                verified.cloned().map(Verdict::Known).ok_or_else(unverified)
+                verified.cloned().map(|known| Verdict::Known(known.into())).ok_or_else(unverified)
             }
             Identity::Refused(refused) => {
                 refuse(refused.status, &refused.challenges, refused.detail).map(Verdict::Refuse)
@@ -306,7 +307,7 @@ impl Calls {
 }
 
 /// RFC 9110 §11.6.1: who is refused with 401 is told what to present.
-fn refuse(status: u16, challenges: &[String], detail: String) -> Result<Refusal, String> {
+fn refuse(status: u16, challenges: &[String], detail: String) -> Result<Box<Refusal>, String> {
     let code = StatusCode::from_u16(status).ok().filter(StatusCode::is_client_error);
     let status = code.ok_or_else(|| format!("it refuses with {status}, which is no status from 400 to 499"))?;
     let value = |challenge: &String| {
@@ -317,7 +318,7 @@ fn refuse(status: u16, challenges: &[String], detail: String) -> Result<Refusal,
     if status == StatusCode::UNAUTHORIZED && challenges.is_empty() {
         return Err("it refuses with 401 and no challenge".to_owned());
     }
-    Ok(Refusal { status, challenges, detail })
+    Ok(Refusal { status, challenges, detail }.into())
 }
 
 /// Says whether an export such as `stile:plugin/log@0.1.0` is this interface of the contract.
@@ -335,9 +336,9 @@ fn verdict(verdict: wit::Verdict) -> Result<Verdict, String> {
     }
 }
 
-fn answer(reply: wit::Reply) -> Result<Answer, EditError> {
+fn answer(reply: wit::Reply) -> Result<Box<Answer>, EditError> {
     let headers = fields(reply.headers)?;
-    Ok(Answer { status: final_status(reply.status)?, headers, body: Bytes::from(reply.body) })
+    Ok(Answer { status: final_status(reply.status)?, headers, body: Bytes::from(reply.body) }.into())
 }
 
 fn fields(list: Vec<wit::Header>) -> Result<HeaderMap, EditError> {
