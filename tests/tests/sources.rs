@@ -293,3 +293,26 @@ async fn what_was_fetched_is_there_after_a_restart() {
     assert_eq!(runs(gateway.address()).await, "1/m");
     gateway.kill().await;
 }
+
+#[tokio::test]
+async fn another_key_with_another_module_takes_the_place_of_what_is_trusted_no_more() {
+    let upstream = Upstream::echo().await;
+    let (ours, theirs) = (author(), author());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (file, beside) = (folder.path().join("stamp.wasm"), folder.path().join("stamp.wasm.sig"));
+    let trusting = |key: &SigningKey| {
+        let mut config = config(&upstream, json!({ "name": "stamp", "file": file, "signed_by": [key.public()] }));
+        config["store"] = json!({ "path": "store" });
+        config
+    };
+    put(&file, guest::stamp(1));
+    put(&beside, signature(&ours, &guest::stamp(1)));
+    let gateway = Stile::run(folder.path(), trusting(&ours)).await;
+    assert_eq!(runs(gateway.address()).await, "1/m");
+    gateway.kill().await;
+    put(&file, guest::stamp(2));
+    put(&beside, signature(&theirs, &guest::stamp(2)));
+    let gateway = Stile::run(folder.path(), trusting(&theirs)).await;
+    assert_eq!(runs(gateway.address()).await, "2/m");
+    gateway.kill().await;
+}

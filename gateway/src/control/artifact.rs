@@ -115,8 +115,9 @@ impl Artifact {
     }
 
     async fn fetch(plugin: &schema::Plugin, url: &str) -> Result<Self, ArtifactError> {
+        // What is behind the path may be a secret.
         let failed = |url: &str| {
-            let url = url.to_owned();
+            let url = url.split('?').next().unwrap_or_default().to_owned();
             move |why: String| ArtifactError::Fetch(url, why)
         };
         let client = spawn_blocking(client).await.map_err(|error| failed(url)(error.to_string()))?;

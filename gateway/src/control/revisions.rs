@@ -16,7 +16,7 @@ pub(super) use self::state::WHOLE;
 use super::{PluginError, artifact::Artifact};
 use crate::{
     config::schema,
-    plugin::{Budget, Cache, Engine, Exhausted, LoadError, Module, Revision, Running, Signature, Trial},
+    plugin::{Budget, Cache, Engine, Exhausted, LoadError, Module, Revision, Running, Signature, Trial, signature},
     store::{Commit, Revision as Number, Store, StoreError},
 };
 
@@ -292,7 +292,8 @@ impl Revisions {
         let mut found = vec![revision.clone()];
         let others: Vec<_> = state.running().filter(|number| *number != revision.number).collect();
         for number in others {
-            match self.stored(name, number).await {
+            let other = self.stored(name, number).await;
+            match other.and_then(|other| trusted(other, plugin)) {
                 Ok(other) => found.push(other),
                 Err(PluginError::Store(error)) => return Err(error.into()),
                 // There is nothing good to go back to: the new one takes its place.
@@ -381,6 +382,12 @@ impl Revisions {
         let compiled = spawn_blocking(load).await;
         compiled.unwrap_or_else(|_| Err(LoadError::Compile("the compiler failed".to_owned())))
     }
+}
+
+/// One that may run with the keys that its plugin trusts.
+fn trusted(revision: Revision, plugin: &schema::Plugin) -> Result<Revision, PluginError> {
+    let signed = signature::check(&plugin.signed_by, revision.module.sha256(), revision.signature.as_ref());
+    signed.map(|()| revision).map_err(|error| PluginError::Artifact(error.into()))
 }
 
 /// All that a store keeps of a plugin, the oldest first.

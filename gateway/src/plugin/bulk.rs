@@ -4,9 +4,11 @@
 //! Nobody sees the difference: an instruction out of bounds traps before it has written anything and a loop after some of it, but the
 //! instance is gone in either case.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use wasm_encoder::{
-    BlockType, CodeSection, Component, Function, FunctionSection, Instruction, Module, ModuleSection, TypeSection,
-    ValType,
+    BlockType, CodeSection, Component, CustomSection, Function, FunctionSection, Instruction, Module, ModuleSection,
+    TypeSection, ValType,
     reencode::{Error, Reencode, ReencodeComponent, utils},
 };
 use wasmparser::{Operator, Parser, Payload};
@@ -14,8 +16,11 @@ use wasmparser::{Operator, Parser, Payload};
 /// Bytes that are moved at once, in some microseconds.
 const PIECE: i32 = 64 << 10;
 
+/// Components in components.
+const MAX_DEPTH: usize = 50;
+
 /// An instruction that takes three numbers and moves as many bytes as the last says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Bulk {
     Fill,
     Copy,
@@ -27,6 +32,8 @@ enum Bulk {
 #[derive(Debug, Default)]
 struct Pieces {
     used: Vec<Bulk>,
+    /// Where each of them is there.
+    at: HashMap<Bulk, u32>,
     /// How many types and functions there are without ours.
     types: u32,
     functions: u32,
@@ -38,10 +45,27 @@ struct Pieces {
 ///
 /// It is not well formed.
 pub(super) fn in_pieces(component: &[u8]) -> Result<Vec<u8>, String> {
+    check_depth(component)?;
     let mut rewritten = Component::new();
     let whole = Pieces::default().parse_component(&mut rewritten, Parser::new(0), component);
     whole.map_err(|error| error.to_string())?;
     Ok(rewritten.finish())
+}
+
+/// Components are rewritten by recursion, which hostile ones must not exhaust.
+fn check_depth(component: &[u8]) -> Result<(), String> {
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.map_err(|error| error.to_string())? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Err(format!("its components are nested more than {MAX_DEPTH} deep"));
+        }
+    }
+    Ok(())
 }
 
 impl Pieces {
@@ -66,8 +90,12 @@ impl Pieces {
                 Payload::FunctionSection(section) => pieces.functions += section.count(),
                 Payload::CodeSectionEntry(body) => {
                     for operator in body.get_operators_reader()? {
-                        let used = Bulk::of(&operator?).filter(|bulk| !pieces.used.contains(bulk));
-                        pieces.used.extend(used);
+                        let Some(bulk) = Bulk::of(&operator?) else { continue };
+                        let next = u32::try_from(pieces.used.len()).unwrap_or(u32::MAX);
+                        if let Entry::Vacant(entry) = pieces.at.entry(bulk) {
+                            entry.insert(next);
+                            pieces.used.push(bulk);
+                        }
                     }
                 }
                 _ => {}
@@ -178,9 +206,18 @@ impl Reencode for Pieces {
         Ok(())
     }
 
+    /// As it is: names and the like are of functions whose numbers stay, and wrong ones are no mistake.
+    fn parse_custom_section(
+        &mut self,
+        module: &mut Module,
+        section: wasmparser::CustomSectionReader<'_>,
+    ) -> Result<(), Error> {
+        module.section(&CustomSection { name: section.name().into(), data: section.data().into() });
+        Ok(())
+    }
+
     fn instruction<'a>(&mut self, operator: Operator<'a>) -> Result<Instruction<'a>, Error> {
-        let at = Bulk::of(&operator).and_then(|bulk| self.used.iter().position(|used| *used == bulk));
-        match at.and_then(|at| u32::try_from(at).ok()) {
+        match Bulk::of(&operator).and_then(|bulk| self.at.get(&bulk)) {
             Some(at) => Ok(Instruction::Call(self.functions + at)),
             None => utils::instruction(self, operator),
         }
@@ -200,11 +237,21 @@ impl ReencodeComponent for Pieces {
         component.section(&ModuleSection(&rewritten));
         Ok(())
     }
+
+    fn parse_component_custom_section(
+        &mut self,
+        component: &mut Component,
+        section: wasmparser::CustomSectionReader<'_>,
+    ) -> Result<(), Error> {
+        component.section(&CustomSection { name: section.name().into(), data: section.data().into() });
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use wasm_encoder::RawSection;
     use wasmtime::{Engine, Instance, Store, component::Component as Compiled};
 
     use super::*;
@@ -302,5 +349,31 @@ mod tests {
             });
         assert_eq!(functions.collect::<Vec<_>>(), [1, 2]);
         assert!(in_pieces(b"\0asm\x0d\0\x01\0\xff").is_err());
+    }
+
+    #[test]
+    fn nesting_has_an_end() {
+        let nested = |depth: usize| {
+            let around = |inner: Vec<u8>| {
+                let mut component = Component::new();
+                component.section(&RawSection { id: 4, data: &inner });
+                component.finish()
+            };
+            (0..depth).fold(Component::new().finish(), |inner, _| around(inner))
+        };
+        let rewritten = |depth| in_pieces(&nested(depth));
+        assert!(rewritten(40).is_ok());
+        let refused = rewritten(5000).expect_err("it is too deep");
+        assert_eq!(refused, "its components are nested more than 50 deep");
+    }
+
+    #[test]
+    fn names_that_are_wrong_are_no_mistake() {
+        let mut module = wat::parse_str("(module (func))").expect("a module");
+        module.extend_from_slice(&[0, 7, 4, b'n', b'a', b'm', b'e', 1, 0xff]);
+        let mut rewritten = Module::new();
+        let whole = utils::parse_core_module(&mut Pieces::default(), &mut rewritten, Parser::new(0), &module);
+        whole.expect("custom sections are nobody's business");
+        wasmtime::Module::new(&Engine::default(), rewritten.finish()).expect("it is valid");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, component::Linker};
+use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, component::Linker};
 
 use super::{abi, host::Host, ticker::Ticker};
 
@@ -66,9 +66,9 @@ fn config(bounds: Bounds) -> Config {
         .total_stacks(bounds.instances)
         .max_memory_size(bounds.memory)
         .table_elements(bounds.table_elements)
-        // What a call has written, wherever it is, not what lies first.
-        .pagemap_scan(Enabled::Auto)
-        .linear_memory_keep_resident(128 << 10)
+        // Nothing of a memory is kept: what a guest writes lies behind its stack, not first. (Scanning for what was written
+        // misses pages that were swapped out.)
+        .linear_memory_keep_resident(0)
         .table_keep_resident(16 << 10)
         .async_stack_keep_resident(16 << 10);
     let mut config = Config::new();
@@ -77,6 +77,9 @@ fn config(bounds: Bounds) -> Config {
         .cranelift_opt_level(OptLevel::Speed)
         .epoch_interruption(true)
         .concurrency_support(false)
+        // What no toolchain of components makes; `bulk` knows one memory of 32 bits.
+        .wasm_multi_memory(false)
+        .wasm_memory64(false)
         .max_wasm_stack(256 << 10)
         .async_stack_size(512 << 10);
     config

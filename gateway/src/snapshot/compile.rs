@@ -55,7 +55,7 @@ pub struct Input<'a> {
 pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     let mut compiler = Compiler::new(input);
     compiler.names();
-    compiler.sources();
+    let trusted = compiler.sources();
     compiler.capabilities();
     let uses = filters::uses(compiler.input.config);
     compiler.plugins(&uses);
@@ -63,6 +63,9 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     let access_log = compiler.access_log();
     let credentials = compiler.consumers();
     let services = compiler.services();
+    if !trusted {
+        return Err(compiler.problems);
+    }
     let instances = compiler.instances(&uses).await;
     let (entries, ticks) = (compiler.entries(&instances), compiler.ticks(&uses, &instances));
     let parts = Parts { balancers: compiler.balancers(&instances), services: &services, instances: &instances };

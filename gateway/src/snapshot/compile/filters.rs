@@ -122,9 +122,9 @@ impl Compiler<'_> {
         }
     }
 
-    /// A plugin has one source, and what runs of it is signed by whom it must be.
-    pub(super) fn sources(&mut self) {
-        let config = self.input.config;
+    /// A plugin has one source, and what runs of it is signed by whom it must be; if something is not, nothing may be probed.
+    pub(super) fn sources(&mut self) -> bool {
+        let (config, mut trusted) = (self.input.config, true);
         for (index, plugin) in config.plugins.iter().enumerate() {
             let at = |key: &str| format!("plugins[{index}].{key}");
             match (&plugin.file, &plugin.url, &plugin.sha256) {
@@ -141,9 +141,11 @@ impl Compiler<'_> {
                 trusted.err().map(|why| format!("revision {number} runs, or may be gone back to: {why}"))
             });
             if let Some(message) = mistrusted {
+                trusted = false;
                 self.problems.push(Problem::new(at("signed_by"), message).given([Premise::All(at("signed_by"))]));
             }
         }
+        trusted
     }
 
     /// Filters name plugins that there are, and that do something there.
