@@ -40,6 +40,8 @@ const EMPTY: &str = r#"(component
 fn main() {
     let folder = guest::workspace().join("target/criterion");
     let mut criterion = Criterion::default().output_directory(&folder).configure_from_args();
+    // The table is of one run.
+    let _ = fs::remove_dir_all(folder.join("plugin"));
     let runtime = Runtime::new().expect("a runtime");
     // Gateways end on it.
     let _entered = runtime.enter();
