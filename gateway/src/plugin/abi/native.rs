@@ -118,15 +118,15 @@ impl exchange::HostRequest for Host {
     }
 
     fn set_header(&mut self, _: Request, name: String, value: Vec<u8>) -> Edit {
-        Ok(self.lent()?.write_header(Head::Request, Write::Set, &name, value).map_err(Into::into))
+        Ok(self.lent()?.write_header(Head::Request, Write::Set, name, value).map_err(Into::into))
     }
 
     fn add_header(&mut self, _: Request, name: String, value: Vec<u8>) -> Edit {
-        Ok(self.lent()?.write_header(Head::Request, Write::Add, &name, value).map_err(Into::into))
+        Ok(self.lent()?.write_header(Head::Request, Write::Add, name, value).map_err(Into::into))
     }
 
     fn remove_header(&mut self, _: Request, name: String) -> Edit {
-        Ok(self.lent()?.remove_header(Head::Request, &name).map_err(Into::into))
+        Ok(self.lent()?.remove_header(Head::Request, name).map_err(Into::into))
     }
 
     fn consumer(&mut self, _: Request) -> wasmtime::Result<Option<exchange::Consumer>> {
@@ -168,15 +168,15 @@ impl exchange::HostResponse for Host {
     }
 
     fn set_header(&mut self, _: Response, name: String, value: Vec<u8>) -> Edit {
-        Ok(self.lent()?.write_header(Head::Response, Write::Set, &name, value).map_err(Into::into))
+        Ok(self.lent()?.write_header(Head::Response, Write::Set, name, value).map_err(Into::into))
     }
 
     fn add_header(&mut self, _: Response, name: String, value: Vec<u8>) -> Edit {
-        Ok(self.lent()?.write_header(Head::Response, Write::Add, &name, value).map_err(Into::into))
+        Ok(self.lent()?.write_header(Head::Response, Write::Add, name, value).map_err(Into::into))
     }
 
     fn remove_header(&mut self, _: Response, name: String) -> Edit {
-        Ok(self.lent()?.remove_header(Head::Response, &name).map_err(Into::into))
+        Ok(self.lent()?.remove_header(Head::Response, name).map_err(Into::into))
     }
 
     fn kept(&mut self, _: Response) -> wasmtime::Result<Vec<u8>> {

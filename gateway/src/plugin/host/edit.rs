@@ -1,9 +1,9 @@
 //! Edits of heads by guests: what is valid, what is the gateway's own, and how much one call may write.
 
-use std::mem;
+use std::{iter, mem};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::Entry, uri::PathAndQuery};
 
 use super::Lent;
 use crate::exchange::{headers::is_gateways_own, path::normalize};
@@ -40,7 +40,8 @@ pub(in crate::plugin) struct Written {
 #[derive(Debug)]
 struct Field {
     head: Head,
-    name: HeaderName,
+    /// As the guest writes it: valid, in letters of any case. A copy of the map's own name would cost an allocation.
+    name: String,
     values: Vec<HeaderValue>,
 }
 
@@ -49,6 +50,13 @@ impl Written {
     pub(super) fn clear(&mut self) {
         (self.edits, self.bytes, self.method, self.target, self.status) = Default::default();
         self.fields.clear();
+    }
+
+    /// Keeps what a field was before its first edit.
+    fn before(&mut self, head: Head, name: String, values: impl Iterator<Item = HeaderValue>) {
+        if !self.fields.iter().any(|field| field.head == head && field.name.eq_ignore_ascii_case(&name)) {
+            self.fields.push(Field { head, name, values: values.collect() });
+        }
     }
 
     fn add(&mut self, bytes: usize) -> Result<(), EditError> {
@@ -150,40 +158,47 @@ impl Lent {
         &mut self,
         head: Head,
         how: Write,
-        name: &str,
+        name: String,
         value: Vec<u8>,
     ) -> Result<(), EditError> {
-        let (name, value) = field(name, value)?;
-        self.written.add(name.as_str().len() + value.len())?;
-        let headers = self.edit_field(head, &name);
-        let full = match how {
-            Write::Set => headers.try_insert(name, value).err(),
-            Write::Add => headers.try_append(name, value).err(),
-        };
-        full.map_or(Ok(()), |_| Err(EditError::Limit("header fields of a head")))
+        let (key, value) = field(&name, value)?;
+        self.written.add(name.len() + value.len())?;
+        let full = || EditError::Limit("header fields of a head");
+        let (headers, written) = self.edited(head);
+        // The name is valid: there is one way to fail.
+        match headers.try_entry(key).map_err(|_| full())? {
+            Entry::Vacant(entry) => {
+                written.before(head, name, iter::empty());
+                entry.try_insert(value).map(drop).map_err(|_| full())
+            }
+            Entry::Occupied(mut entry) => {
+                written.before(head, name, entry.iter().cloned());
+                match how {
+                    Write::Set => drop(entry.insert(value)),
+                    Write::Add => entry.append(value),
+                }
+                Ok(())
+            }
+        }
     }
 
-    pub(in crate::plugin) fn remove_header(&mut self, head: Head, name: &str) -> Result<(), EditError> {
-        let name = field_name(name)?;
-        if self.headers(head).contains_key(&name) {
+    pub(in crate::plugin) fn remove_header(&mut self, head: Head, name: String) -> Result<(), EditError> {
+        let key = field_name(&name)?;
+        if self.headers(head).contains_key(&key) {
             self.written.add(0)?;
-            self.edit_field(head, &name).remove(name);
+            let (headers, written) = self.edited(head);
+            written.before(head, name, headers.get_all(&key).iter().cloned());
+            headers.remove(key);
         }
         Ok(())
     }
 
-    /// Gives a head's fields, of which this one may be edited.
-    fn edit_field(&mut self, head: Head, name: &HeaderName) -> &mut HeaderMap {
-        let Self { request, response, written, .. } = self;
+    fn edited(&mut self, head: Head) -> (&mut HeaderMap, &mut Written) {
         let headers = match head {
-            Head::Request => &mut request.headers,
-            Head::Response => &mut response.headers,
+            Head::Request => &mut self.request.headers,
+            Head::Response => &mut self.response.headers,
         };
-        if !written.fields.iter().any(|field| field.head == head && field.name == name) {
-            let values = headers.get_all(name).iter().cloned().collect();
-            written.fields.push(Field { head, name: name.clone(), values });
-        }
-        headers
+        (headers, &mut self.written)
     }
 
     /// Takes back all edits of the call.
@@ -198,6 +213,7 @@ impl Lent {
                 Head::Response => &mut self.response.headers,
             };
             headers.remove(&name);
+            let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
             for value in values {
                 // There was room for them before.
                 let _ = headers.try_append(name.clone(), value);
@@ -245,7 +261,7 @@ mod tests {
     }
 
     fn write(lent: &mut Lent, how: Write, name: &str, value: &str) {
-        lent.write_header(Head::Request, how, name, value.into()).expect("it may be written");
+        lent.write_header(Head::Request, how, name.to_owned(), value.into()).expect("it may be written");
     }
 
     #[test]
@@ -260,8 +276,8 @@ mod tests {
         write(&mut lent, Write::Add, "x-twice", "3");
         write(&mut lent, Write::Set, "x-twice", "4");
         write(&mut lent, Write::Add, "x-new", "5");
-        lent.remove_header(Head::Request, "x-twice").expect("a field");
-        lent.write_header(Head::Response, Write::Set, "x-twice", b"6".to_vec()).expect("it may be written");
+        lent.remove_header(Head::Request, "X-Twice".to_owned()).expect("a field");
+        lent.write_header(Head::Response, Write::Set, "x-twice".to_owned(), b"6".to_vec()).expect("it may be written");
         assert_eq!((lent.request.target.as_str(), lent.request.headers.len()), ("/c", 1));
         lent.undo();
         assert_eq!((&lent.request.method, &lent.request.target), (&before.request.method, &before.request.target));
@@ -279,7 +295,7 @@ mod tests {
         for name in ["x-a", "x-b"] {
             write(&mut lent, Write::Add, name, "1");
         }
-        let refused = lent.write_header(Head::Request, Write::Add, "x-c", b"1".to_vec());
+        let refused = lent.write_header(Head::Request, Write::Add, "x-c".to_owned(), b"1".to_vec());
         assert!(matches!(refused, Err(EditError::Limit(_))));
     }
 }
