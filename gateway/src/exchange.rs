@@ -111,8 +111,6 @@ pub struct FilterSlot {
     pub kept: Bytes,
     /// Guest execution so far.
     pub spent: Duration,
-    /// Limits that it ran into and was told of in its last call, by the plugin host's bits.
-    pub overruns: u8,
     /// It gets the revision that is on trial, or the good one; none before its first phase.
     pub on_trial: Option<bool>,
     /// As long as this is here, it counts as being on that revision.

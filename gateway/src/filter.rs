@@ -247,12 +247,12 @@ impl Filter {
     pub async fn tick(&self, caller: Caller<'_>) {
         let Some(Version { instances, record }) = &self.version else { return };
         let start = self.times.is_kept(caller.worker).then(Instant::now);
-        let result = instances.alone(caller, Phase::Tick, Given::Nothing, None).await;
+        let outcome = instances.alone(caller, Phase::Tick, Given::Nothing, None).await;
         if let Some(start) = start {
             self.times.add(caller.worker, Phase::Tick, start.elapsed());
         }
-        record.count(caller.worker, Phase::Tick, result.as_ref());
-        if let Err(failure) = result {
+        record.ended(caller.worker, Phase::Tick, &outcome);
+        if let Err(failure) = outcome.result {
             self.tell(Phase::Tick, &failure, None);
         }
     }

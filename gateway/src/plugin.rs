@@ -28,7 +28,7 @@ pub use self::{
         CallAnswer, CallError, CallOut, CallTarget, Called, Caller, Consumers, Handles, Origin, Outbound, Output,
         Passing, Presented, Reach, Verified,
     },
-    limits::{Cause, Limits},
+    limits::{Cause, Limits, Overruns},
     loader::{Digest256, LoadError, Module},
     phase::{Answer, Candidate, Given, Phase, Refusal, Summary, Verdict},
     pool::{Instances, Isolation},
@@ -55,8 +55,22 @@ pub struct Failure {
     pub message: String,
 }
 
+/// What came of a call.
+#[derive(Debug)]
+pub struct Outcome {
+    pub result: Result<Verdict, Failure>,
+    pub overruns: Overruns,
+}
+
 impl Failure {
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
         Self { cause, message: message.into() }
+    }
+}
+
+/// No guest was reached.
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        Self { result: Err(failure), overruns: Overruns::default() }
     }
 }

@@ -150,6 +150,12 @@ async fn ticks_come_once_per_configuration_and_do_not_stop_at_failures() {
     };
     let before = gateway.admin().metric(&calls("proceed")).await;
     assert!(before >= 4);
+    config["plugins"][0]["limits"] = json!({ "key_value": "1KiB" });
+    config["routes"][0]["filters"][0]["config"] = json!({ "tick": "remember" });
+    gateway.rewrite(config.clone()).await;
+    let told = r#"stile_plugin_overruns_total{plugin="witness",route="",cause="key-value"}"#;
+    until("it is told of a limit", async || (gateway.admin().metric(told).await >= 2).then_some(())).await;
+    assert_eq!(gateway.admin().metric(&calls("failure")).await, 0);
     for (n, harm) in [(1, "fail"), (2, "loop")] {
         config["listeners"][0]["filters"][0]["config"] = json!({ "tick": harm });
         config["routes"][0]["filters"][0]["config"] = json!({ "tick": harm });

@@ -6,7 +6,7 @@ use aws_lc_rs::{
 };
 use serde_json::{Value, json};
 use stile_tests::{
-    client::{Client, with},
+    client::{Client, request, with},
     gateway::{Gateway, filtered},
     guest::plugin_with,
     upstream::Upstream,
@@ -68,6 +68,9 @@ async fn what_a_plugin_remembers_is_shared_by_workers_and_outlives_generations()
     assert_eq!(tool(&gateway, &[("x-tool", "fill"), ("x-key", "f")]).await, "more than the plugin may remember");
     let overruns = r#"stile_plugin_overruns_total{plugin="toolbox",route="all",cause="key-value"}"#;
     assert_eq!(gateway.admin().metric(overruns).await, 1);
+    let body = Client::connect(gateway.address()).await.send(request("POST", "/", &[], vec![b'x'; 70_000])).await;
+    assert_eq!(body.status, 200);
+    assert_eq!(gateway.admin().metric(overruns).await, 2, "while a body passes, too");
     assert_eq!(tool(&gateway, &key("get", "")).await, "two");
     gateway.rewrite(config(&upstream, &ALL, json!({ "key_value": "2MiB" }))).await;
     assert_eq!(tool(&gateway, &key("get", "")).await, "two", "a generation later");

@@ -18,7 +18,7 @@ use crate::{
         body::{BodyError, Cut, Uncollected, Whole},
         headers::set_length,
     },
-    plugin::{Caller, Cause, Failure, Given, Handles, Output, Passing, Phase, Verdict},
+    plugin::{Caller, Cause, Failure, Given, Handles, Outcome, Output, Passing, Phase, Verdict},
     worker::WorkerId,
 };
 
@@ -56,7 +56,7 @@ enum Stop {
 }
 
 /// What came of it, and what the filter left of the body.
-type Passed = (Result<Verdict, Failure>, Option<Passing>);
+type Passed = (Outcome, Option<Passing>);
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Filter {
@@ -87,8 +87,8 @@ impl Filter {
         }
         if stream && !body.is_empty() {
             let kept = exchange.filters[slot].kept.clone();
-            let mut streamed =
-                Box::pin(Streamed::new(self, version.clone(), caller, side.stream, exchange.id.clone(), kept, body));
+            let part = Part::new(self, version.clone(), caller, side.stream, &exchange.id);
+            let mut streamed = Box::pin(Streamed::new(part, kept, std::mem::take(body)));
             if side.stream == Phase::ResponseStream {
                 exchange.response.headers.remove(CONTENT_LENGTH);
                 // The head is not under way yet: a filter that fails at once can still be answered for.
@@ -99,7 +99,8 @@ impl Filter {
             *body = Body::Changed(streamed);
         }
         if trailers && !body.is_empty() {
-            *body = Body::changed(Trailers::new(self, version, caller, side.trailers, exchange.id.clone(), body));
+            let part = Part::new(self, version, caller, side.trailers, &exchange.id);
+            *body = Body::changed(Trailers { part, body: std::mem::take(body), work: None });
         }
         None
     }
@@ -188,13 +189,35 @@ fn unread(phase: Phase, why: Uncollected) -> Unread {
     }
 }
 
-/// A body in the hands of a filter: it runs whenever somebody wants the next piece, and not otherwise.
-struct Streamed {
+/// The part of a filter in a body, which outlives the call that began it.
+struct Part {
     filter: Arc<Filter>,
     version: Version,
     worker: WorkerId,
+    handles: Arc<Handles>,
     phase: Phase,
     id: RequestId,
+}
+
+impl Part {
+    fn new(filter: &Arc<Filter>, version: Version, caller: Caller<'_>, phase: Phase, id: &RequestId) -> Self {
+        let (filter, handles) = (Arc::clone(filter), Arc::clone(caller.handles));
+        Self { filter, version, worker: caller.worker, handles, phase, id: id.clone() }
+    }
+
+    /// It is over; a failure is told.
+    fn ended(&self, outcome: Outcome) -> Result<Verdict, Failure> {
+        self.version.record.ended(self.worker, self.phase, &outcome);
+        outcome.result.inspect_err(|failure| {
+            self.filter.note(&self.version, failure);
+            self.filter.tell(self.phase, failure, Some(&self.id));
+        })
+    }
+}
+
+/// A body in the hands of a filter: it runs whenever somebody wants the next piece, and not otherwise.
+struct Streamed {
+    part: Part,
     work: Option<Work<Passed>>,
     output: Output,
     /// Pieces went on.
@@ -206,22 +229,14 @@ struct Streamed {
 }
 
 impl Streamed {
-    fn new(
-        filter: &Arc<Filter>,
-        version: Version,
-        caller: Caller<'_>,
-        phase: Phase,
-        id: RequestId,
-        kept: Bytes,
-        body: &mut Body,
-    ) -> Self {
+    fn new(part: Part, kept: Bytes, body: Body) -> Self {
         let output = Output::default();
-        let passing = Passing::new(id.clone(), kept, std::mem::take(body), output.clone());
-        let (instances, worker, handles) = (Arc::clone(&version.instances), caller.worker, Arc::clone(caller.handles));
+        let passing = Passing::new(part.id.clone(), kept, body, output.clone());
+        let (instances, worker, phase) = (Arc::clone(&part.version.instances), part.worker, part.phase);
+        let handles = Arc::clone(&part.handles);
         let work = async move { instances.pass(Caller { worker, handles: &handles }, phase, passing).await };
-        let filter = Arc::clone(filter);
         let (written, piece, rest, trailers) = Default::default();
-        Self { filter, version, worker, phase, id, work: Some(Box::pin(work)), output, written, piece, rest, trailers }
+        Self { part, work: Some(Box::pin(work)), output, written, piece, rest, trailers }
     }
 
     /// Gives the filter its first turn.
@@ -236,13 +251,13 @@ impl Streamed {
     /// Lets the filter go on until it has to wait or is done.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         let Some(work) = &mut self.work else { return Poll::Ready(Ok(())) };
-        let (result, passing) = ready!(work.as_mut().poll(cx));
+        let (outcome, passing) = ready!(work.as_mut().poll(cx));
         self.work = None;
-        Poll::Ready(self.ended(result, passing))
+        Poll::Ready(self.ended(outcome, passing))
     }
 
     /// The filter is done, one way or the other.
-    fn ended(&mut self, result: Result<Verdict, Failure>, passing: Option<Passing>) -> Result<(), Stop> {
+    fn ended(&mut self, outcome: Outcome, passing: Option<Passing>) -> Result<(), Stop> {
         let (mut begun, mut broken) = (true, None);
         if let Some(passing) = passing {
             (begun, broken) = (passing.begun, passing.broken);
@@ -251,12 +266,9 @@ impl Streamed {
         if let Some(broken) = broken {
             return Err(Stop::Broken(broken));
         }
-        self.version.record.count(self.worker, self.phase, result.as_ref());
-        let Err(failure) = result else { return Ok(()) };
-        self.filter.note(&self.version, &failure);
-        self.filter.tell(self.phase, &failure, Some(&self.id));
+        let Err(failure) = self.part.ended(outcome) else { return Ok(()) };
         // What was read or written cannot be taken back.
-        if self.filter.on_error == OnError::Open && !begun && !self.written {
+        if self.part.filter.on_error == OnError::Open && !begun && !self.written {
             return Ok(());
         }
         Err(Stop::Failed(failure))
@@ -281,7 +293,7 @@ impl HttpBody for Streamed {
                 // It may have written before it had to wait.
                 Poll::Pending if this.output.is_empty() => return Poll::Pending,
                 Poll::Ready(Err(Stop::Broken(error))) => return Poll::Ready(Some(Err(error))),
-                Poll::Ready(Err(Stop::Failed(failure))) => return Poll::Ready(Some(Err(this.filter.cut(&failure)))),
+                Poll::Ready(Err(Stop::Failed(failure))) => return Poll::Ready(Some(Err(this.part.filter.cut(&failure)))),
                 _ => {}
             }
         }
@@ -302,48 +314,27 @@ impl HttpBody for Streamed {
 
 /// A body whose last fields a filter sees.
 struct Trailers {
-    filter: Arc<Filter>,
-    version: Version,
-    worker: WorkerId,
-    handles: Arc<Handles>,
-    phase: Phase,
-    id: RequestId,
+    part: Part,
     body: Body,
     /// With the fields as they came.
-    work: Option<(HeaderMap, Work<Result<Verdict, Failure>>)>,
+    work: Option<(HeaderMap, Work<Outcome>)>,
 }
 
 impl Trailers {
-    fn new(
-        filter: &Arc<Filter>,
-        version: Version,
-        caller: Caller<'_>,
-        phase: Phase,
-        id: RequestId,
-        body: &mut Body,
-    ) -> Self {
-        let (filter, handles, worker) = (Arc::clone(filter), Arc::clone(caller.handles), caller.worker);
-        Self { filter, version, worker, handles, phase, id, body: std::mem::take(body), work: None }
-    }
-
     fn begin(&mut self, trailers: HeaderMap) {
-        let (instances, handles, worker) =
-            (Arc::clone(&self.version.instances), Arc::clone(&self.handles), self.worker);
-        let (phase, id, given) = (self.phase, self.id.clone(), Given::Trailers(trailers.clone().into()));
+        let Part { version, worker, handles, phase, id, .. } = &self.part;
+        let (instances, handles, worker) = (Arc::clone(&version.instances), Arc::clone(handles), *worker);
+        let (phase, id, given) = (*phase, id.clone(), Given::Trailers(trailers.clone().into()));
         let work = async move { instances.alone(Caller { worker, handles: &handles }, phase, given, Some(id)).await };
         self.work = Some((trailers, Box::pin(work)));
     }
 
-    fn ended(&self, before: HeaderMap, result: Result<Verdict, Failure>) -> Result<HeaderMap, BodyError> {
-        self.version.record.count(self.worker, self.phase, result.as_ref());
-        match result {
+    fn ended(&self, before: HeaderMap, outcome: Outcome) -> Result<HeaderMap, BodyError> {
+        match self.part.ended(outcome) {
             Ok(Verdict::Trailers(after)) => Ok(*after),
             Ok(_) => Ok(before),
-            Err(failure) => {
-                self.filter.note(&self.version, &failure);
-                self.filter.tell(self.phase, &failure, Some(&self.id));
-                if self.filter.on_error == OnError::Open { Ok(before) } else { Err(self.filter.cut(&failure)) }
-            }
+            Err(_) if self.part.filter.on_error == OnError::Open => Ok(before),
+            Err(failure) => Err(self.part.filter.cut(&failure)),
         }
     }
 }
@@ -356,9 +347,9 @@ impl HttpBody for Trailers {
         let this = &mut *self;
         loop {
             if let Some((_, work)) = &mut this.work {
-                let result = ready!(work.as_mut().poll(cx));
+                let outcome = ready!(work.as_mut().poll(cx));
                 let before = this.work.take().map(|(before, _)| before).unwrap_or_default();
-                return match this.ended(before, result) {
+                return match this.ended(before, outcome) {
                     Ok(after) if after.is_empty() => Poll::Ready(None),
                     Ok(after) => Poll::Ready(Some(Ok(Frame::trailers(after)))),
                     Err(error) => Poll::Ready(Some(Err(error))),

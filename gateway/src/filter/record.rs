@@ -7,7 +7,7 @@ use crate::{
         count::{Count, Times, Workers},
         record::Record,
     },
-    plugin::{Cause, Failure, Phase, Verdict},
+    plugin::{Cause, Failure, Outcome, Phase, Verdict},
     worker::WorkerId,
 };
 
@@ -20,10 +20,8 @@ pub struct FilterRecord(Workers<[PhaseCounts; Phase::ALL.len()]>);
 pub struct PhaseCounts {
     pub proceeded: Count,
     pub responded: Count,
-    /// By cause, in the order of `Cause::ALL`.
-    failed: [Count; Cause::ALL.len()],
-    /// Limits that guests were told of, in the order of `Cause::TOLD`.
-    told: [Count; Cause::TOLD.len()],
+    /// By cause, in the order of `Cause::ALL`: calls that failed of it, or whose guest was told of it.
+    over: [Count; Cause::ALL.len()],
 }
 
 /// How long the calls of one plugin took, its waits included.
@@ -35,35 +33,33 @@ impl PhaseCounts {
         let count = match result {
             Ok(Verdict::Respond(_)) => &self.responded,
             Ok(_) => &self.proceeded,
-            Err(failure) => &self.failed[failure.cause as usize],
+            Err(failure) => &self.over[failure.cause as usize],
         };
         count.add(1);
     }
 
     /// How often a limit ended a call, or a guest was told of it.
     pub fn over(&self, cause: Cause) -> u64 {
-        let told = Cause::TOLD.iter().position(|told| *told == cause).map_or(0, |at| self.told[at].get());
-        self.failed[cause as usize].get() + told
+        self.over[cause as usize].get()
     }
 
     pub fn all_failed(&self) -> u64 {
-        self.failed.iter().map(Count::get).sum()
+        Cause::ALL.into_iter().filter(|cause| !cause.is_told()).map(|cause| self.over(cause)).sum()
     }
 }
 
 impl FilterRecord {
-    /// One call.
+    /// One call, and the limits that its guest was told of.
+    pub(super) fn ended(&self, worker: WorkerId, phase: Phase, outcome: &Outcome) {
+        self.count(worker, phase, outcome.result.as_ref());
+        let Some(counts) = self.0.of(worker).filter(|_| !outcome.overruns.is_empty()) else { return };
+        outcome.overruns.iter().for_each(|cause| counts[phase as usize].over[cause as usize].add(1));
+    }
+
+    /// One call, or what kept it from being made.
     pub(super) fn count(&self, worker: WorkerId, phase: Phase, result: Result<&Verdict, &Failure>) {
         if let Some(counts) = self.0.of(worker) {
             counts[phase as usize].count(result);
-        }
-    }
-
-    /// Limits that a guest was told of in one call.
-    pub(super) fn told(&self, worker: WorkerId, phase: Phase, overruns: u8) {
-        let Some(counts) = self.0.of(worker).filter(|_| overruns != 0) else { return };
-        for (at, _) in Cause::TOLD.iter().enumerate().filter(|(at, _)| overruns & (1 << at) != 0) {
-            counts[phase as usize].told[at].add(1);
         }
     }
 

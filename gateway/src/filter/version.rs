@@ -132,13 +132,12 @@ impl Filter {
         slot: usize,
     ) -> Result<Verdict, Failure> {
         let start = self.times.is_kept(caller.worker).then(tokio::time::Instant::now);
-        let result = version.instances.call(caller, phase, given, exchange, slot).await;
+        let outcome = version.instances.call(caller, phase, given, exchange, slot).await;
         if let Some(start) = start {
             self.times.add(caller.worker, phase, start.elapsed());
         }
-        version.record.count(caller.worker, phase, result.as_ref());
-        version.record.told(caller.worker, phase, std::mem::take(&mut exchange.filters[slot].overruns));
-        result
+        version.record.ended(caller.worker, phase, &outcome);
+        outcome.result
     }
 
     /// A failure in the middle of a body, which cannot be done again.

@@ -30,7 +30,7 @@ pub use stream::{Output, Passing};
 
 use super::{
     State,
-    limits::{Cause, Meter},
+    limits::{Cause, Meter, Overruns},
 };
 use crate::{
     exchange::{Client, Consumer, Exchange, RequestHead, RequestId, ResponseHead},
@@ -79,7 +79,7 @@ pub(super) struct Host {
     /// Those whom the gateway has told of in this call.
     pub(super) verified: Vec<Consumer>,
     /// Limits that the guest was told of in this call.
-    pub(super) overruns: u8,
+    pub(super) overruns: Overruns,
     wasi: Option<Box<wasi::Wasi>>,
 }
 
@@ -157,16 +157,16 @@ impl Host {
 
     /// The guest is over a limit, and is told.
     pub(super) fn over(&mut self, cause: Cause) {
-        self.overruns |= cause.bit();
+        self.overruns.add(cause);
     }
 
-    /// A call is over: nothing of its exchange stays.
-    pub(super) fn clear(&mut self) {
+    /// A call is over: nothing of its exchange stays. Gives what the guest was told of.
+    pub(super) fn clear(&mut self) -> Overruns {
         self.request = None;
         self.passing = None;
         self.handles = None;
         self.verified.clear();
         self.calls = Calls::default();
-        self.overruns = 0;
+        mem::take(&mut self.overruns)
     }
 }

@@ -12,7 +12,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 use super::{
-    Failure, Module,
+    Failure, Module, Outcome,
     abi::native::Calls,
     host::{Handles, Host, Passing},
     limits::{CallClock, Cause, HANDLES, Limits},
@@ -65,12 +65,11 @@ impl Instance {
         given: Given,
         limits: &Limits,
         about: (Option<RequestId>, Option<Arc<Handles>>),
-    ) -> (Result<Verdict, Failure>, Option<Box<Self>>) {
+    ) -> (Outcome, Option<Box<Self>>) {
         let host = self.store.data_mut();
         (host.request, host.handles) = about;
         let ran = self.run(phase, given, limits, Duration::ZERO, Some(limits.timeout)).await;
-        self.store.data_mut().clear();
-        Ran::told(ran, self)
+        self.told(ran)
     }
 
     /// Passes a body on; what the guest leaves of it comes back. It may take as long as the body does.
@@ -80,14 +79,25 @@ impl Instance {
         passing: Passing,
         limits: &Limits,
         handles: Option<Arc<Handles>>,
-    ) -> (Result<Verdict, Failure>, Option<Passing>, Option<Box<Self>>) {
+    ) -> (Outcome, Option<Passing>, Option<Box<Self>>) {
         let host = self.store.data_mut();
         (host.request, host.handles, host.passing) = (Some(passing.id.clone()), handles, Some(passing));
         let ran = self.run(phase, Given::Nothing, limits, Duration::ZERO, None).await;
         let passing = self.store.data_mut().passing.take();
-        self.store.data_mut().clear();
-        let (result, instance) = Ran::told(ran, self);
-        (result, passing, instance)
+        let (outcome, instance) = self.told(ran);
+        (outcome, passing, instance)
+    }
+
+    /// What came of a call, and the instance if it can be used again.
+    fn told(mut self: Box<Self>, ran: Result<Ran, Failure>) -> (Outcome, Option<Box<Self>>) {
+        let overruns = self.store.data_mut().clear();
+        match ran {
+            Ok(Ran::Verdict(verdict)) => (Outcome { result: Ok(verdict), overruns }, Some(self)),
+            Ok(Ran::OwnError(message)) => {
+                (Outcome { result: Err(Failure::new(Cause::Error, message)), overruns }, Some(self))
+            }
+            Err(failure) => (Outcome { result: Err(failure), overruns }, None),
+        }
     }
 
     async fn run(
@@ -113,17 +123,6 @@ impl Instance {
 enum Ran {
     Verdict(Verdict),
     OwnError(String),
-}
-
-impl Ran {
-    /// What came of it, and the instance if it can be used again.
-    fn told(ran: Result<Self, Failure>, instance: Box<Instance>) -> (Result<Verdict, Failure>, Option<Box<Instance>>) {
-        match ran {
-            Ok(Self::Verdict(verdict)) => (Ok(verdict), Some(instance)),
-            Ok(Self::OwnError(message)) => (Err(Failure::new(Cause::Error, message)), Some(instance)),
-            Err(failure) => (Err(failure), None),
-        }
-    }
 }
 
 /// An instance with an exchange lent to it. Dropped in the middle of a call (the client left) it gives the exchange
@@ -154,28 +153,20 @@ impl<'a> Lending<'a> {
         phase: Phase,
         given: Given,
         limits: &Limits,
-    ) -> (Result<Verdict, Failure>, Option<Box<Instance>>) {
+    ) -> (Outcome, Option<Box<Instance>>) {
+        let gone = || (Failure::new(Cause::Trap, "the instance is gone").into(), None);
         let spent = self.exchange.filters[self.slot].spent;
-        let Some(instance) = self.instance.as_mut() else {
-            return (Err(Failure::new(Cause::Trap, "the instance is gone")), None);
-        };
-        match instance.run(phase, given, limits, spent, Some(limits.timeout)).await {
-            Ok(Ran::Verdict(verdict)) => (Ok(verdict), self.give_back(true)),
-            Ok(Ran::OwnError(message)) => (Err(Failure::new(Cause::Error, message)), self.give_back(false)),
-            Err(failure) => {
-                self.give_back(false);
-                (Err(failure), None)
-            }
-        }
+        let Some(instance) = self.instance.as_mut() else { return gone() };
+        let ran = instance.run(phase, given, limits, spent, Some(limits.timeout)).await;
+        let accept = matches!(ran, Ok(Ran::Verdict(_)));
+        self.give_back(accept).map_or_else(gone, |instance| instance.told(ran))
     }
 
     fn give_back(&mut self, accept: bool) -> Option<Box<Instance>> {
         let mut instance = self.instance.take()?;
         let host = instance.store.data_mut();
-        let place = &mut self.exchange.filters[self.slot];
-        (place.spent, place.overruns) = (host.meter.clock.spent(), host.overruns);
+        self.exchange.filters[self.slot].spent = host.meter.clock.spent();
         host.give_back(self.exchange, self.slot, accept);
-        host.clear();
         Some(instance)
     }
 }

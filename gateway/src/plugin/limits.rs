@@ -49,7 +49,7 @@ impl Limits {
     }
 }
 
-/// Why a call was cut short.
+/// Why a call was cut short, or told no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// The guest trapped: a panic, an unreachable, a stack that ran over.
@@ -97,12 +97,9 @@ impl Cause {
         Self::Missing,
     ];
 
-    /// Those that a guest is told of and goes on, in the order of the bits that stand for them.
-    pub const TOLD: [Self; 3] = [Self::KeyValue, Self::Metrics, Self::Calls];
-
-    /// The bit of one of `TOLD`; none of any other.
-    pub(super) fn bit(self) -> u8 {
-        Self::TOLD.iter().position(|told| *told == self).map_or(0, |at| 1 << at)
+    /// Whether a guest is told of it, and goes on.
+    pub fn is_told(self) -> bool {
+        matches!(self, Self::KeyValue | Self::Metrics | Self::Calls)
     }
 
     pub fn as_str(self) -> &'static str {
@@ -121,6 +118,24 @@ impl Cause {
             Self::Error => "error",
             Self::Missing => "missing",
         }
+    }
+}
+
+/// The limits that a guest was told of in one call, and went on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Overruns(u16);
+
+impl Overruns {
+    pub(super) fn add(&mut self, cause: Cause) {
+        self.0 |= 1 << cause as u16;
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Cause> {
+        Cause::ALL.into_iter().filter(move |cause| self.0 & (1 << *cause as u16) != 0)
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    Caller, Cause, Failure, Given, Handles, Limits, Passing, Phase, Reach, Revision, State, Verdict, capability,
+    Caller, Cause, Failure, Given, Handles, Limits, Outcome, Passing, Phase, Reach, Revision, State, capability,
     host::{Host, Identity},
     instance::{Instance, Lending},
     limits::Meter,
@@ -144,14 +144,17 @@ impl Instances {
         given: Given,
         exchange: &mut Exchange,
         slot: usize,
-    ) -> Result<Verdict, Failure> {
-        let instance = self.take(caller.worker).await?;
+    ) -> Outcome {
+        let instance = match self.take(caller.worker).await {
+            Ok(instance) => instance,
+            Err(failure) => return failure.into(),
+        };
         let handles = self.handles(caller.handles);
-        let (result, instance) = Lending::lend(instance, exchange, slot, handles, self.asks_connection)
+        let (outcome, instance) = Lending::lend(instance, exchange, slot, handles, self.asks_connection)
             .run(phase, given, &self.limits)
             .await;
         self.put_if(caller.worker, instance);
-        result
+        outcome
     }
 
     /// Runs a phase that sees no head; `request` names its exchange, if it has one.
@@ -161,12 +164,15 @@ impl Instances {
         phase: Phase,
         given: Given,
         request: Option<RequestId>,
-    ) -> Result<Verdict, Failure> {
-        let instance = self.take(caller.worker).await?;
+    ) -> Outcome {
+        let instance = match self.take(caller.worker).await {
+            Ok(instance) => instance,
+            Err(failure) => return failure.into(),
+        };
         let about = (request, self.handles(caller.handles));
-        let (result, instance) = instance.alone(phase, given, &self.limits, about).await;
+        let (outcome, instance) = instance.alone(phase, given, &self.limits, about).await;
         self.put_if(caller.worker, instance);
-        result
+        outcome
     }
 
     /// Lets an instance pass a body on, for as long as that takes; what it leaves of it comes back.
@@ -175,20 +181,20 @@ impl Instances {
         caller: Caller<'_>,
         phase: Phase,
         passing: Passing,
-    ) -> (Result<Verdict, Failure>, Option<Passing>) {
+    ) -> (Outcome, Option<Passing>) {
         // A body may take as long as its slowest reader: not all instances may wait for such, or heads would have none.
         let Ok(_passing) = self.passing.try_acquire() else {
             let failure = Failure::new(Cause::Instances, "half of the instances pass bodies on");
-            return (Err(failure), Some(passing));
+            return (failure.into(), Some(passing));
         };
         let instance = match self.take(caller.worker).await {
             Ok(instance) => instance,
-            Err(failure) => return (Err(failure), Some(passing)),
+            Err(failure) => return (failure.into(), Some(passing)),
         };
         let handles = self.handles(caller.handles);
-        let (result, passing, instance) = instance.pass(phase, passing, &self.limits, handles).await;
+        let (outcome, passing, instance) = instance.pass(phase, passing, &self.limits, handles).await;
         self.put_if(caller.worker, instance);
-        (result, passing)
+        (outcome, passing)
     }
 
     /// Ends the instances that were not needed since the last sweep.

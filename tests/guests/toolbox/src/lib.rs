@@ -1,6 +1,9 @@
 //! Tries what the gateway offers, as the header `x-tool` of a request says, and tells what came of it.
 
-use std::time::Duration;
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
 
 use stile_sdk::{
     clock, connection,
@@ -68,4 +71,16 @@ fn hex(text: &str) -> Vec<u8> {
     (0..text.len() / 2).filter_map(|n| u8::from_str_radix(&text[2 * n..2 * n + 2], 16).ok()).collect()
 }
 
-stile_sdk::export!(Toolbox: request);
+/// Remembers bodies, as far as it may.
+impl RequestStream for Toolbox {
+    fn on_request_stream(&self, body: &mut Stream) -> Result<()> {
+        let mut whole = Vec::new();
+        body.read_to_end(&mut whole)?;
+        // Whether it may is the gateway's to tell.
+        let _ = key_value::set("body", whole.as_slice(), None);
+        body.write_all(&whole)?;
+        Ok(())
+    }
+}
+
+stile_sdk::export!(Toolbox: request, request_stream);

@@ -50,6 +50,10 @@ impl Tick for Witness {
             Some("loop") => loop {
                 std::hint::black_box(0);
             },
+            Some("remember") => {
+                let _ = key_value::set("much", vec![0; 2048], None);
+                Ok(())
+            }
             Some("fail") => Err(Error::new("it fails at a tick, as it was told")),
             _ => Ok(()),
         }
