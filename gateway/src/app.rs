@@ -4,9 +4,14 @@ mod calls;
 mod ticks;
 mod worker;
 
-use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::mpsc::unbounded_channel, task::spawn_blocking, time::interval};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc::unbounded_channel,
+    task::spawn_blocking,
+    time::{interval, sleep},
+};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -29,6 +34,8 @@ use crate::{
 const INSTANCE_SWEEP: Duration = Duration::from_secs(10);
 /// Before watching is tried again after it failed.
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
+/// Before a plugin that could not be fetched is asked for again: the first time, and later, as each is twice the one before.
+const FETCH_PAUSES: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(300);
 
 /// A running gateway. Several may run in one process.
 #[derive(Debug)]
@@ -148,7 +155,7 @@ impl Gateway {
                 loop {
                     let Err(error) = follow(&control).await;
                     tracing::error!("changes of files are not seen: {error}");
-                    tokio::time::sleep(WATCH_PAUSE).await;
+                    sleep(WATCH_PAUSE).await;
                 }
             };
             stop.run_until_cancelled(watching).await;
@@ -185,8 +192,21 @@ pub fn environment(name: &str) -> Option<String> {
 async fn follow(control: &Control) -> Result<Infallible, WatchError> {
     let mut sources = control.sources().await;
     let mut watch = Watch::new(&sources)?;
+    let mut pause = *FETCH_PAUSES.start();
     loop {
-        watch.changed().await?;
+        let fetch_again = async {
+            match control.is_unfetched() {
+                true => sleep(pause).await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = watch.changed() => {
+                changed?;
+                pause = *FETCH_PAUSES.start();
+            }
+            () = fetch_again => pause = (2 * pause).min(*FETCH_PAUSES.end()),
+        }
         reload(control).await;
         let wanted = control.sources().await;
         if wanted != sources {

@@ -1,9 +1,10 @@
-//! A client of HTTP and HTTPS for hosts that are no services. It follows no redirect and bounds nothing: that is for who calls.
+//! A client of HTTP and HTTPS for hosts that are no services. It follows no redirect and has no time-out: that is for who calls.
 
 use std::{error::Error, iter::successors, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body::Body;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client as Legacy, connect::HttpConnector},
@@ -16,6 +17,15 @@ const IDLE_TIME: Duration = Duration::from_secs(30);
 
 /// Cheap to clone; clones share their connections.
 pub type Client = Legacy<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// Why an answer's body did not come whole.
+#[derive(Debug, thiserror::Error)]
+pub enum Incomplete {
+    #[error("it has more than {0} bytes")]
+    TooLarge(usize),
+    #[error("{0}")]
+    Broken(String),
+}
 
 /// The certificates that are trusted are those of the machine, or of the file that `SSL_CERT_FILE` names. Reading them takes
 /// some milliseconds.
@@ -35,6 +45,18 @@ pub fn client() -> Client {
         .pool_idle_timeout(IDLE_TIME)
         .pool_max_idle_per_host(IDLE)
         .build(connector)
+}
+
+/// Reads a body of at most so many bytes.
+pub async fn collect<B>(body: B, most: usize) -> Result<Bytes, Incomplete>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    let collected = Limited::new(body, most).collect().await;
+    collected.map(|body| body.to_bytes()).map_err(|error| match error.is::<LengthLimitError>() {
+        true => Incomplete::TooLarge(most),
+        false => Incomplete::Broken(causes(&*error)),
+    })
 }
 
 /// An error with all that it came from.

@@ -17,7 +17,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
 };
@@ -41,7 +41,7 @@ use crate::{
 };
 
 use self::{
-    artifact::{Artifacts, bring},
+    artifact::{Artifacts, bring, is_unfetched},
     audit::{Action, Done},
     draft::{Draft, Work},
 };
@@ -70,6 +70,8 @@ pub struct Control {
     work: AsyncMutex<Work>,
     /// One reading of the files at a time.
     reloading: AsyncMutex<()>,
+    /// Then some plugins were not to be had.
+    unfetched: AtomicBool,
     store: Store,
     seal_key: Option<Arc<SealKey>>,
     /// Changes of resources that are to be made.
@@ -132,7 +134,8 @@ impl Control {
         workers: usize,
     ) -> Result<Self, ApplyError> {
         let mut work = Work::open(store.clone(), modules, engine, document, workers).await?;
-        let artifacts = bring(&store, work.layers.document()).await;
+        let artifacts = bring(&store, work.layers.document()).await?;
+        let unfetched = AtomicBool::new(is_unfetched(&artifacts));
         let stage = work.stage_file(&work.layers, artifacts).await?;
         let draft = work.draft(None, Arc::clone(&work.layers), stage).await?;
         if let Some(faults) = &draft.faults {
@@ -150,6 +153,7 @@ impl Control {
             listeners,
             work: AsyncMutex::new(work),
             reloading: AsyncMutex::default(),
+            unfetched,
             store,
             waiting: Mutex::default(),
             refused: Mutex::default(),
@@ -203,11 +207,7 @@ impl Control {
         let _turn = self.reloading.lock().await;
         let file = self.view().layers.document().file.clone();
         let document = Document::read(&file, env);
-        let artifacts = bring(&self.store, &document).await;
-        let result = match self.settled().await {
-            Ok(mut work) => self.reload_locked(&mut work, document, artifacts).await,
-            Err(error) => Err(error.into()),
-        };
+        let result = self.reload_document(document).await;
         let refusal = match &result {
             Ok(reloaded) => reloaded.faults.as_ref().map(ToString::to_string),
             Err(error) => Some(error.to_string()),
@@ -217,6 +217,18 @@ impl Control {
         }
         self.note(refusal);
         result
+    }
+
+    /// Whether a plugin of what was read last could not be fetched, and may be another time.
+    pub fn is_unfetched(&self) -> bool {
+        self.unfetched.load(Relaxed)
+    }
+
+    async fn reload_document(&self, document: Document) -> Result<Reloaded, ApplyError> {
+        let artifacts = bring(&self.store, &document).await?;
+        self.unfetched.store(is_unfetched(&artifacts), Relaxed);
+        let mut work = self.settled().await?;
+        self.reload_locked(&mut work, document, artifacts).await
     }
 
     /// The turn to change something. After a failure nobody knows what the store holds: then it is read again before
@@ -296,7 +308,7 @@ impl Control {
 /// Everything that would keep this configuration from starting, but for addresses in use and what a store holds.
 pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError> {
     let work = Work::open(Store::in_memory()?, None, engine, document, 1).await?;
-    let artifacts = bring(&work.store, work.layers.document()).await;
+    let artifacts = bring(&work.store, work.layers.document()).await?;
     let stage = work.stage_file(&work.layers, artifacts).await?;
     work.draft(None, Arc::clone(&work.layers), stage).await?;
     Ok(())

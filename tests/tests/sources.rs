@@ -1,6 +1,11 @@
 //! Where modules come from: a file, a URL with its digest, a push; and whose signature they must have.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use serde_json::{Value, json};
 use stile_gateway::plugin::{Digest256, signature::SigningKey};
@@ -189,10 +194,14 @@ async fn registry(files: Vec<(&'static str, Vec<u8>)>) -> Upstream {
                 None => upstream::Answer::Reply(404, Vec::new(), "nothing here".to_owned()),
             };
         };
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", content.len());
-        upstream::Answer::Bytes([head.as_bytes(), content].concat())
+        module(content)
     })
     .await
+}
+
+fn module(content: &[u8]) -> upstream::Answer {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", content.len());
+    upstream::Answer::Bytes([head.as_bytes(), content].concat())
 }
 
 fn fetched(registry: &Upstream, path: &str, module: &[u8]) -> Value {
@@ -236,6 +245,24 @@ async fn a_url_gives_the_module_of_the_digest_or_nothing() {
     assert_eq!(push(&gateway, &guest::stamp(3), None).await.status, 201);
     gateway.app().reload().await;
     assert_eq!((runs(gateway.address()).await.as_str(), registry.count()), ("3/m", count));
+}
+
+#[tokio::test]
+async fn what_cannot_be_fetched_is_asked_for_again() {
+    let upstream = Upstream::echo().await;
+    let (first, asked) = (guest::stamp(1), AtomicUsize::new(0));
+    let content = first.to_vec();
+    let registry = Upstream::start(move |_| match asked.fetch_add(1, Relaxed) {
+        0 => upstream::Answer::Reply(503, Vec::new(), "not now".to_owned()),
+        _ => module(&content),
+    })
+    .await;
+    let gateway = Gateway::start(filtered(upstream.address(), json!([]), json!([]))).await;
+    let wanted = config(&upstream, fetched(&registry, "/1.wasm", &first));
+    let refused = gateway.rewrite_refused(wanted).await;
+    assert!(refused.ends_with("/1.wasm: 503 Service Unavailable"), "{refused}");
+    until_runs(&gateway, "1/m").await;
+    assert_eq!((registry.count(), gateway.app().control().is_unfetched()), (2, false));
 }
 
 #[tokio::test]

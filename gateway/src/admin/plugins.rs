@@ -15,11 +15,8 @@ use super::{
 };
 use crate::{
     control::{Known, Push, Rollout},
-    plugin::{Revision, Running},
+    plugin::{Revision, Running, signature},
 };
-
-/// The field with the signature of a module that is pushed.
-pub(super) const SIGNATURE: &str = "stile-signature";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,7 +61,8 @@ pub(super) async fn push(
     Whole(module): Whole,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     check_percent(share.percent)?;
-    let signature = headers.get(SIGNATURE).map(|signature| String::from_utf8_lossy(signature.as_bytes()).into_owned());
+    let signature =
+        headers.get(signature::FIELD).map(|signature| String::from_utf8_lossy(signature.as_bytes()).into_owned());
     let push = Push { module: module.into(), signature, percent: share.percent };
     let pushed = admin.control.push(&plugin, push, actor.name).await?;
     let status = if pushed.new { StatusCode::CREATED } else { StatusCode::OK };

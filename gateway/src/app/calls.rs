@@ -1,12 +1,12 @@
 //! Calls of plugins, made by the worker that they come from: to services as requests of clients are sent, to other hosts by a
 //! client of their own. Who may call whom was decided before.
 
-use std::rc::Rc;
+use std::{error::Error, rc::Rc};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, Version, header::HOST, uri::Authority};
+use http::{Request, Response, Uri, Version, header::HOST, response::Parts, uri::Authority};
 use http_body::Body as HttpBody;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use tokio::{
     sync::{
         mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    client::{Client, causes, client},
+    client::{Client, Incomplete, causes, client, collect},
     exchange::{Body, RequestHead},
     plugin::{CallAnswer, CallError, CallOut, CallTarget, Called, Origin, Outbound},
     proxy::Proxy,
@@ -88,7 +88,7 @@ async fn to_service(worker: WorkerId, proxy: &Proxy, call: CallOut) -> Called {
         upstream::Error::Timeout(..) => CallError::Timeout,
         error => CallError::Failed(error.to_string()),
     })?;
-    let answer = collect(response, max_body).await;
+    let answer = answered(response, max_body).await;
     drop(lease);
     answer
 }
@@ -104,7 +104,7 @@ async fn to_host(hosts: Client, call: CallOut) -> Called {
     *request.uri_mut() = uri(&origin, path.as_str()).map_err(|error| CallError::Invalid(error.to_string()))?;
     debug_assert!(!request.headers().contains_key(HOST), "it is the gateway's to write");
     let response = hosts.request(request).await.map_err(|error| CallError::Failed(causes(&error)))?;
-    collect(response, max_body).await
+    answered(response, max_body).await
 }
 
 fn uri(origin: &Origin, path: &str) -> Result<Uri, http::Error> {
@@ -114,17 +114,14 @@ fn uri(origin: &Origin, path: &str) -> Result<Uri, http::Error> {
     Uri::builder().scheme(scheme).authority(authority.parse::<Authority>()?).path_and_query(path).build()
 }
 
-async fn collect<B>(response: Response<B>, max_body: usize) -> Called
+async fn answered<B>(response: Response<B>, max_body: usize) -> Called
 where
-    B: HttpBody<Data = Bytes, Error: std::error::Error + Send + Sync + 'static>,
+    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
 {
-    let (parts, body) = response.into_parts();
-    let body = Limited::new(body, max_body).collect().await.map_err(|error| {
-        if error.is::<http_body_util::LengthLimitError>() {
-            CallError::Limit(format!("an answer of {max_body} bytes"))
-        } else {
-            CallError::Failed(error.to_string())
-        }
+    let (Parts { status, headers, .. }, body) = response.into_parts();
+    let body = collect(body, max_body).await.map_err(|incomplete| match incomplete {
+        Incomplete::TooLarge(most) => CallError::Limit(format!("an answer of {most} bytes")),
+        Incomplete::Broken(why) => CallError::Failed(why),
     })?;
-    Ok(CallAnswer { status: parts.status, headers: parts.headers, body: body.to_bytes() })
+    Ok(CallAnswer { status, headers, body })
 }

@@ -8,19 +8,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::join_all;
-use http::{Method, Request, Response, StatusCode, Uri, header::LOCATION};
-use http_body_util::{BodyExt, Full, Limited};
+use futures_util::future::try_join_all;
+use http::{Method, Request, Response, StatusCode, Uri, header::LOCATION, uri::PathAndQuery};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::{io, task::spawn_blocking, time::timeout};
+use tokio::{io, sync::OnceCell, task::spawn_blocking, time::timeout};
 
 use super::revisions::{Origin, module, records};
 use crate::{
-    client::{Client, causes, client},
+    client::{Client, causes, client, collect},
     config::{Document, schema, signature_file},
     plugin::{
         Digest256, LoadError, Signature,
-        loader::MAX_MODULE,
+        loader::{MAX_MODULE, fits},
         signature::{self, SignatureError},
     },
     store::{Store, StoreError},
@@ -57,25 +57,28 @@ pub enum ArtifactError {
     Signature(#[from] SignatureError),
     #[error(transparent)]
     Load(#[from] LoadError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// Reads and fetches all that this configuration names; what the store has already is not fetched again.
-pub(super) async fn bring(store: &Store, document: &Document) -> Artifacts {
+pub(super) async fn bring(store: &Store, document: &Document) -> Result<Artifacts, StoreError> {
+    let hosts = Hosts::default();
     let brought = document.config.plugins.iter().map(async |plugin| {
         let artifact = match (&plugin.file, &plugin.url) {
             (Some(file), _) => Artifact::read(plugin, file).await,
-            (None, Some(url)) => match known(store, plugin).await {
-                Ok(Some(known)) => Ok(known),
-                Ok(None) => Artifact::fetch(plugin, url).await,
-                Err(error) => Err(error.into()),
+            (None, Some(url)) => match known(store, plugin).await? {
+                Some(known) => Ok(known),
+                None => Artifact::fetch(plugin, url, &hosts).await,
             },
-            (None, None) => return None,
+            (None, None) => return Ok(None),
         };
-        Some((plugin.name.clone(), artifact))
+        Ok(Some((plugin.name.clone(), artifact)))
     });
-    join_all(brought).await.into_iter().flatten().collect()
+    try_join_all(brought).await.map(|brought| brought.into_iter().flatten().collect())
+}
+
+/// Whether some may be had another time.
+pub(super) fn is_unfetched(artifacts: &Artifacts) -> bool {
+    artifacts.values().any(|artifact| matches!(artifact, Err(ArtifactError::Fetch(..))))
 }
 
 impl Artifact {
@@ -88,7 +91,7 @@ impl Artifact {
         signature: Option<&str>,
         origin: Origin,
     ) -> Result<Self, ArtifactError> {
-        too_large(bytes.len())?;
+        fits(bytes.len())?;
         let (sha256, signature) = (Digest256::of(&bytes), signature.map(str::parse).transpose()?);
         signature::check(&plugin.signed_by, sha256, signature.as_ref())?;
         Ok(Self { bytes, sha256, origin, signature })
@@ -100,7 +103,7 @@ impl Artifact {
             move |error| ArtifactError::Read(file, error)
         };
         let size = tokio::fs::metadata(file).await.map_err(unread(file))?.len();
-        too_large(usize::try_from(size).unwrap_or(usize::MAX))?;
+        fits(usize::try_from(size).unwrap_or(usize::MAX))?;
         let bytes = tokio::fs::read(file).await.map_err(unread(file))?;
         let beside = signature_file(file);
         let signature = match plugin.signed_by.is_empty() {
@@ -114,20 +117,13 @@ impl Artifact {
         Self::new(plugin, bytes, signature.as_deref(), Origin::File)
     }
 
-    async fn fetch(plugin: &schema::Plugin, url: &str) -> Result<Self, ArtifactError> {
-        // What is behind the path may be a secret.
-        let failed = |url: &str| {
-            let url = url.split('?').next().unwrap_or_default().to_owned();
-            move |why: String| ArtifactError::Fetch(url, why)
-        };
-        let client = spawn_blocking(client).await.map_err(|error| failed(url)(error.to_string()))?;
-        let bytes = fetch(&client, url, MAX_MODULE).await.map_err(failed(url))?;
-        let bytes = bytes.ok_or_else(|| failed(url)(StatusCode::NOT_FOUND.to_string()))?;
+    async fn fetch(plugin: &schema::Plugin, url: &str, hosts: &Hosts) -> Result<Self, ArtifactError> {
+        let bytes = hosts.get(url, MAX_MODULE).await?;
+        let bytes = bytes.ok_or_else(|| unfetched(url, StatusCode::NOT_FOUND.to_string()))?;
         let signature = match plugin.signed_by.is_empty() {
             true => None,
             false => {
-                let beside = signature_url(url);
-                let signature = fetch(&client, &beside, MAX_SIGNATURE).await.map_err(failed(&beside))?;
+                let signature = hosts.get(&signature_url(url)?, MAX_SIGNATURE).await?;
                 signature.map(|signature| String::from_utf8_lossy(&signature).into_owned())
             }
         };
@@ -135,18 +131,26 @@ impl Artifact {
         if Some(found.to_string()) != plugin.sha256 {
             return Err(ArtifactError::Digest(found));
         }
-        Self::new(plugin, bytes, signature.as_deref(), Origin::Url)
+        Self::new(plugin, bytes.into(), signature.as_deref(), Origin::Url)
     }
 }
 
 /// In the same place, as that of a file is.
-fn signature_url(url: &str) -> String {
-    let (path, query) = url.split_at(url.find('?').unwrap_or(url.len()));
-    format!("{path}.sig{query}")
+fn signature_url(url: &str) -> Result<String, ArtifactError> {
+    let beside = |url: &str| {
+        let mut parts = url.parse::<Uri>().map_err(http::Error::from)?.into_parts();
+        let target = parts.path_and_query.as_ref();
+        let path = target.map_or("/", PathAndQuery::path);
+        let query = target.and_then(PathAndQuery::query).map(|query| format!("?{query}")).unwrap_or_default();
+        parts.path_and_query = Some(format!("{path}.sig{query}").parse()?);
+        Ok::<_, http::Error>(Uri::from_parts(parts)?.to_string())
+    };
+    beside(url).map_err(|error| unfetched(url, error.to_string()))
 }
 
-fn too_large(bytes: usize) -> Result<(), LoadError> {
-    if bytes > MAX_MODULE { Err(LoadError::TooLarge(bytes)) } else { Ok(()) }
+fn unfetched(url: &str, why: String) -> ArtifactError {
+    // What is behind the path may be a secret.
+    ArtifactError::Fetch(url.split('?').next().unwrap_or_default().to_owned(), why)
 }
 
 /// What the store has of the digest that a plugin wants, if it trusts that.
@@ -160,35 +164,39 @@ async fn known(store: &Store, plugin: &schema::Plugin) -> Result<Option<Artifact
     Ok(trusted.then_some(Artifact { bytes, sha256, origin: Origin::Url, signature }))
 }
 
-/// Nothing where there is nothing (404); at most so many bytes. Redirects are followed, but never from HTTPS to HTTP.
-async fn fetch(client: &Client, url: &str, most: usize) -> Result<Option<Vec<u8>>, String> {
-    let fetching = async {
-        let mut uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
-        for _ in 0..=REDIRECTS {
-            let request = Request::builder().method(Method::GET).uri(&uri).body(Full::new(Bytes::new()));
-            let request = request.map_err(|error| error.to_string())?;
-            let response = client.request(request).await.map_err(|error| causes(&error))?;
-            match response.status() {
-                StatusCode::OK => return body(response, most).await.map(Some),
-                StatusCode::NOT_FOUND => return Ok(None),
-                status if status.is_redirection() => uri = redirected(&uri, &response)?,
-                status => return Err(status.to_string()),
-            }
-        }
-        Err(format!("it is redirected more than {REDIRECTS} times"))
-    };
-    timeout(FETCH, fetching).await.unwrap_or_else(|_| Err(format!("nothing whole came within {} s", FETCH.as_secs())))
+/// Whoever modules are fetched from.
+#[derive(Debug, Default)]
+struct Hosts(OnceCell<Client>);
+
+impl Hosts {
+    /// Nothing where there is nothing (404); at most so many bytes.
+    async fn get(&self, url: &str, most: usize) -> Result<Option<Bytes>, ArtifactError> {
+        let make = async || spawn_blocking(client).await.map_err(|error| unfetched(url, error.to_string()));
+        let client = self.0.get_or_try_init(make).await?;
+        let got = timeout(FETCH, get(client, url, most)).await;
+        let got = got.unwrap_or_else(|_| Err(format!("nothing whole came within {} s", FETCH.as_secs())));
+        got.map_err(|why| unfetched(url, why))
+    }
 }
 
-async fn body(response: Response<Incoming>, most: usize) -> Result<Vec<u8>, String> {
-    let body = Limited::new(response.into_body(), most).collect().await;
-    body.map(|body| body.to_bytes().into()).map_err(|error| {
-        if error.is::<http_body_util::LengthLimitError>() {
-            format!("it has more than {most} bytes")
-        } else {
-            causes(&*error)
+/// Redirects are followed, but never from HTTPS to HTTP.
+async fn get(client: &Client, url: &str, most: usize) -> Result<Option<Bytes>, String> {
+    let mut uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
+    for _ in 0..=REDIRECTS {
+        let request = Request::builder().method(Method::GET).uri(&uri).body(Full::new(Bytes::new()));
+        let request = request.map_err(|error| error.to_string())?;
+        let response = client.request(request).await.map_err(|error| causes(&error))?;
+        match response.status() {
+            StatusCode::OK => {
+                let body = collect(response.into_body(), most).await;
+                return body.map(Some).map_err(|incomplete| incomplete.to_string());
+            }
+            StatusCode::NOT_FOUND => return Ok(None),
+            status if status.is_redirection() => uri = redirected(&uri, &response)?,
+            status => return Err(status.to_string()),
         }
-    })
+    }
+    Err(format!("it is redirected more than {REDIRECTS} times"))
 }
 
 /// Where a redirect leads: a whole URL, or a path on the same host.
@@ -208,5 +216,22 @@ fn redirected(from: &Uri, response: &Response<Incoming>) -> Result<Uri, String> 
     match (from.scheme_str(), to.scheme_str()) {
         (_, Some("https")) | (Some("http"), Some("http")) => Ok(to),
         _ => Err(nowhere()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signature_of_a_url_is_on_the_same_host() {
+        for (url, beside) in [
+            ("https://host/a.wasm", "https://host/a.wasm.sig"),
+            ("https://host/a.wasm?key=1", "https://host/a.wasm.sig?key=1"),
+            ("https://host", "https://host/.sig"),
+            ("http://host:81?key=1", "http://host:81/.sig?key=1"),
+        ] {
+            assert_eq!(signature_url(url).expect("a URL"), beside);
+        }
     }
 }

@@ -239,21 +239,21 @@ impl Revisions {
     ) -> Result<Option<Staged>, PluginError> {
         let before = self.state(&plugin.name).await?;
         let digest = artifact.sha256.to_string();
-        let seen = before.filter(|before| before.source_sha256.as_ref() == Some(&digest));
-        match seen {
-            Some(same) if !anyhow => {
-                let records = records(&self.store, &plugin.name).await?;
-                let known = records.iter().find(|record| record.sha256 == digest);
-                // Signed by somebody else since: what runs stays.
-                let signed =
-                    artifact.signature.is_some() && known.is_some_and(|record| record.signature != artifact.signature);
-                if signed { self.stage_as(plugin, artifact, |_| same).await.map(Some) } else { Ok(None) }
-            }
-            _ => {
-                let seen = |state| State { source_sha256: Some(digest), ..state };
-                self.stage_new(plugin, artifact, WHOLE, seen).await.map(Some)
-            }
+        let seen = before.as_ref().filter(|before| before.source_sha256.as_ref() == Some(&digest));
+        if let Some(same) = seen.filter(|_| !anyhow) {
+            let records = records(&self.store, &plugin.name).await?;
+            let known = records.iter().find(|record| record.sha256 == digest);
+            // Signed by somebody else since: what runs stays.
+            let signed =
+                artifact.signature.is_some() && known.is_some_and(|record| record.signature != artifact.signature);
+            let state = same.clone();
+            return if signed { self.stage(plugin, artifact, before, |_| state).await.map(Some) } else { Ok(None) };
         }
+        let next = |number| {
+            let state = State::with_new(before.as_ref(), number, WHOLE, now());
+            State { source_sha256: Some(digest), ..state }
+        };
+        self.stage(plugin, artifact, before.clone(), next).await.map(Some)
     }
 
     /// A module that was pushed, for so many of a hundred exchanges.
@@ -263,30 +263,20 @@ impl Revisions {
         artifact: Artifact,
         percent: u8,
     ) -> Result<Staged, PluginError> {
-        self.stage_new(plugin, artifact, percent, |state| state).await
-    }
-
-    async fn stage_new(
-        &self,
-        plugin: &schema::Plugin,
-        artifact: Artifact,
-        percent: u8,
-        seen: impl FnOnce(State) -> State,
-    ) -> Result<Staged, PluginError> {
         let before = self.state(&plugin.name).await?;
-        let next = |number| seen(State::with_new(before.as_ref(), number, percent, now()));
-        self.stage_as(plugin, artifact, next).await
+        let next = |number| State::with_new(before.as_ref(), number, percent, now());
+        self.stage(plugin, artifact, before.clone(), next).await
     }
 
     /// A module that has come: a new revision, or the one with its digest. By its number, `next` says what runs.
-    async fn stage_as(
+    async fn stage(
         &self,
         plugin: &schema::Plugin,
         artifact: Artifact,
+        before: Option<State>,
         next: impl FnOnce(u32) -> State,
     ) -> Result<Staged, PluginError> {
         let (name, keep) = (plugin.name.as_str(), plugin.rollout.keep.into());
-        let before = self.state(name).await?;
         let (revision, new) = self.arrived(name, artifact).await?;
         let mut state = next(revision.number);
         let mut found = vec![revision.clone()];

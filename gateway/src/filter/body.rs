@@ -293,7 +293,9 @@ impl HttpBody for Streamed {
                 // It may have written before it had to wait.
                 Poll::Pending if this.output.is_empty() => return Poll::Pending,
                 Poll::Ready(Err(Stop::Broken(error))) => return Poll::Ready(Some(Err(error))),
-                Poll::Ready(Err(Stop::Failed(failure))) => return Poll::Ready(Some(Err(this.part.filter.cut(&failure)))),
+                Poll::Ready(Err(Stop::Failed(failure))) => {
+                    return Poll::Ready(Some(Err(this.part.filter.cut(&failure))));
+                }
                 _ => {}
             }
         }

@@ -148,12 +148,7 @@ impl<'a> Lending<'a> {
     }
 
     /// Runs the phase; the instance comes back if it can be used again.
-    pub(super) async fn run(
-        mut self,
-        phase: Phase,
-        given: Given,
-        limits: &Limits,
-    ) -> (Outcome, Option<Box<Instance>>) {
+    pub(super) async fn run(mut self, phase: Phase, given: Given, limits: &Limits) -> (Outcome, Option<Box<Instance>>) {
         let gone = || (Failure::new(Cause::Trap, "the instance is gone").into(), None);
         let spent = self.exchange.filters[self.slot].spent;
         let Some(instance) = self.instance.as_mut() else { return gone() };

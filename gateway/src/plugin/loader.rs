@@ -155,14 +155,17 @@ enum Kind {
     Component,
 }
 
+/// Whether a module may have so many bytes.
+pub fn fits(bytes: usize) -> Result<(), LoadError> {
+    if bytes > MAX_MODULE { Err(LoadError::TooLarge(bytes)) } else { Ok(()) }
+}
+
 /// Reads the preamble: `\0asm`, then version 1 and layer 0 for a module, layer 1 for a component.
 fn kind(bytes: &[u8]) -> Result<Kind, LoadError> {
     if bytes.is_empty() {
         return Err(LoadError::Empty);
     }
-    if bytes.len() > MAX_MODULE {
-        return Err(LoadError::TooLarge(bytes.len()));
-    }
+    fits(bytes.len())?;
     match bytes.get(..8) {
         Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => Ok(Kind::CoreModule),
         Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(Kind::Component),

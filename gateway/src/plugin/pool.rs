@@ -158,13 +158,7 @@ impl Instances {
     }
 
     /// Runs a phase that sees no head; `request` names its exchange, if it has one.
-    pub async fn alone(
-        &self,
-        caller: Caller<'_>,
-        phase: Phase,
-        given: Given,
-        request: Option<RequestId>,
-    ) -> Outcome {
+    pub async fn alone(&self, caller: Caller<'_>, phase: Phase, given: Given, request: Option<RequestId>) -> Outcome {
         let instance = match self.take(caller.worker).await {
             Ok(instance) => instance,
             Err(failure) => return failure.into(),
@@ -176,12 +170,7 @@ impl Instances {
     }
 
     /// Lets an instance pass a body on, for as long as that takes; what it leaves of it comes back.
-    pub async fn pass(
-        &self,
-        caller: Caller<'_>,
-        phase: Phase,
-        passing: Passing,
-    ) -> (Outcome, Option<Passing>) {
+    pub async fn pass(&self, caller: Caller<'_>, phase: Phase, passing: Passing) -> (Outcome, Option<Passing>) {
         // A body may take as long as its slowest reader: not all instances may wait for such, or heads would have none.
         let Ok(_passing) = self.passing.try_acquire() else {
             let failure = Failure::new(Cause::Instances, "half of the instances pass bodies on");

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Digest256;
 
+/// The header field that a signature is sent in, beside its module.
+pub const FIELD: &str = "stile-signature";
+
 /// Bytes of a signature.
 const LENGTH: usize = 64;
 

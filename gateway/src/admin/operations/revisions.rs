@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{FAILED, Operation, list_of, reference};
-use crate::{admin::plugins, config::schema::Role, plugin::loader::MAX_MODULE};
+use crate::{
+    admin::plugins,
+    config::schema::Role,
+    plugin::{loader::MAX_MODULE, signature},
+};
 
 pub(super) fn operations() -> Vec<Operation> {
     let revision = || reference("Revision");
@@ -26,7 +30,7 @@ pub(super) fn operations() -> Vec<Operation> {
             plugins::push,
         )
         .query("percent", percent(), "Of a hundred exchanges; 100 without it, 0 only stores it.")
-        .header(plugins::SIGNATURE, json!({ "type": "string" }), "An Ed25519 signature of the module, in base64.")
+        .header(signature::FIELD, json!({ "type": "string" }), "An Ed25519 signature of the module, in base64.")
         .takes("application/wasm", json!({ "type": "string", "format": "binary" }))
         .up_to(MAX_MODULE)
         .gives(200, "A revision with this digest was there, and is live.", revision())

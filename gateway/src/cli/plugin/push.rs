@@ -11,7 +11,7 @@ use clap::Args;
 use http::{Method, StatusCode};
 
 use super::{Target, accepted, path_of, print, read, rollout::told};
-use crate::config::signature_file;
+use crate::{config::signature_file, plugin::signature};
 
 #[derive(Debug, Args)]
 pub struct Push {
@@ -35,7 +35,7 @@ impl Push {
         let path = format!("{}/revisions?percent={percent}", path_of(&name)?);
         let (module, signature) = (read(&file)?, read_signature(&file)?);
         let mut headers = vec![("content-type", "application/wasm")];
-        headers.extend(signature.as_deref().map(|signature| ("stile-signature", signature)));
+        headers.extend(signature.as_deref().map(|signature| (signature::FIELD, signature)));
         let answer = target.send(Method::PUT, &path, &headers, module).await?;
         let facts = accepted(&answer, json)?;
         print(json, &facts, || {
