@@ -21,7 +21,7 @@ mod ticker;
 use std::sync::Arc;
 
 pub use self::{
-    budget::{Budget, Exhausted, Running, Trial},
+    budget::{Budget, Exhausted, Running, Trial, WHOLE},
     cache::Cache,
     engine::{Bounds, Engine},
     host::{

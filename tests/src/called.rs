@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use stile_gateway::{
     exchange::{Body, Client, Exchange, RequestHead, ResponseHead, body::BodyError, id::RequestIds},
     filter::Instead,
-    plugin::{Caller, Handles, Outbound},
+    plugin::{Caller, Cause, Handles, Outbound},
     snapshot::Snapshot,
     worker::WorkerId,
 };
@@ -48,9 +48,12 @@ impl Called {
         instead
     }
 
-    /// Its tick, for its first configuration.
-    pub async fn tick(&self) {
-        self.snapshot.routes[0].chain.filters()[0].tick(self.caller()).await;
+    /// Its tick; whether that was cut short at its deadline.
+    pub async fn tick(&self) -> bool {
+        let filter = &self.snapshot.routes[0].chain.filters()[0];
+        let before = filter.failures(Cause::Deadline);
+        filter.tick(self.caller()).await;
+        filter.failures(Cause::Deadline) > before
     }
 
     fn caller(&self) -> Caller<'_> {

@@ -152,7 +152,7 @@ fn of_a_tick_and_of_a_configuration() {
     let filter = json!({ "plugin": "witness", "config": { "tick": "loop" } });
     let witness = plugin_with("witness", json!({ "allow": ["key-value", "metrics"] }));
     let called = gateways.block_on(Called::start(witness, filter, None));
-    LocalSet::new().block_on(&worker, bounded("a tick", async || called.tick().await, |()| true));
+    LocalSet::new().block_on(&worker, bounded("a tick", async || called.tick().await, |over| *over));
 
     let gateway = gateways.block_on(Gateway::start(json!({ "plugins": [plugin("hostile")] })));
     let revision = gateway.app().control().view().revisions["hostile"].revision.clone();

@@ -11,11 +11,11 @@ use super::{
     Control, Work,
     artifact::{Artifact, ArtifactError},
     draft::Stage,
-    revisions::{Origin, Record, Staged, State, WHOLE, now, records, state},
+    revisions::{Origin, Record, Staged, State, now, records, state},
 };
 use crate::{
     config::{Errors, Layers, schema},
-    plugin::{Exhausted, LoadError, Revision, Trial},
+    plugin::{Exhausted, LoadError, Revision, Trial, WHOLE},
     store::{Commit, StoreError},
 };
 

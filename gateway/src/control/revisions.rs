@@ -12,11 +12,12 @@ use serde_json::Value;
 use tokio::{sync::mpsc::UnboundedSender, task::spawn_blocking};
 
 pub use self::state::State;
-pub(super) use self::state::WHOLE;
 use super::{PluginError, artifact::Artifact};
 use crate::{
     config::schema,
-    plugin::{Budget, Cache, Engine, Exhausted, LoadError, Module, Revision, Running, Signature, Trial, signature},
+    plugin::{
+        Budget, Cache, Engine, Exhausted, LoadError, Module, Revision, Running, Signature, Trial, WHOLE, signature,
+    },
     store::{Commit, Revision as Number, Store, StoreError},
 };
 

@@ -11,7 +11,7 @@ use http::HeaderName;
 use super::{Filter, FilterRecord};
 use crate::{
     exchange::Exchange,
-    plugin::{Budget, Caller, Cause, Failure, Given, Instances, Phase, Verdict},
+    plugin::{Budget, Caller, Cause, Failure, Given, Instances, Phase, Verdict, WHOLE},
 };
 
 /// One revision with the filter's configuration.
@@ -45,7 +45,7 @@ pub enum ShareKey {
 impl OnTrial {
     /// Always the same for the same key, and as good as independent of other plugins and revisions.
     fn takes(&self, exchange: &Exchange) -> bool {
-        if self.percent >= 100 {
+        if self.percent >= WHOLE {
             return true;
         }
         let revision = self.version.instances.revision();
@@ -61,7 +61,7 @@ impl OnTrial {
             (None, std::net::IpAddr::V4(address)) => hasher.write(&address.octets()),
             (None, std::net::IpAddr::V6(address)) => hasher.write(&address.octets()),
         }
-        hasher.finish() % 100 < u64::from(self.percent)
+        hasher.finish() % u64::from(WHOLE) < u64::from(self.percent)
     }
 }
 
@@ -159,7 +159,7 @@ impl Filter {
 
     /// The version that most exchanges get.
     pub fn leading(&self) -> Option<&Version> {
-        let trial = self.trial.as_ref().filter(|trial| trial.percent >= 100 && !trial.budget.is_exhausted());
+        let trial = self.trial.as_ref().filter(|trial| trial.percent >= WHOLE && !trial.budget.is_exhausted());
         trial.map(|trial| &trial.version).or(self.version.as_ref())
     }
 

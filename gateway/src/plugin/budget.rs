@@ -12,6 +12,9 @@ use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::Revision;
 
+/// A share of all exchanges, in hundredths.
+pub const WHOLE: u8 = 100;
+
 /// What runs of a plugin.
 #[derive(Debug, Clone)]
 pub struct Running {
@@ -58,7 +61,7 @@ impl Running {
 
     /// That of most exchanges.
     pub fn leading(&self) -> &Revision {
-        let whole = self.trial.as_ref().filter(|trial| trial.percent >= 100);
+        let whole = self.trial.as_ref().filter(|trial| trial.percent >= WHOLE);
         whole.map_or(&self.revision, |trial| &trial.revision)
     }
 

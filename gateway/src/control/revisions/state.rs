@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::plugin::WHOLE;
+
 /// Which revisions run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -37,9 +39,6 @@ pub struct TakenBack {
     /// Seconds since 1970.
     pub at: u64,
 }
-
-/// The whole of the exchanges.
-pub(in crate::control) const WHOLE: u8 = 100;
 
 impl State {
     /// That of most exchanges.
