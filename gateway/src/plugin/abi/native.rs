@@ -1,5 +1,6 @@
 //! The ABI of `stile:plugin`, Stile's own contract: bindings of its WIT and thin impls over the neutral host.
 
+mod body;
 mod capabilities;
 mod phases;
 
@@ -7,7 +8,7 @@ use http::HeaderMap;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use self::bindings::stile::plugin::{
-    body, clock, connection, consumers, crypto,
+    clock, connection, consumers, crypto,
     exchange::{self, Header},
     http_client, key_value, log, metrics, random,
 };
@@ -40,8 +41,6 @@ mod bindings {
         path: "../plugin-sdk/wit",
         world: "stile:plugin/host",
         imports: {
-            "stile:plugin/body.[method]body-stream.read": async | trappable,
-            "stile:plugin/body.[method]body-stream.write": async | trappable,
             "stile:plugin/consumers.verify": async | trappable,
             "stile:plugin/http-client.send": async | trappable,
             "stile:plugin/http-client.[method]pending.wait": async | trappable,
@@ -58,7 +57,7 @@ mod bindings {
 
 pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     exchange::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
-    body::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
+    body::add_to_linker(linker)?;
     log::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
     consumers::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
     connection::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
@@ -196,26 +195,6 @@ impl exchange::HostResponse for Host {
     }
 
     fn drop(&mut self, _: Response) -> wasmtime::Result<()> {
-        Ok(())
-    }
-}
-
-impl body::Host for Host {}
-
-impl body::HostBodyStream for Host {
-    async fn read(&mut self, _: Resource<BodyHandle>) -> wasmtime::Result<Option<Vec<u8>>> {
-        Ok(self.read_body().await?.map(Into::into))
-    }
-
-    async fn write(&mut self, _: Resource<BodyHandle>, piece: Vec<u8>) -> wasmtime::Result<()> {
-        Ok(self.write_body(piece.into()).await?)
-    }
-
-    fn kept(&mut self, _: Resource<BodyHandle>) -> wasmtime::Result<Vec<u8>> {
-        Ok(self.passing()?.kept.to_vec())
-    }
-
-    fn drop(&mut self, _: Resource<BodyHandle>) -> wasmtime::Result<()> {
         Ok(())
     }
 }
