@@ -3,8 +3,12 @@
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc, LazyLock,
+        mpsc::{Sender, channel},
+    },
     task::Poll,
+    thread,
     time::Duration,
 };
 
@@ -96,7 +100,10 @@ impl Instance {
             Ok(Ran::OwnError(message)) => {
                 (Outcome { result: Err(Failure::new(Cause::Error, message)), overruns }, Some(self))
             }
-            Err(failure) => (Outcome { result: Err(failure), overruns }, None),
+            Err(failure) => {
+                end(self);
+                (Outcome { result: Err(failure), overruns }, None)
+            }
         }
     }
 
@@ -168,8 +175,22 @@ impl<'a> Lending<'a> {
 
 impl Drop for Lending<'_> {
     fn drop(&mut self) {
-        self.give_back(false);
+        self.give_back(false).into_iter().for_each(end);
     }
+}
+
+/// On a thread of its own: to give a large memory back takes about as long as a tick, and neighbours would wait for it.
+fn end(instance: Box<Instance>) {
+    static ENDINGS: LazyLock<Sender<Box<Instance>>> = LazyLock::new(|| {
+        let (sender, receiver) = channel::<Box<Instance>>();
+        let ending = move || receiver.into_iter().for_each(drop);
+        if let Err(error) = thread::Builder::new().name("stile-endings".to_owned()).spawn(ending) {
+            tracing::warn!("instances of plugins end where they ran: no thread for that can be started: {error}");
+        }
+        sender
+    });
+    // Without that thread it comes back, and ends here.
+    drop(ENDINGS.send(instance));
 }
 
 fn begin(store: &mut Store<Host>, deadline: Duration, spent: Duration) -> Arc<CallClock> {
