@@ -167,15 +167,19 @@ impl Route {
         if table.endpoints.is_empty() {
             return Ok(None);
         }
-        let tell = |(endpoint, weight): (&Arc<Endpoint>, &u16)| Candidate {
+        let tell = |(endpoint, weight): &(&Arc<Endpoint>, &u16)| Candidate {
             address: endpoint.address,
-            weight: *weight,
+            weight: **weight,
             in_flight: u32::try_from(endpoint.in_flight()).unwrap_or(u32::MAX),
             latency: endpoint.latency().map(|time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX)),
         };
-        let candidates = table.endpoints.iter().zip(&table.weights).map(tell).collect();
-        let chosen = balancer.choose(caller, exchange, candidates).await?;
-        Ok(chosen.and_then(|number| table.endpoints.get(number)).cloned())
+        let all = || table.endpoints.iter().zip(&table.weights);
+        let mut up: Vec<_> = all().filter(|(endpoint, _)| endpoint.is_up()).collect();
+        if up.is_empty() {
+            up = all().collect();
+        }
+        let chosen = balancer.choose(caller, exchange, up.iter().map(tell).collect()).await?;
+        Ok(chosen.and_then(|number| up.get(number)).map(|(endpoint, _)| Arc::clone(endpoint)))
     }
 }
 

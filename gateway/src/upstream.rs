@@ -2,9 +2,11 @@
 //! It decides nothing about routes or filters, and turns no error into a status.
 
 mod connect;
+mod health;
 mod pool;
 
 use std::{
+    mem,
     net::SocketAddr,
     pin::pin,
     sync::{
@@ -36,6 +38,9 @@ use crate::{
 
 pub use pool::PoolLimits;
 
+/// Endpoints that one request tries to reach.
+const ENDPOINTS: u8 = 3;
+
 /// A named group of interchangeable servers.
 #[derive(Debug)]
 pub struct Service {
@@ -65,6 +70,7 @@ pub struct Endpoint {
     text: Arc<str>,
     host: HeaderValue,
     pool: pool::Pool,
+    health: health::Health,
     in_flight: AtomicUsize,
     /// How long its answers took to begin of late, in microseconds; 0 before the first.
     latency: AtomicU32,
@@ -110,6 +116,9 @@ pub enum Error {
 impl Service {
     /// Sends one request to one endpoint and waits for the head of the response.
     ///
+    /// An endpoint that takes no connection has had nothing of the request: another is tried, of at most `ENDPOINTS`, and the
+    /// first is passed over for a while.
+    ///
     /// A pooled connection that turns out to be closed is replaced by another where nothing can have reached the
     /// endpoint twice: the request was never written, or it is idempotent and has no body (RFC 9110 §9.2.2).
     pub async fn send(
@@ -121,29 +130,66 @@ impl Service {
         limit: Duration,
         chosen: Option<Arc<Endpoint>>,
     ) -> Result<(Response<Incoming>, Lease), Error> {
-        let endpoint = chosen.map_or_else(|| self.choose(worker), Ok)?;
-        let sending = pin!(self.send_to(&endpoint, worker, head, body, host));
-        let start = Instant::now();
-        let sent = timeout_at(start + limit, sending).await.unwrap_or(Err(Error::Timeout(endpoint.address, limit)));
-        let took = start.elapsed();
-        self.record.attempt(worker, sent.as_ref().map_or_else(Error::outcome, |_| Outcome::Answered), took);
-        if sent.is_ok() {
-            endpoint.answered_after(took);
+        let mut endpoint = chosen.map_or_else(|| self.choose(worker), Ok)?;
+        let (mut body, mut left) = (body, ENDPOINTS);
+        let mut start = Instant::now();
+        let deadline = start + limit;
+        loop {
+            let sent = {
+                let sending = pin!(self.send_to(&endpoint, worker, head, &mut body, host));
+                timeout_at(deadline, sending).await.unwrap_or(Err(Error::Timeout(endpoint.address, limit)))
+            };
+            let took = start.elapsed();
+            self.record.attempt(worker, sent.as_ref().map_or_else(Error::outcome, |_| Outcome::Answered), took);
+            left -= 1;
+            match sent {
+                Ok(sent) => {
+                    endpoint.answered_after(took);
+                    return Ok(sent);
+                }
+                Err(error) if error.is_unreached() && left > 0 => match self.other(worker, &endpoint) {
+                    Some(other) => (endpoint, start) = (other, Instant::now()),
+                    None => return Err(error),
+                },
+                Err(error) => return Err(error),
+            }
         }
-        sent
     }
 
     async fn connect(&self, endpoint: &Endpoint, worker: WorkerId) -> Result<SendRequest<Body>, Error> {
-        let opened = connect::open(endpoint.address, self.connect_timeout).await?;
-        self.record.connected(worker);
-        Ok(opened)
+        endpoint.health.tried(self.connect_timeout);
+        match connect::open(endpoint.address, self.connect_timeout).await {
+            Ok(opened) => {
+                endpoint.health.works();
+                self.record.connected(worker);
+                Ok(opened)
+            }
+            Err(error) => {
+                let pause = endpoint.health.failed();
+                tracing::warn!(service = &*self.name, pause = ?pause, "an endpoint is passed over: {error}");
+                Err(error)
+            }
+        }
     }
 
     fn choose(&self, worker: WorkerId) -> Result<Arc<Endpoint>, Error> {
         let table = self.table.load();
-        let chosen = table.balancer.pick(&mut self.cursors.of(worker), |_| true);
+        let mut cursor = self.cursors.of(worker);
+        let up = table.balancer.pick(&mut cursor, |index| table.endpoints[index].is_up());
+        // Where none is known to be up, a try may find that one is.
+        let chosen = up.or_else(|| table.balancer.pick(&mut cursor, |_| true));
         let endpoint = chosen.and_then(|index| table.endpoints.get(index));
         endpoint.cloned().ok_or_else(|| Error::NoEndpoint(Arc::clone(&self.name)))
+    }
+
+    /// One that is up, in the place of one that just was not.
+    fn other(&self, worker: WorkerId, than: &Arc<Endpoint>) -> Option<Arc<Endpoint>> {
+        let table = self.table.load();
+        let usable = |index: usize| {
+            let endpoint = &table.endpoints[index];
+            !Arc::ptr_eq(endpoint, than) && endpoint.is_up()
+        };
+        table.balancer.pick(&mut self.cursors.of(worker), usable).and_then(|index| table.endpoints.get(index)).cloned()
     }
 
     async fn send_to(
@@ -151,11 +197,10 @@ impl Service {
         endpoint: &Arc<Endpoint>,
         worker: WorkerId,
         head: &RequestHead,
-        body: Body,
+        body: &mut Body,
         host: HostHeader,
     ) -> Result<(Response<Incoming>, Lease), Error> {
         let replayable = body.is_empty() && is_idempotent(&head.method);
-        let mut request = endpoint.request(head, body, host)?;
         let mut idle = true;
         loop {
             let (mut connection, reused) = match idle.then(|| endpoint.pool.take(worker)).flatten() {
@@ -163,6 +208,7 @@ impl Service {
                 // Boxed, or every request would be as large as what few of them do.
                 None => (Box::pin(self.connect(endpoint, worker)).await?, false),
             };
+            let request = endpoint.request(head, mem::take(body), host)?;
             let flight = Lease::new(endpoint, worker);
             let mut refused = match connection.try_send_request(request).await {
                 // hyper speaks the version of the last answer from then on, and HTTP/1.0 has no chunks to send.
@@ -173,18 +219,19 @@ impl Service {
             };
             let again = match refused.take_message() {
                 // Never written: any number of times.
-                Some(request) => Some(request),
-                // Perhaps carried out: once more, and on a connection that cannot be stale.
-                None if replayable && broke_off(refused.error()) => {
-                    idle = false;
-                    Some(endpoint.request(head, Body::Empty, host)?)
+                Some(request) => {
+                    *body = request.into_body();
+                    true
                 }
-                None => None,
+                // Perhaps carried out: once more, and on a connection that cannot be stale.
+                None => {
+                    idle = false;
+                    replayable && broke_off(refused.error())
+                }
             };
-            match again {
-                // Ends: every turn uses up an idle connection, and a fresh one gets no second turn.
-                Some(again) if reused => request = again,
-                _ => return Err(classify(endpoint.address, refused.into_error())),
+            // Ends: every turn uses up an idle connection, and a fresh one gets no second turn.
+            if !(again && reused) {
+                return Err(classify(endpoint.address, refused.into_error()));
             }
         }
     }
@@ -199,9 +246,15 @@ impl Endpoint {
             text: text.into(),
             host,
             pool: pool::Pool::new(limits, workers),
+            health: health::Health::default(),
             in_flight: AtomicUsize::new(0),
             latency: AtomicU32::new(0),
         }
+    }
+
+    /// Whether a request may try it, as far as is known here.
+    pub fn is_up(&self) -> bool {
+        self.health.is_up()
     }
 
     pub fn limits(&self) -> PoolLimits {
@@ -276,6 +329,11 @@ impl Error {
             // The last ends before there is an attempt.
             Self::RequestBody | Self::Unsendable(_) | Self::Cut(_) | Self::NoEndpoint(_) => Outcome::Client,
         }
+    }
+
+    /// The endpoint has had nothing of the request, and its body is still there.
+    fn is_unreached(&self) -> bool {
+        matches!(self, Self::Connect(..) | Self::ConnectTimeout(..))
     }
 
     /// Who it was tried with.

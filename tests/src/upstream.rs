@@ -73,15 +73,20 @@ impl Upstream {
 
     /// The same, and tells this name.
     pub async fn named(name: &str) -> Self {
-        Self::serve(name, Arc::new(|_: &Received| Answer::Echo)).await
+        Self::named_at(name, anywhere()).await
+    }
+
+    /// The same at this address.
+    pub async fn named_at(name: &str, address: SocketAddr) -> Self {
+        Self::serve(name, address, Arc::new(|_: &Received| Answer::Echo)).await
     }
 
     pub async fn start(script: impl Fn(&Received) -> Answer + Send + Sync + 'static) -> Self {
-        Self::serve("", Arc::new(script)).await
+        Self::serve("", anywhere(), Arc::new(script)).await
     }
 
-    async fn serve(name: &str, script: Arc<dyn Fn(&Received) -> Answer + Send + Sync>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    async fn serve(name: &str, address: SocketAddr, script: Arc<dyn Fn(&Received) -> Answer + Send + Sync>) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let (seen, name) = (Arc::<Seen>::default(), Arc::<str>::from(name));
         let mut tasks = JoinSet::new();
@@ -188,4 +193,9 @@ impl Received {
     pub fn target(&self) -> &str {
         self.head.word(1)
     }
+}
+
+/// Any free port.
+fn anywhere() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
 }

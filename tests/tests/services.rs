@@ -138,6 +138,42 @@ async fn a_service_that_cannot_be_reached_is_told_as_a_problem() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_takes_no_connection_is_passed_over_for_a_while() {
+    let (a, b) = (Upstream::named("a").await, Upstream::named("b").await);
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let gone = refusing.local_addr().expect("it is bound");
+    let mut config = one_worker(plain(gone));
+    config["services"] = json!([service("echo", &[gone, a.address(), b.address()])]);
+    drop(refusing);
+    let gateway = Gateway::start(config).await;
+    let refused = r#"stile_upstream_attempts_total{service="echo",outcome="refused"}"#;
+    let start = tokio::time::Instant::now();
+    let mut client = Client::connect(gateway.address()).await;
+    for n in 0..30 {
+        // Nothing of it has reached anybody: whatever its method, and with its body.
+        let sent = client.send(request("POST", "/", &[], format!("body {n}"))).await;
+        assert_eq!(sent.status, 200);
+    }
+    let up = format!(r#"stile_endpoint_up{{service="echo",endpoint="{gone}"}}"#);
+    if start.elapsed() < Duration::from_secs(1) {
+        let told = (gateway.admin().metric(refused).await, gateway.admin().metric(&up).await);
+        assert_eq!(told, (1, 0), "the first refusal is told to all");
+    }
+    assert_eq!((a.count() + b.count(), a.count().abs_diff(b.count()) <= 1), (30, true), "{} {}", a.count(), b.count());
+
+    // Once it is there again, it has its turn.
+    let back = Upstream::named_at("back", gone).await;
+    until("it is tried again", async || {
+        client.get("/").await;
+        (back.count() > 0).then_some(())
+    })
+    .await;
+    let before = back.count();
+    names(&gateway, 9).await;
+    assert_eq!((back.count(), gateway.admin().metric(&up).await), (before + 3, 1));
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_does_not_look_whole() {
     let upstream = Upstream::start(|received| match received.target() {
         "/length" => Answer::BytesThenReset(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_vec()),

@@ -129,16 +129,21 @@ fn upstream(text: &mut Text, records: &Records) {
 
 /// What the live generation has, as far as there is room for it.
 fn endpoints(text: &mut Text, snapshot: &Snapshot) {
-    text.family("stile_endpoint_requests_in_flight", Kind::Gauge, "Exchanges whose response is not passed on whole.");
     let mut services: Vec<_> = snapshot.services.values().collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));
     let tables = services.iter().map(|service| (&service.name, service.table.load_full()));
     let endpoints = tables.flat_map(|(name, table)| {
-        let endpoints: Vec<_> = table.endpoints.iter().map(|it| (it.address, it.in_flight() as u64)).collect();
-        endpoints.into_iter().map(move |(address, in_flight)| (name, address, in_flight))
+        let told = table.endpoints.iter().map(|it| (it.address.to_string(), it.is_up().into(), it.in_flight() as u64));
+        told.map(|(address, up, in_flight)| (name, address, up, in_flight)).collect::<Vec<_>>()
     });
-    for (service, address, in_flight) in endpoints.take(snapshot.records.bound()) {
-        text.line(&[("service", service), ("endpoint", &address.to_string())], in_flight);
+    let endpoints: Vec<(_, _, u64, _)> = endpoints.take(snapshot.records.bound()).collect();
+    text.family("stile_endpoint_up", Kind::Gauge, "0 while it is passed over, since it took no connection.");
+    for (service, address, up, _) in &endpoints {
+        text.line(&[("service", service), ("endpoint", address)], *up);
+    }
+    text.family("stile_endpoint_requests_in_flight", Kind::Gauge, "Exchanges whose response is not passed on whole.");
+    for (service, address, _, in_flight) in &endpoints {
+        text.line(&[("service", service), ("endpoint", address)], *in_flight);
     }
 }
 
