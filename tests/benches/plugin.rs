@@ -25,8 +25,8 @@ use wasmtime::{
 const BATCH: u64 = 64;
 /// Pieces of one body, so that what a body costs beside them is little.
 const PIECES: usize = 1000;
-/// Bytes of a piece. Copying takes long enough to drown the rest where libc does it by `rep movsb` (from 8 KiB on here), which
-/// is slow at the guest's addresses.
+/// Bytes of a piece. Copying takes long enough to drown the rest where libc does it by `rep movsb`, which is slow at the guest's
+/// addresses on some processors.
 const LENGTHS: [(&str, usize); 3] = [("1 B", 1), ("1 KiB", 1 << 10), ("16 KiB", 16 << 10)];
 
 #[global_allocator]

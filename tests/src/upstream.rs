@@ -73,20 +73,19 @@ impl Upstream {
 
     /// The same, and tells this name.
     pub async fn named(name: &str) -> Self {
-        Self::named_at(name, anywhere()).await
+        Self::named_on(name, anywhere().await)
     }
 
-    /// The same at this address.
-    pub async fn named_at(name: &str, address: SocketAddr) -> Self {
-        Self::serve(name, address, Arc::new(|_: &Received| Answer::Echo)).await
+    /// The same on this socket.
+    pub fn named_on(name: &str, listener: TcpListener) -> Self {
+        Self::serve(name, listener, Arc::new(|_: &Received| Answer::Echo))
     }
 
     pub async fn start(script: impl Fn(&Received) -> Answer + Send + Sync + 'static) -> Self {
-        Self::serve("", anywhere(), Arc::new(script)).await
+        Self::serve("", anywhere().await, Arc::new(script))
     }
 
-    async fn serve(name: &str, address: SocketAddr, script: Arc<dyn Fn(&Received) -> Answer + Send + Sync>) -> Self {
-        let listener = TcpListener::bind(address).await.expect("a free port");
+    fn serve(name: &str, listener: TcpListener, script: Arc<dyn Fn(&Received) -> Answer + Send + Sync>) -> Self {
         let address = listener.local_addr().expect("a bound address");
         let (seen, name) = (Arc::<Seen>::default(), Arc::<str>::from(name));
         let mut tasks = JoinSet::new();
@@ -195,7 +194,6 @@ impl Received {
     }
 }
 
-/// Any free port.
-fn anywhere() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
+async fn anywhere() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.expect("a free port")
 }

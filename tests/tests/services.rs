@@ -11,7 +11,10 @@ use stile_tests::{
     upstream::{Answer, Upstream},
     wait::until,
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 
 fn one_worker(mut config: Value) -> Value {
     config["workers"] = json!(1);
@@ -140,11 +143,13 @@ async fn a_service_that_cannot_be_reached_is_told_as_a_problem() {
 #[tokio::test]
 async fn an_endpoint_that_takes_no_connection_is_passed_over_for_a_while() {
     let (a, b) = (Upstream::named("a").await, Upstream::named("b").await);
-    let refusing = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let gone = refusing.local_addr().expect("it is bound");
+    // Bound, so that nobody else gets the port, and not listening.
+    let held = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    held.bind(&any.into()).expect("a free port");
+    let gone = held.local_addr().ok().and_then(|address| address.as_socket()).expect("an address");
     let mut config = one_worker(plain(gone));
     config["services"] = json!([service("echo", &[gone, a.address(), b.address()])]);
-    drop(refusing);
     let gateway = Gateway::start(config).await;
     let refused = r#"stile_upstream_attempts_total{service="echo",outcome="refused"}"#;
     let start = tokio::time::Instant::now();
@@ -162,7 +167,8 @@ async fn an_endpoint_that_takes_no_connection_is_passed_over_for_a_while() {
     assert_eq!((a.count() + b.count(), a.count().abs_diff(b.count()) <= 1), (30, true), "{} {}", a.count(), b.count());
 
     // Once it is there again, it has its turn.
-    let back = Upstream::named_at("back", gone).await;
+    held.listen(128).and_then(|()| held.set_nonblocking(true)).expect("it listens");
+    let back = Upstream::named_on("back", TcpListener::from_std(held.into()).expect("a runtime"));
     until("it is tried again", async || {
         client.get("/").await;
         (back.count() > 0).then_some(())
