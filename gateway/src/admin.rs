@@ -3,6 +3,7 @@
 mod audit;
 mod auth;
 mod consumers;
+mod endpoints;
 mod errors;
 mod extract;
 mod history;
@@ -39,13 +40,13 @@ pub struct Admin {
 pub fn router(control: Arc<Control>, tokens: &[schema::Token], stop: CancellationToken) -> Router {
     let admin = Admin { control, tokens: Arc::new(Tokens::new(tokens)), stop };
     let mut router = Router::new();
-    for Operation { path, role, body, handler, .. } in operations::all() {
+    for Operation { path, needs, body, handler, .. } in operations::all() {
         let most = body.map_or(0, |body| body.most);
         let handler = handler.layer::<_, Infallible>(DefaultBodyLimit::max(most)).layer(Extension(Most(most)));
-        let handler = match role {
-            Some(role) => handler
+        let handler = match needs {
+            Some(needs) => handler
                 .route_layer(middleware::from_fn_with_state(admin.clone(), move |state, client, request, next| {
-                    auth::check(role, state, client, request, next)
+                    auth::check(needs, state, client, request, next)
                 })),
             None => handler,
         };

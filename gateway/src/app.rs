@@ -105,6 +105,7 @@ impl Gateway {
         }
         gateway.watch();
         gateway.attend_trials();
+        gateway.keep_registry();
         gateway.sweep();
         Ok(gateway)
     }
@@ -166,6 +167,14 @@ impl Gateway {
     fn attend_trials(&self) {
         let (control, stop) = (Arc::clone(&self.control), self.stop.child_token());
         self.tasks.spawn(async move { stop.run_until_cancelled(control.attend_trials()).await });
+    }
+
+    /// Brings registrations to requests, and ends those that are over.
+    fn keep_registry(&self) {
+        let (registry, stop) = (Arc::clone(self.control.registry()), self.stop.child_token());
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(async { tokio::join!(registry.follow(), registry.attend()) }).await;
+        });
     }
 
     /// Ends instances of plugins that were not needed for a while.

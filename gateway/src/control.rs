@@ -32,10 +32,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     access::{SealError, SealKey},
-    config::{Document, Errors, Layers, Premise, Problem, Sources},
+    config::{Document, Errors, Layers, Premise, Problem, Sources, schema},
     listener::{Bound, Listeners},
     monitor::record::Standing,
     plugin::Engine,
+    registry::{Preservation, Registry, Settings},
     snapshot::Snapshot,
     store::{Commit, Revision as Number, Store},
 };
@@ -73,6 +74,7 @@ pub struct Control {
     /// Then some plugins were not to be had.
     unfetched: AtomicBool,
     store: Store,
+    registry: Arc<Registry>,
     seal_key: Option<Arc<SealKey>>,
     /// Changes of resources that are to be made.
     waiting: Mutex<Vec<resources::Waiting>>,
@@ -141,12 +143,15 @@ impl Control {
         if let Some(faults) = &draft.faults {
             tracing::error!("a plugin's file is refused, its stored revision goes on:\n{faults}");
         }
+        let registry = Arc::new(Registry::open(store.clone()).await?);
         let bound = open(&listeners, &draft)?;
         let done = vec![read_again(&work.layers)];
         let (snapshot, _) = work.adopt(draft, Commit::new(), &FILE.into(), done).await?;
-        listeners.open(bound, &snapshot.listeners);
+        let services = Arc::clone(&snapshot.services);
+        let live = registry.bring_live(&services, settings(&work.layers), || ArcSwap::new(snapshot));
+        listeners.open(bound, &live.load().listeners);
         Ok(Self {
-            live: Arc::new(ArcSwap::new(snapshot)),
+            live: Arc::new(live),
             view: ArcSwap::new(work.view()),
             seal_key: work.seal_key.clone(),
             changed: watch::Sender::new(()),
@@ -155,6 +160,7 @@ impl Control {
             reloading: AsyncMutex::default(),
             unfetched,
             store,
+            registry,
             waiting: Mutex::default(),
             refused: Mutex::default(),
             applied: AtomicU64::new(0),
@@ -181,6 +187,11 @@ impl Control {
         &self.listeners
     }
 
+    /// Endpoints that announce themselves.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
     /// What a change of this gateway may come from.
     pub async fn sources(&self) -> Sources {
         self.work.lock().await.sources.clone()
@@ -194,7 +205,8 @@ impl Control {
     /// What metrics tell beside the snapshot.
     pub fn standing(&self) -> Standing {
         let (applied, refused) = (self.applied.load(Relaxed), self.refusals.load(Relaxed));
-        Standing { applied, refused, listeners: self.listeners.connections() }
+        let (registrations, held) = (self.registry.count(), self.registry.held());
+        Standing { applied, refused, listeners: self.listeners.connections(), registrations, held }
     }
 
     pub fn last_refused(&self) -> Option<Refused> {
@@ -282,7 +294,8 @@ impl Control {
         let (snapshot, number) = work.adopt(draft, commit, by, done).await?;
         tracing::info!(generation = snapshot.generation, "generation is live");
         self.applied.fetch_add(1, Relaxed);
-        let previous = self.live.swap(snapshot);
+        let services = Arc::clone(&snapshot.services);
+        let previous = self.registry.bring_live(&services, settings(&work.layers), || self.live.swap(snapshot));
         self.view.store(work.view());
         // What a plugin has kept ends with it.
         let plugins = &work.layers.config().plugins;
@@ -339,6 +352,15 @@ fn read_again(layers: &Layers) -> Done {
         name: layers.document().file.display().to_string(),
         before: None,
         after: None,
+    }
+}
+
+/// The bounds of the registry.
+fn settings(layers: &Layers) -> Settings {
+    let schema::Registry { endpoints_per_service, self_preservation: preservation } = &layers.config().registry;
+    Settings {
+        endpoints_per_service: *endpoints_per_service as usize,
+        preservation: Preservation { above_percent: preservation.above_percent, least: preservation.least as usize },
     }
 }
 

@@ -23,6 +23,7 @@ pub mod plugin;
 pub mod config;
 pub mod control;
 pub mod store;
+pub mod registry;
 pub mod admin;
 pub mod monitor;
 

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::oneshot, task::spawn_blocking, time::Instant};
 
 use self::embedded::{Answer, Embedded, Operation};
-pub use self::history::Watch;
+pub use self::history::{Progress, Watch};
 #[cfg(test)]
 pub(crate) use self::lossy::Lossy;
 
@@ -43,6 +43,16 @@ pub struct Listed {
     pub entries: Vec<Entry>,
     /// Of the last commit that they show; a watch from there on misses nothing.
     pub revision: Revision,
+}
+
+/// How leases stand at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    pub all: usize,
+    /// Those that have had no sign of life for two thirds of their time, the ones below among them.
+    pub late: Vec<LeaseId>,
+    /// Those whose time is over.
+    pub over: Vec<LeaseId>,
 }
 
 /// Changes that are made together or not at all, and what must hold for them to be made.
@@ -74,6 +84,8 @@ pub struct Event {
     pub key: Arc<str>,
     /// None if it was deleted, or ended with its lease.
     pub value: Option<Arc<[u8]>>,
+    /// It ends with this lease, or has.
+    pub lease: Option<LeaseId>,
 }
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -164,7 +176,8 @@ impl Store {
         lease.ok_or(StoreError::Ended)
     }
 
-    /// Gives a lease its whole time again. Nothing is written: this may be called often.
+    /// Gives a lease its whole time again, also one whose time is over but that has not been ended. Nothing is written: this may
+    /// be called often.
     ///
     /// # Errors
     ///
@@ -173,19 +186,29 @@ impl Store {
         self.0.leases().keep_alive(lease, Instant::now())
     }
 
+    /// How much of its time a lease has left; none if it has ended.
+    pub fn left(&self, lease: LeaseId) -> Option<Duration> {
+        self.0.leases().left(lease, Instant::now())
+    }
+
+    /// How leases stand.
+    pub fn census(&self) -> Census {
+        self.0.leases().census(Instant::now())
+    }
+
     /// Ends a lease, and with it its entries. Where that fails, it goes on.
-    pub async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+    pub async fn revoke(&self, lease: LeaseId) -> Result<Revision, StoreError> {
         let ended = self.0.leases().end(lease)?;
         let result = self.operate(Operation::Revoke(vec![lease])).await;
         if result.is_err() {
             self.0.leases().put_back(vec![(lease, ended)]);
         }
-        result.map(drop)
+        result.map(|answer| answer.revision)
     }
 
-    /// Ends the leases whose time is over, and with them their entries. To be called again and again.
-    pub async fn expire(&self) -> Result<(), StoreError> {
-        let over = self.0.leases().over(Instant::now());
+    /// Ends those of these leases whose time is over, and with them their entries. Whose time is over ends by this alone.
+    pub async fn expire(&self, leases: &[LeaseId]) -> Result<(), StoreError> {
+        let over = self.0.leases().over(leases, Instant::now());
         if over.is_empty() {
             return Ok(());
         }
@@ -197,7 +220,7 @@ impl Store {
         result.map(drop)
     }
 
-    /// Tells of every change after the commit `after` of entries whose keys begin with `prefix`.
+    /// Tells of every commit after `after`, and of the changes of entries whose keys begin with `prefix`.
     pub fn watch(&self, prefix: &str, after: Revision) -> Watch {
         self.0.history().watch(prefix, after)
     }

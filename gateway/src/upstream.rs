@@ -4,6 +4,7 @@
 mod connect;
 mod health;
 mod pool;
+mod table;
 
 use std::{
     mem,
@@ -26,7 +27,7 @@ use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    balance::{Balancer, Cursor},
+    balance::Cursor,
     exchange::{
         Body, BodyError, RequestHead,
         body::Cut,
@@ -37,6 +38,7 @@ use crate::{
 };
 
 pub use pool::PoolLimits;
+pub use table::{Listed, Member, Roster, Table};
 
 /// Endpoints that one request tries to reach.
 const ENDPOINTS: u8 = 3;
@@ -46,20 +48,12 @@ const ENDPOINTS: u8 = 3;
 pub struct Service {
     pub name: Arc<str>,
     pub connect_timeout: Duration,
+    pub listed: Listed,
     /// Swapped whole when an endpoint comes or goes.
     pub table: ArcSwap<Table>,
     /// Where each worker's balancing stands; outlives this service's configuration.
     pub cursors: Arc<PerWorker<Cursor>>,
     pub record: Arc<ServiceRecord>,
-}
-
-/// The endpoints of a service and the choice among them.
-#[derive(Debug)]
-pub struct Table {
-    pub balancer: Balancer,
-    /// One per endpoint.
-    pub weights: Vec<u16>,
-    pub endpoints: Vec<Arc<Endpoint>>,
 }
 
 /// One server of a service.
@@ -114,6 +108,31 @@ pub enum Error {
 }
 
 impl Service {
+    /// A service with what the one of this name had that may go on: connections, its roster, each worker's place in the turn.
+    pub fn new(
+        name: Arc<str>,
+        listed: Listed,
+        connect_timeout: Duration,
+        record: Arc<ServiceRecord>,
+        before: Option<&Self>,
+    ) -> Self {
+        let table = before.map(|before| before.table.load_full());
+        let roster = table.as_ref().map_or_else(Arc::default, |table| Arc::clone(&table.roster));
+        let table = Table::new(&listed, roster, table.as_deref());
+        let cursors = before.map_or_else(
+            || Arc::new(PerWorker::new(listed.workers, |worker| Cursor::new(worker as u64))),
+            |before| Arc::clone(&before.cursors),
+        );
+        Self { name, connect_timeout, listed, table: ArcSwap::from_pointee(table), cursors, record }
+    }
+
+    /// Makes this its roster, for requests that come from now on. Endpoints of `before`, too, keep their connections.
+    pub fn enroll(&self, roster: Arc<Roster>, before: Option<&Self>) {
+        let tables = [Some(self), before].map(|service| service.map(|it| it.table.load_full()));
+        let table = Table::new(&self.listed, roster, tables.iter().flatten().map(|table| &**table));
+        self.table.store(Arc::new(table));
+    }
+
     /// Sends one request to one endpoint and waits for the head of the response.
     ///
     /// An endpoint that takes no connection has had nothing of the request: another is tried, of at most `ENDPOINTS`, and the

@@ -19,6 +19,8 @@ pub const SECRET: &str = "secret-of-the-harness";
 pub const VIEWER: &str = "secret-of-the-viewer";
 /// That of `publisher`.
 pub const PUBLISHER: &str = "secret-of-the-publisher";
+/// That of `service`, which speaks for the service `echo` and may find `other`.
+pub const SERVICE: &str = "secret-of-the-service";
 
 /// An admin address, called with the token of an admin.
 #[derive(Debug, Clone, Copy)]

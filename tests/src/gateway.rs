@@ -17,7 +17,7 @@ use stile_gateway::{
 use tempfile::TempDir;
 
 use crate::{
-    admin::{Admin, PUBLISHER, SECRET, VIEWER},
+    admin::{Admin, PUBLISHER, SECRET, SERVICE, VIEWER},
     client::{self, Answer},
     wait::until,
 };
@@ -137,6 +137,7 @@ pub fn write(folder: &Path, mut config: Value) -> PathBuf {
             { "name": "ops", "role": "admin", "secret": SECRET },
             { "name": "viewer", "role": "viewer", "secret": VIEWER },
             { "name": "publisher", "role": "publisher", "secret": PUBLISHER },
+            { "name": "service", "role": "service", "services": ["echo"], "discover": ["other"], "secret": SERVICE },
         ] },
     });
     for (key, value) in defaults.as_object().into_iter().flatten() {

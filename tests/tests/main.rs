@@ -7,6 +7,7 @@ mod framing;
 mod wire;
 mod http2;
 mod services;
+mod registry;
 mod streaming;
 mod websocket;
 mod recording;

@@ -2,19 +2,25 @@
 
 use serde_json::{Value, json};
 use stile_tests::{
-    admin::{Admin, PUBLISHER, SECRET, VIEWER},
+    admin::{Admin, PUBLISHER, SECRET, SERVICE, VIEWER},
     gateway::{Gateway, plain},
     upstream::Upstream,
 };
 
 /// Method, path with its parameters filled in, and the role that the document says it takes.
 fn operations(document: &Value) -> Vec<(String, String, Option<String>)> {
+    let fill = |path: &str| {
+        path.replace("{name}", "unbound")
+            .replace("{generation}", "1")
+            .replace("{endpoint}", "one")
+            .replace("{id}", "one")
+    };
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
         for (method, operation) in item.as_object().expect("operations") {
             let role = operation["x-role"].as_str().map(str::to_owned);
             assert_eq!(role.is_some(), operation.get("security").is_some(), "{method} {path}");
-            operations.push((method.to_uppercase(), path.replace("{name}", "echo").replace("{generation}", "1"), role));
+            operations.push((method.to_uppercase(), fill(path), role));
         }
     }
     operations
@@ -41,6 +47,8 @@ async fn whoever_may_not_call_an_operation_is_refused() {
     for (method, path, role) in &operations {
         let Some(role) = role else { continue };
         refused(&admin, method, path, None, &[401]).await;
+        // What services may call, they may for their own.
+        refused(&admin, method, path, Some(SERVICE), &[403]).await;
         let smaller: &[&str] = match role.as_str() {
             "viewer" => &[],
             "publisher" => &[VIEWER],

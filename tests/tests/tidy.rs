@@ -9,7 +9,7 @@ const MAX_FUNCTION: usize = 70;
 
 /// Which modules of the gateway each may use: the arrows of the design, from left to right. A row stands for all that
 /// is below its name and has no row of its own; a module may always use what is below the same top-level name.
-const MAY_USE: [(&str, &[&str]); 27] = [
+const MAY_USE: [(&str, &[&str]); 28] = [
     // The command line.
     ("cli", &["app", "control", "config", "plugin"]),
     // Data plane, in the order a request meets it.
@@ -60,7 +60,17 @@ const MAY_USE: [(&str, &[&str]); 27] = [
     // Control plane.
     (
         "admin",
-        &["control", "config", "snapshot", "filter", "plugin", "monitor::metrics", "monitor::record", "monitor::stats"],
+        &[
+            "control",
+            "registry",
+            "config",
+            "snapshot",
+            "filter",
+            "plugin",
+            "monitor::metrics",
+            "monitor::record",
+            "monitor::stats",
+        ],
     ),
     (
         "control",
@@ -68,6 +78,7 @@ const MAY_USE: [(&str, &[&str]); 27] = [
             "access",
             "config",
             "store",
+            "registry",
             "listener",
             "snapshot",
             "snapshot::compile",
@@ -98,6 +109,7 @@ const MAY_USE: [(&str, &[&str]); 27] = [
     ("monitor::stats", &["snapshot", "plugin"]),
     ("monitor::records", &["filter"]),
     ("config", &[]),
+    ("registry", &["store", "upstream", "balance", "config"]),
     ("store", &[]),
     // Leaves for everybody.
     ("exchange", &[]),

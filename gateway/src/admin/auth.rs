@@ -5,10 +5,12 @@ mod attempts;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    extract::{ConnectInfo, Request, State},
+    RequestPartsExt,
+    extract::{ConnectInfo, RawPathParams, Request, State},
     http::{
         Method, StatusCode,
         header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE},
+        request::Parts,
     },
     middleware::Next,
     response::{IntoResponse, Response},
@@ -17,7 +19,10 @@ use http_body_util::{BodyExt, Limited};
 use tokio::time::{Instant, timeout};
 
 use self::attempts::Attempts;
-use super::{Admin, Problem};
+use super::{
+    Admin, Problem,
+    operations::{Bound, Needs},
+};
 use crate::{
     config::schema::{Role, Token},
     plugin::Digest256,
@@ -38,12 +43,22 @@ pub(crate) struct Tokens {
 pub(crate) struct Actor {
     pub(crate) name: Arc<str>,
     pub(crate) role: Role,
+    /// Of the role `service`: what it may announce, and what it may find beside that.
+    pub(crate) services: Arc<Services>,
+}
+
+/// Names of services; `*` is all.
+#[derive(Debug, Default)]
+pub(crate) struct Services {
+    own: Vec<String>,
+    discover: Vec<String>,
 }
 
 impl Tokens {
     pub(crate) fn new(tokens: &[Token]) -> Self {
         let entry = |token: &Token| {
-            let actor = Actor { name: token.name.as_str().into(), role: token.role };
+            let services = Services { own: token.services.clone(), discover: token.discover.clone() };
+            let actor = Actor { name: token.name.as_str().into(), role: token.role, services: services.into() };
             (Digest256::of(token.secret.as_bytes()), actor)
         };
         Self { known: tokens.iter().map(entry).collect(), attempts: Attempts::default() }
@@ -55,22 +70,47 @@ impl Tokens {
     }
 }
 
-/// Lets a request pass that has a token with this role or a greater one.
+impl Actor {
+    /// Whether it may call an operation that needs this, about the service of this name.
+    fn may(&self, needs: Needs, name: Option<&str>) -> bool {
+        match (self.role, needs.bound, name) {
+            (Role::Service, Some(Bound::Own), Some(name)) => self.services.owns(name),
+            (Role::Service, Some(Bound::Discover), Some(name)) => self.services.discovers(name),
+            (Role::Service, ..) => false,
+            (role, ..) => rank(role) >= rank(needs.role),
+        }
+    }
+}
+
+impl Services {
+    fn owns(&self, name: &str) -> bool {
+        self.own.iter().any(|own| own == "*" || own == name)
+    }
+
+    pub(crate) fn discovers(&self, name: &str) -> bool {
+        self.owns(name) || self.discover.iter().any(|known| known == "*" || known == name)
+    }
+}
+
+/// Lets a request pass that has a token that may call this.
 pub(super) async fn check(
-    needed: Role,
+    needs: Needs,
     State(admin): State<Admin>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
-    match permit(&admin, needed, client, &request) {
+    let (mut parts, body) = request.into_parts();
+    let params = parts.extract::<RawPathParams>().await.ok();
+    let name = params.as_ref().and_then(|params| params.iter().find(|(key, _)| *key == "name"));
+    match permit(&admin, needs, client, &parts, name.map(|(_, name)| name)) {
         Ok(actor) => {
-            request.extensions_mut().insert(actor);
-            next.run(request).await
+            parts.extensions.insert(actor);
+            next.run(Request::from_parts(parts, body)).await
         }
         Err(refusal) => {
             // A connection closed with unread data is reset, and the reset may overtake the refusal.
-            let mut body = Limited::new(request.into_body(), UNREAD);
+            let mut body = Limited::new(body, UNREAD);
             let _ = timeout(UNREAD_TIME, async { while let Some(Ok(_)) = body.frame().await {} }).await;
             refusal
         }
@@ -78,13 +118,19 @@ pub(super) async fn check(
 }
 
 #[expect(clippy::result_large_err, reason = "an answer is what axum takes")]
-fn permit(admin: &Admin, needed: Role, client: SocketAddr, request: &Request) -> Result<Actor, Response> {
+fn permit(
+    admin: &Admin,
+    needs: Needs,
+    client: SocketAddr,
+    request: &Parts,
+    service: Option<&str>,
+) -> Result<Actor, Response> {
     let (attempts, now) = (&admin.tokens.attempts, Instant::now());
     if let Some(wait) = attempts.wait(client.ip(), now) {
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens came from this address");
         return Err(([(RETRY_AFTER, wait.as_secs().max(1).to_string())], problem).into_response());
     }
-    let presented = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
+    let presented = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
     let Some(actor) = presented.and_then(|token| admin.tokens.actor(token)) else {
         // Asking without a token is no guess.
         if presented.is_some() {
@@ -93,34 +139,38 @@ fn permit(admin: &Admin, needed: Role, client: SocketAddr, request: &Request) ->
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "a bearer token of this gateway is needed");
         return Err(([(WWW_AUTHENTICATE, "Bearer")], problem).into_response());
     };
-    let Actor { name, role } = actor;
-    if rank(*role) < rank(needed) {
-        let problem = Problem::new(
-            StatusCode::FORBIDDEN,
-            format!("this takes the role {}, token \"{name}\" has {}", name_of(needed), name_of(*role)),
-        );
-        return Err(problem.into_response());
+    let Actor { name, role, .. } = actor;
+    if !actor.may(needs, service) {
+        let detail = match (role, needs.bound, service) {
+            (Role::Service, Some(_), Some(service)) => {
+                format!("token \"{name}\" is not for service \"{}\"", service.escape_debug())
+            }
+            _ => format!("this takes the role {}, token \"{name}\" has {}", name_of(needs.role), name_of(*role)),
+        };
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail).into_response());
     }
-    if ![Method::GET, Method::HEAD].contains(request.method()) {
-        tracing::info!(token = &**name, method = %request.method(), path = request.uri().path(), "admin call");
+    if ![Method::GET, Method::HEAD].contains(&request.method) {
+        tracing::info!(token = &**name, method = %request.method, path = request.uri.path(), "admin call");
     }
     Ok(actor.clone())
 }
 
 pub(super) fn name_of(role: Role) -> &'static str {
     match role {
+        Role::Service => "service",
         Role::Viewer => "viewer",
         Role::Publisher => "publisher",
         Role::Admin => "admin",
     }
 }
 
-/// Each role may do what those below it may.
+/// Each role may do what those below it may; that of services only what says that they may.
 fn rank(role: Role) -> u8 {
     match role {
-        Role::Viewer => 0,
-        Role::Publisher => 1,
-        Role::Admin => 2,
+        Role::Service => 0,
+        Role::Viewer => 1,
+        Role::Publisher => 2,
+        Role::Admin => 3,
     }
 }
 

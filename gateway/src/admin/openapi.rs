@@ -41,13 +41,16 @@ fn told(operation: &Operation) -> Value {
         .map(|(status, about, media)| (status.to_string(), answer(about, media.as_ref())))
         .collect();
     let problem = |about| answer(about, Some(&Media::new("application/problem+json", reference("Problem"))));
-    if let Some(role) = operation.role {
+    if let Some(needs) = operation.needs {
         answers.insert("401".to_owned(), problem("There is no token, or a wrong one."));
         answers.insert("403".to_owned(), problem("The role of the token is too small."));
         answers.insert("429".to_owned(), problem("Too many wrong tokens came from this address."));
         let mut told = described(operation, answers);
         told["security"] = json!([{ "token": [] }]);
-        told["x-role"] = super::auth::name_of(role).into();
+        told["x-role"] = super::auth::name_of(needs.role).into();
+        if needs.bound.is_some() {
+            told["x-services"] = true.into();
+        }
         return told;
     }
     described(operation, answers)
@@ -58,9 +61,14 @@ fn described(operation: &Operation, mut answers: Map<String, Value>) -> Value {
     let text = json!({ "type": "string" });
     let named = json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" });
     let mut parameters = Vec::new();
-    for (name, about) in [("name", "The name of the resource."), ("id", "Which credential of the consumer.")] {
+    let endpoint = json!({ "type": "string", "pattern": "^[A-Za-z0-9._:\\[\\]-]{1,128}$" });
+    for (name, about, schema) in [
+        ("name", "The name of the resource.", &named),
+        ("id", "Which credential of the consumer.", &named),
+        ("endpoint", "Which endpoint of the service; one of the configuration goes by its address.", &endpoint),
+    ] {
         if operation.path.contains(&format!("{{{name}}}")) {
-            parameters.push(parameter(name, "path", true, about, &named));
+            parameters.push(parameter(name, "path", true, about, schema));
         }
     }
     if operation.path.contains("{generation}") {
@@ -130,6 +138,7 @@ fn schemas() -> Map<String, Value> {
     schemas.extend(own_schemas());
     schemas.extend(consumer_schemas());
     schemas.extend(history_schemas());
+    schemas.extend(endpoint_schemas());
     schemas
 }
 
@@ -237,6 +246,40 @@ fn consumer_schemas() -> [(String, Value); 5] {
                 "type": "object",
                 "additionalProperties": false,
                 "properties": { "overlap": { "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$" } },
+            }),
+        ),
+    ]
+    .map(|(name, schema)| (name.to_owned(), schema))
+}
+
+fn endpoint_schemas() -> [(String, Value); 2] {
+    let text = json!({ "type": "string" });
+    let weight = json!({ "type": "integer", "minimum": 0, "maximum": 65535 });
+    let metadata = json!({ "type": "object", "additionalProperties": text });
+    [
+        (
+            "Announcement",
+            json!({
+                "type": "object",
+                "required": ["address"],
+                "additionalProperties": false,
+                "properties": {
+                    "address": text, "weight": weight, "ttl": { "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$" },
+                    "metadata": metadata,
+                },
+            }),
+        ),
+        (
+            "Endpoint",
+            json!({
+                "type": "object",
+                "required": ["id", "address", "weight", "metadata"],
+                "properties": {
+                    "id": text, "address": text, "weight": weight, "metadata": metadata, "ttl": text, "left": text,
+                    "source": { "enum": ["configuration", "registration"] }, "drained": { "type": "boolean" },
+                    "health": { "enum": ["up", "down", "unused"] },
+                    "in_flight": { "type": "integer" },
+                },
             }),
         ),
     ]

@@ -1,6 +1,7 @@
 //! Every operation of the Admin API: its path, who may call it, what it takes and gives, and what carries it out. The
 //! router and the OpenAPI document are both made of this, so that neither says what the other does not do.
 
+mod endpoints;
 mod revisions;
 
 use axum::{
@@ -28,7 +29,7 @@ pub(super) struct Operation {
     /// With `{name}` for its parts that are parameters.
     pub(super) path: String,
     /// Who may call it; none is everybody.
-    pub(super) role: Option<Role>,
+    pub(super) needs: Option<Needs>,
     pub(super) summary: String,
     pub(super) query: Vec<Parameter>,
     /// Fields of the head.
@@ -38,6 +39,21 @@ pub(super) struct Operation {
     /// By status, with what they hold.
     pub(super) answers: Vec<(u16, &'static str, Option<Media>)>,
     pub(super) handler: MethodRouter<Admin>,
+}
+
+/// What a token needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Needs {
+    /// This role or a greater one.
+    pub(super) role: Role,
+    /// Or to be of a service: of the one that the path names, or one that may find it.
+    pub(super) bound: Option<Bound>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Bound {
+    Own,
+    Discover,
 }
 
 /// A parameter that may be left out.
@@ -84,7 +100,7 @@ impl Operation {
         Self {
             method,
             path: path.into(),
-            role,
+            needs: role.map(|role| Needs { role, bound: None }),
             summary: summary.into(),
             query: Vec::new(),
             headers: Vec::new(),
@@ -93,6 +109,12 @@ impl Operation {
             answers: Vec::new(),
             handler: on(filter, handler),
         }
+    }
+
+    /// Services may call it, too.
+    fn of_services(mut self, bound: Bound) -> Self {
+        self.needs = self.needs.map(|needs| Needs { bound: Some(bound), ..needs });
+        self
     }
 
     fn query(mut self, name: &'static str, schema: Value, about: &'static str) -> Self {
@@ -154,6 +176,7 @@ pub(super) fn all() -> Vec<Operation> {
         all.extend(of_a_kind(kind, role));
     }
     all.extend(revisions::operations());
+    all.extend(endpoints::operations());
     all.extend(of_consumers());
     all.extend(of_credentials());
     all.extend(of_history());

@@ -27,6 +27,12 @@ impl Problem {
         Self { status, detail: detail.into(), errors: Vec::new() }
     }
 
+    /// Each mistake with the key of its cause.
+    pub(super) fn with_mistakes(detail: String, mistakes: Vec<(String, String)>) -> Self {
+        let errors = mistakes.into_iter().map(|(path, message)| json!({ "path": path, "message": message })).collect();
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, detail, errors }
+    }
+
     fn of(status: StatusCode, detail: String, errors: Errors) -> Self {
         Self { status, detail, errors: errors.0.into_iter().map(|error| json!(error)).collect() }
     }
@@ -48,15 +54,14 @@ impl From<PluginError> for Problem {
 impl From<ConsumerError> for Problem {
     fn from(error: ConsumerError) -> Self {
         let detail = error.to_string();
-        let (status, errors) = match error {
-            ConsumerError::Unknown(_) | ConsumerError::UnknownCredential(..) => (StatusCode::NOT_FOUND, Vec::new()),
-            ConsumerError::OfFile(_) | ConsumerError::Conflict(_) => (StatusCode::CONFLICT, Vec::new()),
-            ConsumerError::Condition(_) => (StatusCode::PRECONDITION_FAILED, Vec::new()),
-            ConsumerError::Invalid(mistakes) => (StatusCode::UNPROCESSABLE_ENTITY, mistakes),
+        let status = match error {
+            ConsumerError::Unknown(_) | ConsumerError::UnknownCredential(..) => StatusCode::NOT_FOUND,
+            ConsumerError::OfFile(_) | ConsumerError::Conflict(_) => StatusCode::CONFLICT,
+            ConsumerError::Condition(_) => StatusCode::PRECONDITION_FAILED,
+            ConsumerError::Invalid(mistakes) => return Self::with_mistakes(detail, mistakes),
             ConsumerError::Store(error) => return error.into(),
         };
-        let errors = errors.into_iter().map(|(path, message)| json!({ "path": path, "message": message })).collect();
-        Self { status, detail, errors }
+        Self::new(status, detail)
     }
 }
 

@@ -61,6 +61,7 @@ pub(super) async fn status(State(admin): State<Admin>) -> Json<Value> {
         "age_seconds": snapshot.since.elapsed().as_secs(),
         "last_error": refused,
         "listeners": listeners,
+        "registrations": { "all": admin.control.registry().count(), "held": admin.control.registry().held() },
         "routes": routes,
     }))
 }

@@ -4,6 +4,7 @@
 mod balance;
 mod consumer;
 mod plugin;
+mod registry;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
@@ -14,6 +15,7 @@ pub use self::{
     balance::{Balance, Policy},
     consumer::{Consumer, Credential, CredentialType},
     plugin::{Filter, Isolation, OnError, Plugin, PluginLimits, Reach, Rollout},
+    registry::{Registry, SelfPreservation},
 };
 use super::scalar::{Address, Duration, Size};
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
     /// What `/metrics` counts.
     pub metrics: Metrics,
+    /// Endpoints that announce themselves through the Admin API.
+    pub registry: Registry,
     /// The WebAssembly modules that routes may use as filters.
     pub plugins: Vec<Plugin>,
     /// The groups of servers that requests are forwarded to.
@@ -107,6 +111,12 @@ pub struct Token {
     /// The bearer token itself, at least 8 characters: `${NAME}` keeps it out of the file.
     #[schemars(length(min = 8))]
     pub secret: String,
+    /// Of the role `service`: the services whose endpoints it may announce and drain; `*` is all.
+    #[serde(default)]
+    pub services: Vec<String>,
+    /// Of the role `service`: the services that it may find beside those; `*` is all.
+    #[serde(default)]
+    pub discover: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -118,6 +128,8 @@ pub enum Role {
     Publisher,
     /// Reading only.
     Viewer,
+    /// Nothing but announcing endpoints of its services, and finding those of others.
+    Service,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -265,6 +277,7 @@ impl Default for Config {
             grace: thirty_seconds(),
             access_log: None,
             metrics: Metrics::default(),
+            registry: Registry::default(),
             plugins: Vec::new(),
             services: Vec::new(),
             routes: Vec::new(),

@@ -31,6 +31,10 @@ pub fn render(snapshot: &Snapshot, standing: &Standing) -> String {
     text.line(&[("outcome", "applied")], standing.applied);
     text.line(&[("outcome", "refused")], standing.refused);
     listeners(&mut text, standing);
+    text.family("stile_registrations", Kind::Gauge, "Endpoints that announced themselves.");
+    text.line(&[], standing.registrations as u64);
+    text.family("stile_registrations_held", Kind::Gauge, "Those whose ttl is over and that stay: too many are silent.");
+    text.line(&[], standing.held as u64);
     requests(&mut text, &snapshot.records);
     upstream(&mut text, &snapshot.records);
     endpoints(&mut text, snapshot);

@@ -94,6 +94,9 @@ pub struct Standing {
     pub applied: u64,
     pub refused: u64,
     pub listeners: Vec<Connections>,
+    /// Endpoints that announced themselves, and those whose time is over and that are held.
+    pub registrations: usize,
+    pub held: usize,
 }
 
 /// The connections of one listener.

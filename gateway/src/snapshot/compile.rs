@@ -8,7 +8,6 @@ mod routing;
 
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
     sync::Arc,
 };
 
@@ -29,8 +28,7 @@ use crate::{
     monitor::{access_log::AccessLog, records::Records},
     plugin::{Instances, Phase, Running, States},
     router::{Router, Rule, RuleCause, RuleError},
-    upstream::{Endpoint, HostHeader, PoolLimits, Service},
-    worker::PerWorker,
+    upstream::{HostHeader, Service},
 };
 
 /// What a snapshot is made from.
@@ -55,6 +53,7 @@ pub struct Input<'a> {
 pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     let mut compiler = Compiler::new(input);
     compiler.names();
+    compiler.tokens();
     let trusted = compiler.sources();
     compiler.capabilities();
     let uses = filters::uses(compiler.input.config);
@@ -103,7 +102,6 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
 
 struct Compiler<'a> {
     input: Input<'a>,
-    before: Before,
     /// Those of the generation before, unless they are to be others.
     records: Arc<Records>,
     /// What plugins keep.
@@ -118,25 +116,6 @@ struct Parts<'a> {
     balancers: HashMap<Arc<str>, Arc<Filter>>,
 }
 
-/// What the previous generation has that may go on, by key.
-#[derive(Default)]
-struct Before {
-    endpoints: HashMap<(Arc<str>, SocketAddr, PoolLimits), Arc<Endpoint>>,
-}
-
-impl Before {
-    fn of(previous: Option<&Snapshot>) -> Self {
-        let mut before = Self::default();
-        for service in previous.into_iter().flat_map(|previous| previous.services.values()) {
-            for endpoint in &service.table.load().endpoints {
-                let key = (Arc::clone(&service.name), endpoint.address, endpoint.limits());
-                before.endpoints.insert(key, Arc::clone(endpoint));
-            }
-        }
-        before
-    }
-}
-
 impl<'a> Compiler<'a> {
     fn new(input: Input<'a>) -> Self {
         let metrics = &input.config.metrics;
@@ -147,7 +126,7 @@ impl<'a> Compiler<'a> {
             None => Arc::new(Records::new(workers, bound)),
         };
         let states = input.previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.states));
-        Self { before: Before::of(input.previous), records, states, input, problems: Vec::new() }
+        Self { records, states, input, problems: Vec::new() }
     }
 
     fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) {
@@ -174,6 +153,28 @@ impl<'a> Compiler<'a> {
         self.unique("services", config.services.iter().map(|it| it.name.as_str()));
         self.unique("routes", config.routes.iter().map(|it| it.name.as_str()));
         self.unique("consumers", config.consumers.iter().map(|it| it.name.as_str()));
+    }
+
+    /// What a token is for goes with its role.
+    fn tokens(&mut self) {
+        let config = self.input.config;
+        for (index, token) in config.admin.iter().flat_map(|admin| &admin.tokens).enumerate() {
+            let path = |key: &str| format!("admin.tokens[{index}].{key}");
+            if token.role == schema::Role::Service {
+                if token.services.is_empty() && token.discover.is_empty() {
+                    self.problem(
+                        path("services"),
+                        "a token of the role service names services: `services`, `discover`",
+                    );
+                }
+                continue;
+            }
+            for (key, names) in [("services", &token.services), ("discover", &token.discover)] {
+                if !names.is_empty() {
+                    self.problem(path(key), "only a token of the role service is bound to services");
+                }
+            }
+        }
     }
 
     /// No two sockets of one gateway have one address, and `admin` is what its admin socket is called.
@@ -283,27 +284,12 @@ impl<'a> Compiler<'a> {
         services
     }
 
-    /// Endpoints keep their connections, workers their place in the turn.
     fn service(&self, service: &schema::Service) -> Service {
-        let workers = self.input.workers;
-        let limits = parts::pool_limits(service);
         let name: Arc<str> = service.name.as_str().into();
-        let endpoint = |endpoint: &schema::Endpoint| {
-            let before = self.before.endpoints.get(&(Arc::clone(&name), endpoint.address, limits));
-            before.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(endpoint.address, limits, workers)))
-        };
-        let endpoints = service.endpoints.iter().map(endpoint).collect();
-        let before = self.input.previous.and_then(|previous| previous.services.get(service.name.as_str()));
-        Service {
-            record: self.records.services.of([&name]),
-            name,
-            connect_timeout: service.connect_timeout.0,
-            table: arc_swap::ArcSwap::from_pointee(parts::table(service, endpoints)),
-            cursors: before.map_or_else(
-                || Arc::new(PerWorker::new(workers, |worker| crate::balance::Cursor::new(worker as u64))),
-                |before| Arc::clone(&before.cursors),
-            ),
-        }
+        let listed = parts::listed(service, self.input.workers);
+        let record = self.records.services.of([&name]);
+        let before = self.input.previous.and_then(|previous| previous.services.get(&name));
+        Service::new(name, listed, service.connect_timeout.0, record, before.map(|before| &**before))
     }
 
     fn routes(&mut self, parts: &Parts<'_>) -> Vec<Option<Arc<Route>>> {

@@ -123,13 +123,28 @@ async fn entries_end_with_their_lease() {
         store.commit(put("d", "2").put_until("e", "2", Some(long))).await.expect(name);
         assert_eq!(store.get("e").await.expect(name).and_then(|entry| entry.lease), Some(long), "{name}");
 
+        let census = |store: &Store| {
+            let Census { all, mut late, over } = store.census();
+            late.sort_unstable();
+            (all, late, over)
+        };
+        assert_eq!(census(&store), (2, vec![], vec![]), "{name}");
         advance(TTL - Duration::from_secs(1)).await;
+        assert_eq!(census(&store), (2, vec![short, long], vec![]), "{name}");
         store.keep_alive(long).expect(name);
-        store.expire().await.expect(name);
+        store.expire(&[short, long]).await.expect(name);
         assert_eq!(keys(&store, "").await, ["a", "b", "c", "d", "e"], "{name}");
         advance(Duration::from_secs(1)).await;
-        assert!(matches!(store.keep_alive(short), Err(StoreError::NoLease)), "{name}: its time is over");
-        store.expire().await.expect(name);
+        assert_eq!(store.left(short), Some(Duration::ZERO), "{name}: its time is over");
+        assert_eq!(census(&store), (2, vec![short], vec![short]), "{name}");
+        store.keep_alive(short).expect(name);
+        store.expire(&[short]).await.expect(name);
+        assert_eq!(keys(&store, "").await.len(), 5, "{name}: it goes on where nobody has ended it");
+        advance(TTL - Duration::from_secs(1)).await;
+        store.keep_alive(long).expect(name);
+        advance(Duration::from_secs(1)).await;
+        store.expire(&[short, long]).await.expect(name);
+        assert!(matches!(store.keep_alive(short), Err(StoreError::NoLease)), "{name}");
         assert_eq!(keys(&store, "").await, ["b", "c", "d", "e"], "{name}");
         let late = store.commit(Commit::new().put_until("a", "1", Some(short))).await;
         assert!(matches!(late, Err(StoreError::NoLease)), "{name}: {late:?}");
@@ -150,21 +165,30 @@ async fn a_watch_tells_every_change_after_a_commit_once() {
             let value = |event: &Event| event.value.as_ref().map(|value| String::from_utf8_lossy(value).into_owned());
             events.iter().map(|event| (event.revision, event.key.to_string(), value(event))).collect()
         };
-        let events = watch.next().await.expect(name);
+        let Progress { events, revision } = watch.next().await.expect(name);
+        assert_eq!(revision, second, "{name}");
         assert_eq!(told(events), [(second, "a/2".to_owned(), Some("2".to_owned()))], "{name}");
         let change = async {
             store.commit(put("b/2", "4")).await.expect(name);
             store.commit(put("a/1", "5").delete("a/2").delete("a/7")).await.expect(name)
         };
-        let (events, fourth) = tokio::join!(watch.next(), change);
+        let fourth = change.await;
+        let mut events = Vec::new();
+        let mut last = second;
+        while last < fourth {
+            let next = watch.next().await.expect(name);
+            assert!(next.revision > last, "{name}: it tells of commits to other entries, too");
+            events.extend(next.events);
+            last = next.revision;
+        }
         let expected = [(fourth, "a/1".to_owned(), Some("5".to_owned())), (fourth, "a/2".to_owned(), None)];
-        assert_eq!(told(events.expect(name)), expected, "{name}");
+        assert_eq!(told(events), expected, "{name}");
         let lease = store.grant(Duration::from_secs(1)).await.expect(name);
         store.commit(Commit::new().put_until("a/3", "6", Some(lease))).await.expect(name);
         store.revoke(lease).await.expect(name);
         let mut ended = Vec::new();
         while ended.last().is_none_or(|(_, _, value): &(_, _, Option<String>)| value.is_some()) {
-            ended.extend(told(watch.next().await.expect(name)));
+            ended.extend(told(watch.next().await.expect(name).events));
         }
         let ended: Vec<_> = ended.iter().map(|(_, key, value)| (key.as_str(), value.as_deref())).collect();
         assert_eq!(ended, [("a/3", Some("6")), ("a/3", None)], "{name}");
@@ -194,11 +218,11 @@ async fn a_lease_has_its_whole_time_again_after_a_restart() {
     drop(store);
     advance(TTL * 10).await;
     let store = Store::on(&disk).expect("the same store");
-    store.expire().await.expect("room");
+    assert_eq!(store.census().over, []);
     assert_eq!(keys(&store, "").await, ["a"]);
     assert_ne!(store.grant(TTL).await.expect("a lease"), lease, "none is given twice");
     advance(TTL).await;
-    store.expire().await.expect("room");
+    store.expire(&store.census().over).await.expect("room");
     assert_eq!(keys(&store, "").await, [""; 0]);
 }
 
@@ -269,6 +293,7 @@ async fn a_full_disk_is_told_of_and_over_once_there_is_room() {
     store.commit(put("c", "1")).await.expect("there is room");
     assert_eq!(value(&store, "a").await.as_deref(), Some("1"));
     assert_eq!(keys(&store, "").await, ["a", "c"]);
-    let told: Vec<_> = watch.next().await.expect("it missed nothing").into_iter().map(|event| event.key).collect();
+    let told: Vec<_> =
+        watch.next().await.expect("it missed nothing").events.into_iter().map(|event| event.key).collect();
     assert_eq!(told, ["c".into()]);
 }

@@ -135,8 +135,8 @@ impl<'t> Tables<'t> {
     ) -> Result<(), StoreError> {
         for change in commit.changes {
             match change {
-                Change::Put { key, value, lease } => {
-                    let lease = lease.map_or(0, |LeaseId(lease)| lease);
+                Change::Put { key, value, lease: given } => {
+                    let lease = given.map_or(0, |LeaseId(lease)| lease);
                     let before = self.entries.insert(key.as_str(), (revision, lease, value.as_slice()))?;
                     let before = before.map_or(0, |entry| entry.value().1);
                     if before != 0 && before != lease {
@@ -145,7 +145,7 @@ impl<'t> Tables<'t> {
                     if lease != 0 {
                         self.leased.insert(lease, key.as_str())?;
                     }
-                    events.push(Event { revision, key: key.into(), value: Some(value.into()) });
+                    events.push(Event { revision, key: key.into(), value: Some(value.into()), lease: given });
                 }
                 Change::Delete { key } => self.delete(key, revision, events)?,
             }
@@ -179,7 +179,8 @@ impl<'t> Tables<'t> {
         if lease != 0 {
             self.leased.remove(lease, key.as_str())?;
         }
-        events.push(Event { revision, key: key.into(), value: None });
+        let ended = (lease != 0).then_some(LeaseId(lease));
+        events.push(Event { revision, key: key.into(), value: None, lease: ended });
         Ok(())
     }
 

@@ -38,6 +38,14 @@ pub struct Watch {
     last: watch::Receiver<Revision>,
 }
 
+/// What came after what was told before.
+#[derive(Debug)]
+pub struct Progress {
+    /// In their order; none if the commits were about other entries.
+    pub events: Vec<Event>,
+    pub revision: Revision,
+}
+
 impl History {
     /// Begins after this commit.
     pub(super) fn new(last: Revision) -> Self {
@@ -91,18 +99,18 @@ impl Kept {
 }
 
 impl Watch {
-    /// Waits for changes and gives all there are, those of one commit together.
+    /// Waits for commits and gives what they changed, together with the number of the last of them.
     ///
     /// # Errors
     ///
     /// `Forgotten` if changes came faster than they were asked for: list the entries, and watch from there.
-    pub async fn next(&mut self) -> Result<Vec<Event>, StoreError> {
+    pub async fn next(&mut self) -> Result<Progress, StoreError> {
         loop {
             let last = *self.last.borrow_and_update();
             let events = self.since(last)?;
-            self.after = last.max(self.after);
-            if !events.is_empty() {
-                return Ok(events);
+            if last > self.after {
+                self.after = last;
+                return Ok(Progress { events, revision: last });
             }
             self.last.changed().await.map_err(|_| StoreError::Ended)?;
         }
@@ -129,7 +137,7 @@ mod tests {
     use super::*;
 
     fn event(revision: Revision, key: &str) -> Event {
-        Event { revision, key: key.into(), value: Some(Arc::from(&b"12345678"[..])) }
+        Event { revision, key: key.into(), value: Some(Arc::from(&b"12345678"[..])), lease: None }
     }
 
     #[test]
@@ -148,10 +156,10 @@ mod tests {
         let mut watch = history.watch("", 0);
         history.add(vec![event(1, "a")], 1);
         history.resume(1);
-        assert_eq!(watch.next().await.expect("nothing is missed").len(), 1);
+        assert_eq!(watch.next().await.expect("nothing is missed").events.len(), 1);
         history.resume(3);
         assert!(matches!(watch.next().await, Err(StoreError::Forgotten(1))));
         history.add(vec![event(4, "b")], 4);
-        assert_eq!(history.watch("", 3).next().await.expect("from there on it is known").len(), 1);
+        assert_eq!(history.watch("", 3).next().await.expect("from there on it is known").events.len(), 1);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::time::Instant;
 
-use super::{LeaseId, StoreError};
+use super::{Census, LeaseId, StoreError};
 
 #[derive(Debug, Default)]
 pub(super) struct Leases(DashMap<LeaseId, Lease>);
@@ -21,20 +21,38 @@ impl Leases {
         self.0.insert(id, Lease { ttl, end: now + ttl });
     }
 
+    /// One whose time is over goes on as well, until it is taken out.
     pub(super) fn keep_alive(&self, id: LeaseId, now: Instant) -> Result<(), StoreError> {
-        let mut lease = self.0.get_mut(&id).filter(|lease| lease.end > now).ok_or(StoreError::NoLease)?;
+        let mut lease = self.0.get_mut(&id).ok_or(StoreError::NoLease)?;
         lease.end = now + lease.ttl;
         Ok(())
+    }
+
+    pub(super) fn left(&self, id: LeaseId, now: Instant) -> Option<Duration> {
+        self.0.get(&id).map(|lease| lease.end.saturating_duration_since(now))
+    }
+
+    pub(super) fn census(&self, now: Instant) -> Census {
+        let mut census = Census::default();
+        for lease in &self.0 {
+            census.all += 1;
+            if lease.end.saturating_duration_since(now) < lease.ttl / 3 {
+                census.late.push(*lease.key());
+            }
+            if lease.end <= now {
+                census.over.push(*lease.key());
+            }
+        }
+        census
     }
 
     pub(super) fn end(&self, id: LeaseId) -> Result<Lease, StoreError> {
         self.0.remove(&id).map(|(_, lease)| lease).ok_or(StoreError::NoLease)
     }
 
-    /// Takes out those whose time is over.
-    pub(super) fn over(&self, now: Instant) -> Vec<(LeaseId, Lease)> {
-        let over: Vec<_> = self.0.iter().filter(|lease| lease.end <= now).map(|lease| *lease.key()).collect();
-        over.into_iter().filter_map(|id| self.0.remove_if(&id, |_, lease| lease.end <= now)).collect()
+    /// Takes out those of them whose time is over still.
+    pub(super) fn over(&self, ids: &[LeaseId], now: Instant) -> Vec<(LeaseId, Lease)> {
+        ids.iter().filter_map(|id| self.0.remove_if(id, |_, lease| lease.end <= now)).collect()
     }
 
     /// Puts back some that were taken out.

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use crate::{
-    balance::{Balancer, Policy},
+    balance::Policy,
     config::{
         Problem, schema,
         words::{did_you_mean, nearest, quoted},
@@ -12,7 +12,7 @@ use crate::{
     monitor::access_log::{LineError, Spec},
     plugin::{Isolation, Limits, Origin, Reach},
     snapshot::ListenerLimits,
-    upstream::{Endpoint, HostHeader, PoolLimits, Table},
+    upstream::{HostHeader, Listed, Member, PoolLimits},
 };
 
 pub(super) fn network(text: &str) -> Option<ipnet::IpNet> {
@@ -88,19 +88,17 @@ pub(super) fn share_key(key: &str) -> Option<ShareKey> {
     }
 }
 
-pub(super) fn pool_limits(service: &schema::Service) -> PoolLimits {
-    PoolLimits { idle_connections: usize::from(service.idle_connections), idle_timeout: service.idle_timeout.0 }
-}
-
-pub(super) fn table(service: &schema::Service, endpoints: Vec<Arc<Endpoint>>) -> Table {
+pub(super) fn listed(service: &schema::Service, workers: usize) -> Listed {
     let policy = match service.balance {
         // What a plugin leaves to us.
         schema::Balance::Policy(schema::Policy::RoundRobin) | schema::Balance::Plugin(_) => Policy::RoundRobin,
         schema::Balance::Policy(schema::Policy::Random) => Policy::Random,
         schema::Balance::Policy(schema::Policy::Weighted) => Policy::Weighted,
     };
-    let weights: Vec<u16> = service.endpoints.iter().map(|endpoint| endpoint.weight).collect();
-    Table { balancer: Balancer::new(policy, &weights), weights, endpoints }
+    let limits =
+        PoolLimits { idle_connections: usize::from(service.idle_connections), idle_timeout: service.idle_timeout.0 };
+    let fixed = service.endpoints.iter().map(|it| Arc::new(Member::of(it.address, it.weight))).collect();
+    Listed { fixed, policy, limits, workers }
 }
 
 pub(super) fn on_error(on_error: schema::OnError) -> OnError {

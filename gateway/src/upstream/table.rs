@@ -1,0 +1,124 @@
+//! The endpoints of a service: those of its configuration, and those that come and go while it is live.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use super::{Endpoint, PoolLimits};
+use crate::balance::{Balancer, Policy};
+
+/// An endpoint as somebody listed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Unique among those that are listed alike; of one that nobody named it is the address.
+    pub id: Box<str>,
+    pub address: SocketAddr,
+    pub weight: u16,
+    pub metadata: BTreeMap<Box<str>, Box<str>>,
+}
+
+/// What a service has beside its configuration.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Roster {
+    /// Of two with one address the first counts, and one of the configuration before both.
+    pub members: Vec<Arc<Member>>,
+    /// The ids of those that take no new exchanges, of the configuration's too.
+    pub drained: HashSet<Box<str>>,
+}
+
+/// What the configuration says of a service's endpoints; the same for all tables of one generation.
+#[derive(Debug)]
+pub struct Listed {
+    pub fixed: Vec<Arc<Member>>,
+    pub policy: Policy,
+    pub limits: PoolLimits,
+    pub workers: usize,
+}
+
+/// The endpoints of a service that may be chosen, one for each address, and the choice among them.
+#[derive(Debug)]
+pub struct Table {
+    pub balancer: Balancer,
+    /// One per endpoint, as are the members.
+    pub weights: Vec<u16>,
+    pub endpoints: Vec<Arc<Endpoint>>,
+    pub members: Vec<Arc<Member>>,
+    /// What it was made of.
+    pub roster: Arc<Roster>,
+}
+
+impl Member {
+    /// One that has nothing but its address and weight.
+    pub fn of(address: SocketAddr, weight: u16) -> Self {
+        Self { id: address.to_string().into(), address, weight, metadata: BTreeMap::new() }
+    }
+}
+
+impl Table {
+    /// Endpoints of the tables before go on, with their connections, unless their limits are to be others.
+    pub(super) fn new<'a>(listed: &Listed, roster: Arc<Roster>, before: impl IntoIterator<Item = &'a Self>) -> Self {
+        let all = listed.fixed.iter().chain(&roster.members);
+        let mut seen = HashSet::new();
+        let usable = |member: &&Arc<Member>| !roster.drained.contains(&member.id) && seen.insert(member.address);
+        let members: Vec<Arc<Member>> = all.filter(usable).cloned().collect();
+        let before = before.into_iter().flat_map(|table| &table.endpoints).filter(|it| it.limits() == listed.limits);
+        let before: HashMap<SocketAddr, &Arc<Endpoint>> = before.map(|it| (it.address, it)).collect();
+        let endpoint = |member: &Arc<Member>| match before.get(&member.address) {
+            Some(endpoint) => Arc::clone(endpoint),
+            None => Arc::new(Endpoint::new(member.address, listed.limits, listed.workers)),
+        };
+        let endpoints = members.iter().map(endpoint).collect();
+        let weights: Vec<u16> = members.iter().map(|member| member.weight).collect();
+        Self { balancer: Balancer::new(listed.policy, &weights), weights, endpoints, members, roster }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn member(id: &str, port: u16, weight: u16) -> Arc<Member> {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        Arc::new(Member { id: id.into(), ..Member::of(address, weight) })
+    }
+
+    fn listed(fixed: &[&Arc<Member>], idle_connections: usize) -> Listed {
+        let limits = PoolLimits { idle_connections, idle_timeout: Duration::from_secs(1) };
+        let fixed = fixed.iter().map(|it| Arc::clone(it)).collect();
+        Listed { fixed, policy: Policy::Weighted, limits, workers: 1 }
+    }
+
+    fn roster(members: &[&Arc<Member>], drained: &[&str]) -> Arc<Roster> {
+        let members = members.iter().map(|it| Arc::clone(it)).collect();
+        Arc::new(Roster { members, drained: drained.iter().map(|id| (*id).into()).collect() })
+    }
+
+    fn ids(table: &Table) -> Vec<&str> {
+        table.members.iter().map(|member| &*member.id).collect()
+    }
+
+    #[test]
+    fn the_first_of_an_address_counts_unless_it_is_drained() {
+        let (fixed, same, other) = (member("fixed", 1, 2), member("same", 1, 3), member("other", 2, 4));
+        let table = Table::new(&listed(&[&fixed], 1), roster(&[&same, &other], &[]), None);
+        assert_eq!((ids(&table), &table.weights), (vec!["fixed", "other"], &vec![2, 4]));
+        let table = Table::new(&listed(&[&fixed], 1), roster(&[&same, &other], &["fixed", "other"]), None);
+        assert_eq!((ids(&table), &table.weights), (vec!["same"], &vec![3]));
+        assert_eq!(table.endpoints[0].address, same.address);
+    }
+
+    #[test]
+    fn endpoints_go_on_by_their_address() {
+        let (a, b) = (member("a", 1, 1), member("b", 2, 1));
+        let first = Table::new(&listed(&[&a, &b], 1), Arc::default(), None);
+        let second = Table::new(&listed(&[&b], 1), roster(&[&member("again", 1, 9)], &[]), [&first]);
+        assert!(Arc::ptr_eq(&first.endpoints[1], &second.endpoints[0]));
+        assert!(Arc::ptr_eq(&first.endpoints[0], &second.endpoints[1]));
+        let third = Table::new(&listed(&[&a], 2), Arc::default(), [&first]);
+        assert!(!Arc::ptr_eq(&first.endpoints[0], &third.endpoints[0]), "other limits, another pool");
+    }
+}
