@@ -100,6 +100,8 @@ pub enum Destination {
     Route(String),
     /// The service of this name, without a route.
     Service(String),
+    /// The same, by a path that says so: what stands before the service's own path is taken off.
+    Call(String),
 }
 
 /// What one filter leaves behind on one exchange.

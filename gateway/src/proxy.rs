@@ -14,7 +14,7 @@ use http::{Request, Response};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use crate::{
-    exchange::{Body, Client, Exchange, id::RequestIds},
+    exchange::{Body, Client, Destination, Exchange, id::RequestIds},
     plugin::Caller,
     snapshot::{Pinned, Reader, Route},
     upstream::Lease,
@@ -94,6 +94,9 @@ impl Proxy {
         mut body: Body,
         upgrade: Option<OnUpgrade>,
     ) -> Outgoing {
+        if ending.exchange.destination.is_none() {
+            ending.exchange.destination = snapshot.called(&ending.exchange);
+        }
         let route = match snapshot.route(&ending.exchange) {
             Some(route) if !ending.exchange.encoded_slash || route.allow_encoded_slash => route,
             unserved => {
@@ -143,6 +146,7 @@ impl Proxy {
 fn unserved_by(route: Option<&Arc<Route>>, exchange: &Exchange) -> Error {
     match (route, &exchange.destination) {
         (Some(_), _) => Error::EncodedSlash,
+        (None, Some(Destination::Call(name))) => Error::NoService(name.clone()),
         (None, Some(destination)) => Error::Astray(destination.clone()),
         (None, None) => Error::NoRoute,
     }

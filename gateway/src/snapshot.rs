@@ -4,7 +4,14 @@
 pub mod compile;
 mod consumers;
 
-use std::{cell::RefCell, collections::HashMap, ops::Deref, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    ops::Deref,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
@@ -19,6 +26,9 @@ use crate::{
     upstream::{Endpoint, HostHeader, Service},
     worker::WorkerId,
 };
+
+/// What a path begins with that names a service.
+pub const CALL: &str = "/call/";
 
 /// One generation.
 ///
@@ -44,7 +54,7 @@ pub struct Snapshot {
     entries: Arc<HashMap<Arc<str>, Arc<Chain>>>,
     /// What is called from time to time.
     pub ticks: Arc<[Ticking]>,
-    /// Where plugins may send requests.
+    /// Where requests go that name a route or a service.
     named: Arc<Named>,
     /// What plugins keep; it outlives generations.
     pub states: Arc<States>,
@@ -74,11 +84,15 @@ pub struct Ticking {
     pub every: Duration,
 }
 
-/// Routes by name, and a route to each service by its name alone; empty where no plugin chooses.
+/// Routes by name, and a route to each service by its name alone; empty where no plugin chooses and no listener is for calls.
 #[derive(Debug, Default)]
 struct Named {
     routes: HashMap<Arc<str>, Arc<Route>>,
     services: HashMap<Arc<str>, Arc<Route>>,
+    /// The same for paths that name the service, which is taken off.
+    calls: HashMap<Arc<str>, Arc<Route>>,
+    /// Listeners on which such paths are for services.
+    listeners: HashSet<Arc<str>>,
 }
 
 /// A bound address and what holds for its connections.
@@ -132,11 +146,22 @@ impl Snapshot {
         self.entries.get(&exchange.client.listener)
     }
 
+    /// The service that the path names, on a listener where it may.
+    pub fn called(&self, exchange: &Exchange) -> Option<Destination> {
+        if self.named.listeners.is_empty() || !self.named.listeners.contains(&exchange.client.listener) {
+            return None;
+        }
+        let called = exchange.request.target.path().strip_prefix(CALL)?;
+        let name = called.split_once('/').map_or(called, |(name, _)| name);
+        Some(Destination::Call(name.to_owned()))
+    }
+
     pub fn route(&self, exchange: &Exchange) -> Option<&Arc<Route>> {
         match &exchange.destination {
             None => self.router.find(&subject(&exchange.request)).map(|index| &self.routes[*index]),
             Some(Destination::Route(name)) => self.named.routes.get(name.as_str()),
             Some(Destination::Service(name)) => self.named.services.get(name.as_str()),
+            Some(Destination::Call(name)) => self.named.calls.get(name.as_str()),
         }
     }
 

@@ -8,6 +8,7 @@ mod wire;
 mod http2;
 mod services;
 mod registry;
+mod invocation;
 mod streaming;
 mod websocket;
 mod recording;

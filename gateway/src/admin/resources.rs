@@ -155,6 +155,9 @@ impl Standing {
             for filter in value.get_mut("filters").and_then(Value::as_array_mut).into_iter().flatten() {
                 filter["config"] = REDACTED.into();
             }
+            if let Some(config) = value.pointer_mut("/balance/config") {
+                *config = REDACTED.into();
+            }
         }
         self.tell(kind, name, value, origin)
     }

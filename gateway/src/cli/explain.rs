@@ -86,9 +86,9 @@ fn in_text(explanation: &Explanation<'_>, shown: usize) -> String {
     let mut line = |key: &str, value: &str| lines.push(format!("{key:<9}  {value}"));
     let path = &explanation.path;
     match &explanation.outcome {
-        Outcome::Served { route, service, forwarded } => {
-            line("route", &route.name);
-            let filters: Vec<_> = route.filters.iter().map(|filter| filter.plugin.as_str()).collect();
+        Outcome::Served { route, filters, service, forwarded } => {
+            line("route", route.map_or("none: the path names the service", |route| route.name.as_str()));
+            let filters: Vec<_> = filters.iter().map(|filter| filter.plugin.as_str()).collect();
             line("filters", &if filters.is_empty() { "none".to_owned() } else { filters.join(", ") });
             line("service", &format!("{}, {}", service.name, policy(service)));
             for endpoint in &service.endpoints {
@@ -125,18 +125,18 @@ fn in_json(explanation: &Explanation<'_>, shown: usize) -> Value {
     let passed: Vec<_> = passed.map(|(route, reason)| json!({ "route": route.name, "reason": reason })).collect();
     let left_out = explanation.passed.len() - shown;
     let (path, answer) = (&explanation.path, answer(&explanation.outcome));
-    let Outcome::Served { route, service, forwarded } = &explanation.outcome else {
+    let Outcome::Served { route, filters, service, forwarded } = &explanation.outcome else {
         return json!({
             "route": null, "service": null, "balance": null, "filters": [], "endpoints": [],
             "path": path, "forwarded": null, "answer": answer, "passed": passed, "left_out": left_out,
         });
     };
-    let filters: Vec<_> = route.filters.iter().map(|filter| json!({ "plugin": filter.plugin })).collect();
+    let filters: Vec<_> = filters.iter().map(|filter| json!({ "plugin": filter.plugin })).collect();
     let endpoints = service.endpoints.iter();
     let endpoints: Vec<_> =
         endpoints.map(|endpoint| json!({ "address": endpoint.address, "weight": endpoint.weight })).collect();
     json!({
-        "route": route.name, "service": service.name, "balance": service.balance, "filters": filters,
+        "route": route.map(|route| &route.name), "service": service.name, "balance": service.balance, "filters": filters,
         "endpoints": endpoints, "path": path, "forwarded": forwarded, "answer": null, "passed": passed,
         "left_out": left_out,
     })
@@ -149,6 +149,7 @@ fn answer(outcome: &Outcome<'_>) -> Option<String> {
         Outcome::Refused(refusal) => refusal.to_string(),
         Outcome::EncodedSlash(_) => "the path has an encoded slash, backslash or NUL".to_owned(),
         Outcome::NoRoute => "no route matches".to_owned(),
+        Outcome::NoService(name) => format!("there is no service \"{}\"", name.escape_debug()),
     };
     outcome.status().map(|status| format!("{}, {reason}", status.as_u16()))
 }

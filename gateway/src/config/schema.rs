@@ -69,6 +69,9 @@ pub struct Listener {
     /// Run before a route is chosen, and may choose it; in the order they run on a request.
     #[serde(default)]
     pub filters: Vec<Filter>,
+    /// Let services be called by name, without a route: `/call/SERVICE/PATH` asks SERVICE for `/PATH`. No route sees such a path then.
+    #[serde(default)]
+    pub call: bool,
     /// What its clients may take up.
     #[serde(default)]
     pub limits: ListenerLimits,
@@ -178,9 +181,12 @@ pub struct Service {
     /// How an endpoint is chosen.
     #[serde(default)]
     pub balance: Balance,
-    /// Its servers.
+    /// Its servers; more may announce themselves through the Admin API.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
+    /// Run on every request to it, after those of the route if there is one.
+    #[serde(default)]
+    pub filters: Vec<Filter>,
     /// Time to open a connection to an endpoint. One that takes none is passed over for 1 s, twice as long each time it fails again,
     /// 30 s at most; the request, of which it has had nothing, goes to another endpoint, three in all.
     #[serde(default = "one_second")]

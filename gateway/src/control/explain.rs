@@ -11,7 +11,10 @@ use crate::{
         headers::remove_hop_by_hop,
         path::strip_prefix,
     },
-    snapshot::compile::{Explained, Routing},
+    snapshot::{
+        CALL,
+        compile::{Explained, Routing},
+    },
 };
 
 /// A request as a client would send it.
@@ -35,7 +38,10 @@ pub struct Explanation<'a> {
 #[derive(Debug)]
 pub enum Outcome<'a> {
     Served {
-        route: &'a schema::Route,
+        /// None if the path names the service.
+        route: Option<&'a schema::Route>,
+        /// In the order they run on a request.
+        filters: Vec<&'a schema::Filter>,
         service: &'a schema::Service,
         /// The path that the service sees.
         forwarded: String,
@@ -45,6 +51,8 @@ pub enum Outcome<'a> {
     /// The path has an encoded slash, which this route does not allow.
     EncodedSlash(&'a schema::Route),
     NoRoute,
+    /// The path names a service that there is not.
+    NoService(String),
 }
 
 impl Outcome<'_> {
@@ -54,7 +62,7 @@ impl Outcome<'_> {
             Self::Served { .. } => None,
             Self::Refused(Refusal::BadRequest(_)) | Self::EncodedSlash(_) => Some(StatusCode::BAD_REQUEST),
             Self::Refused(Refusal::NotImplemented(_)) => Some(StatusCode::NOT_IMPLEMENTED),
-            Self::NoRoute => Some(StatusCode::NOT_FOUND),
+            Self::NoRoute | Self::NoService(_) => Some(StatusCode::NOT_FOUND),
         }
     }
 }
@@ -78,9 +86,22 @@ pub fn explain<'a>(document: &'a Document, question: Question) -> Result<Explana
             return Ok(Explanation { outcome: Outcome::Refused(refusal), path: as_it_came, passed: Vec::new() });
         }
     };
-    let Explained { route, mut passed } = routing.explain(&head);
     let path = head.target.path().to_owned();
     let service = |name: &str| document.config.services.iter().find(|service| service.name == name);
+    if document.config.listeners.iter().any(|listener| listener.call)
+        && let Some(called) = path.strip_prefix(CALL)
+    {
+        let name = called.split_once('/').map_or(called, |(name, _)| name);
+        let outcome = match service(name) {
+            None => Outcome::NoService(name.to_owned()),
+            Some(service) => {
+                let forwarded = strip_prefix(&path, &format!("{CALL}{name}")).unwrap_or_default();
+                Outcome::Served { route: None, filters: service.filters.iter().collect(), service, forwarded }
+            }
+        };
+        return Ok(Explanation { outcome, path, passed: Vec::new() });
+    }
+    let Explained { route, mut passed } = routing.explain(&head);
     let outcome = match route.and_then(|route| Some((route, service(&route.service)?))) {
         None => Outcome::NoRoute,
         Some((route, _)) if encoded_slash && !route.matches.allow_encoded_slash => {
@@ -90,7 +111,9 @@ pub fn explain<'a>(document: &'a Document, question: Question) -> Result<Explana
         Some((route, service)) => {
             let prefix = route.rewrite.strip_prefix.as_deref();
             let stripped = prefix.and_then(|prefix| strip_prefix(&path, prefix));
-            Outcome::Served { route, service, forwarded: stripped.unwrap_or_else(|| path.clone()) }
+            let filters = route.filters.iter().chain(&service.filters).collect();
+            let forwarded = stripped.unwrap_or_else(|| path.clone());
+            Outcome::Served { route: Some(route), filters, service, forwarded }
         }
     };
     Ok(Explanation { outcome, path, passed })

@@ -18,6 +18,8 @@ pub enum Error {
     EncodedSlash,
     #[error("no route matches")]
     NoRoute,
+    #[error("there is no service \"{}\"", .0.escape_debug())]
+    NoService(String),
     #[error(transparent)]
     Filter(#[from] Failed),
     #[error(transparent)]
@@ -71,6 +73,7 @@ impl Error {
             }
             Self::EncodedSlash => (StatusCode::BAD_REQUEST, Blame::Client, "encoded-slash", false),
             Self::NoRoute => (StatusCode::NOT_FOUND, Blame::Client, "no-route", false),
+            Self::NoService(_) => (StatusCode::NOT_FOUND, Blame::Client, "no-service", false),
             Self::Filter(failed) => {
                 let cause = failed.failure.cause;
                 match cause {
@@ -120,7 +123,9 @@ impl Error {
     pub fn detail(&self) -> String {
         use upstream::Error as Up;
         match self {
-            Self::Refused(_) | Self::EncodedSlash | Self::NoRoute | Self::Panic => self.to_string(),
+            Self::Refused(_) | Self::EncodedSlash | Self::NoRoute | Self::NoService(_) | Self::Panic => {
+                self.to_string()
+            }
             Self::Filter(failed) => match failed.failure.cause {
                 Cause::Instances => "a filter is overloaded".into(),
                 Cause::Missing => "a filter is not loaded yet".into(),
@@ -148,7 +153,9 @@ impl Error {
 fn named(destination: &Destination) -> String {
     match destination {
         Destination::Route(name) => format!("route \"{}\", which there is not", name.escape_debug()),
-        Destination::Service(name) => format!("service \"{}\", which there is not", name.escape_debug()),
+        Destination::Service(name) | Destination::Call(name) => {
+            format!("service \"{}\", which there is not", name.escape_debug())
+        }
     }
 }
 

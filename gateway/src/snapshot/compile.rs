@@ -16,7 +16,7 @@ use tokio::time::Instant;
 pub use filters::InstancesKey;
 pub use routing::{Explained, Routing};
 
-use super::{Listener, Named, Route, Snapshot};
+use super::{CALL, Listener, Named, Route, Snapshot};
 use crate::{
     access::{Access, Credentials},
     config::{
@@ -67,7 +67,12 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     }
     let instances = compiler.instances(&uses).await;
     let (entries, ticks) = (compiler.entries(&instances), compiler.ticks(&uses, &instances));
-    let parts = Parts { balancers: compiler.balancers(&instances), services: &services, instances: &instances };
+    let parts = Parts {
+        balancers: compiler.balancers(&instances),
+        filters: compiler.of_services(&instances),
+        services: &services,
+        instances: &instances,
+    };
     let routes = compiler.routes(&parts);
     // The matches are checked also where what follows from them is wrong.
     let router = compiler.matches(Router::compile(rules(compiler.input.config)));
@@ -114,6 +119,8 @@ struct Parts<'a> {
     services: &'a HashMap<Arc<str>, Arc<Service>>,
     instances: &'a HashMap<InstancesKey, Arc<Instances>>,
     balancers: HashMap<Arc<str>, Arc<Filter>>,
+    /// Those of services, by service.
+    filters: HashMap<Arc<str>, Vec<Arc<Filter>>>,
 }
 
 impl<'a> Compiler<'a> {
@@ -314,8 +321,10 @@ impl<'a> Compiler<'a> {
     fn route(&self, route: &schema::Route, service: Arc<Service>, parts: &Parts<'_>) -> Route {
         let records = &self.records;
         let name: Arc<str> = route.name.as_str().into();
+        let mut filters = self.filters(&route.filters, &name, parts.instances);
+        filters.extend(parts.filters.get(&service.name).into_iter().flatten().cloned());
         Route {
-            chain: self.chain(&route.filters, &name, parts.instances),
+            chain: Chain::new(filters),
             balancer: parts.balancers.get(&service.name).cloned(),
             record: records.routes.of([&name, &service.name]),
             service,
@@ -333,28 +342,38 @@ impl<'a> Compiler<'a> {
             let running = self.input.revisions.get(it.plugin).into_iter().flat_map(Running::all);
             it.place == filters::Place::Listener && running.into_iter().any(|it| it.module.has(Phase::Route))
         };
-        if !uses.iter().any(chooses) {
+        let may_choose = uses.iter().any(chooses);
+        let listeners = self.input.config.listeners.iter().filter(|listener| listener.call);
+        let listeners: HashSet<Arc<str>> = listeners.map(|listener| listener.name.as_str().into()).collect();
+        if !may_choose && listeners.is_empty() {
             return Named::default();
         }
+        let by_name = |called: bool| {
+            let direct =
+                |service: &Arc<Service>| (Arc::clone(&service.name), Arc::new(self.direct(service, called, parts)));
+            parts.services.values().map(direct).collect()
+        };
+        Named {
+            routes: routes.iter().map(|route| (Arc::clone(&route.name), Arc::clone(route))).collect(),
+            services: if may_choose { by_name(false) } else { HashMap::new() },
+            calls: if listeners.is_empty() { HashMap::new() } else { by_name(true) },
+            listeners,
+        }
+    }
+
+    /// The way to a service by its name alone; if it is called by a path, that names it.
+    fn direct(&self, service: &Arc<Service>, called: bool, parts: &Parts<'_>) -> Route {
         let none: Arc<str> = "".into();
-        let direct = |service: &Arc<Service>| Route {
+        Route {
             name: Arc::clone(&none),
-            chain: Chain::default(),
+            chain: Chain::new(parts.filters.get(&service.name).cloned().unwrap_or_default()),
             balancer: parts.balancers.get(&service.name).cloned(),
             service: Arc::clone(service),
-            strip_prefix: None,
+            strip_prefix: called.then(|| format!("{CALL}{}", service.name).into()),
             host: HostHeader::Client,
             timeout: schema::default_timeout().0,
             allow_encoded_slash: false,
             record: self.records.routes.of([&none, &service.name]),
-        };
-        Named {
-            routes: routes.iter().map(|route| (Arc::clone(&route.name), Arc::clone(route))).collect(),
-            services: parts
-                .services
-                .iter()
-                .map(|(name, service)| (Arc::clone(name), Arc::new(direct(service))))
-                .collect(),
         }
     }
 

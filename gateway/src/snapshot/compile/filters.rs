@@ -42,6 +42,8 @@ pub(super) enum Place {
     Listener,
     /// Filters of a route.
     Route,
+    /// Filters of a service.
+    Service,
     /// What chooses among a service's endpoints.
     Balance,
 }
@@ -61,7 +63,8 @@ impl Place {
 pub(super) fn uses(config: &Config) -> Vec<Use<'_>> {
     let listeners = config.listeners.iter().map(|listener| (Place::Listener, "listeners", &listener.filters));
     let routes = config.routes.iter().map(|route| (Place::Route, "routes", &route.filters));
-    let numbered = listeners.enumerate().chain(routes.enumerate());
+    let services = config.services.iter().map(|service| (Place::Service, "services", &service.filters));
+    let numbered = listeners.enumerate().chain(routes.enumerate()).chain(services.enumerate());
     let balancers = config.services.iter().enumerate().filter_map(|(index, service)| {
         let schema::Balance::Plugin(filter) = &service.balance else { return None };
         let path = format!("services[{index}].balance");
@@ -175,20 +178,34 @@ impl Compiler<'_> {
             .map(|listener| {
                 // No route has such a name.
                 let label = format!("listener:{}", listener.name).into();
-                (listener.name.as_str().into(), Arc::new(self.chain(&listener.filters, &label, instances)))
+                let filters = self.filters(&listener.filters, &label, instances);
+                (listener.name.as_str().into(), Arc::new(Chain::new(filters)))
             })
             .collect()
     }
 
-    /// The chain of these filters, counted under this label.
-    pub(super) fn chain(
+    /// The filters of services that have some, by service.
+    pub(super) fn of_services(
+        &self,
+        instances: &HashMap<InstancesKey, Arc<Instances>>,
+    ) -> HashMap<Arc<str>, Vec<Arc<Filter>>> {
+        let services = self.input.config.services.iter().filter(|service| !service.filters.is_empty());
+        services
+            .map(|service| {
+                let label = format!("service:{}", service.name).into();
+                (service.name.as_str().into(), self.filters(&service.filters, &label, instances))
+            })
+            .collect()
+    }
+
+    /// These filters, counted under this label.
+    pub(super) fn filters(
         &self,
         filters: &[schema::Filter],
         label: &Arc<str>,
         instances: &HashMap<InstancesKey, Arc<Instances>>,
-    ) -> Chain {
-        let made = filters.iter().filter_map(|filter| self.filter(filter, label, instances));
-        Chain::new(made.collect())
+    ) -> Vec<Arc<Filter>> {
+        filters.iter().filter_map(|filter| self.filter(filter, label, instances)).collect()
     }
 
     /// None if there is no such plugin.

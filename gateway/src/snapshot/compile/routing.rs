@@ -45,7 +45,8 @@ impl<'a> Routing<'a> {
         compiler.names();
         compiler.plugins(&filters::uses(config));
         let services = compiler.services();
-        let parts = Parts { services: &services, instances: &HashMap::new(), balancers: HashMap::new() };
+        let (instances, balancers, filters) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let parts = Parts { services: &services, instances: &instances, balancers, filters };
         compiler.routes(&parts);
         let explainer = compiler.matches(Explainer::compile(rules(config)));
         match explainer {
