@@ -5,6 +5,7 @@ mod auth;
 mod consumers;
 mod endpoints;
 mod errors;
+mod events;
 mod extract;
 mod history;
 mod openapi;

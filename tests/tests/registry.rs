@@ -11,9 +11,9 @@ use stile_tests::{
     process::Stile,
     raw::Raw,
     upstream::{Answer, Upstream},
-    wait::until,
+    wait::{SOON, until},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// A gateway whose service `echo` has these endpoints of its own, and `other` none.
 async fn gateway(endpoints: &[SocketAddr]) -> Gateway {
@@ -309,6 +309,72 @@ async fn a_token_of_a_service_speaks_for_that_service_alone() {
     let refused = admin.call("PUT", "/v1/services/other/endpoints/a", Some(SERVICE), body).await;
     assert!(refused.json()["detail"].as_str().is_some_and(|it| it.contains("not for service \"other\"")));
     assert_eq!(admin.call("PUT", &at("a"), Some(VIEWER), body).await.status, 403);
+}
+
+/// The next line, be it of an event or of the chunks that events come in.
+async fn line(stream: &mut Raw) -> String {
+    let mut line = String::new();
+    while !line.ends_with('\n') {
+        line.push_str(&stream.text(1).await);
+    }
+    line.trim_end().to_owned()
+}
+
+/// The next event of a stream: its kind and what it says.
+async fn event(stream: &mut Raw) -> (String, Value) {
+    let mut kind = String::new();
+    loop {
+        let line = line(stream).await;
+        if let Some(name) = line.strip_prefix("event: ") {
+            kind = name.to_owned();
+        } else if let Some(data) = line.strip_prefix("data: ") {
+            return (kind, serde_json::from_str(data).expect("JSON"));
+        }
+    }
+}
+
+async fn listen(gateway: &Gateway, secret: &str, query: &str) -> Raw {
+    let mut stream = Raw::connect(gateway.admin().0).await;
+    stream.write(format!("GET /v1/events{query} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {secret}\r\n\r\n")).await;
+    assert_eq!(stream.head().await.status(), 200);
+    stream
+}
+
+#[tokio::test]
+async fn every_change_is_told_to_whoever_listens() {
+    let gateway = gateway(&[]).await;
+    let admin = gateway.admin();
+    let (mut all, mut own, mut one) = (
+        listen(&gateway, VIEWER, "").await,
+        listen(&gateway, SERVICE, "").await,
+        listen(&gateway, VIEWER, "?service=other").await,
+    );
+    admin.send("PUT", "/v1/services/third", json!({})).await;
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    for service in ["third", "echo", "other"] {
+        let path = format!("/v1/services/{service}/endpoints/a");
+        assert_eq!(admin.send("PUT", &path, json!({ "address": address, "ttl": "1m" })).await.status, 201);
+    }
+    admin.send("PUT", &at("a"), json!({ "address": address, "ttl": "300ms", "weight": 2 })).await;
+    admin.send("PUT", &format!("{}/drain", at("a")), Value::Null).await;
+    let told = |service: &str, change: &str, weight: u16| {
+        let endpoint = json!({ "id": "a", "address": address, "weight": weight, "metadata": {} });
+        ("endpoint".to_owned(), json!({ "service": service, "id": "a", "change": change, "endpoint": endpoint }))
+    };
+    assert_eq!(event(&mut all).await, ("generation".to_owned(), json!({ "generation": 2 })));
+    assert_eq!(event(&mut all).await, told("third", "registered", 1));
+    assert_eq!(event(&mut one).await, told("other", "registered", 1));
+    for (service, change, weight) in
+        [("echo", "registered", 1), ("other", "registered", 1), ("echo", "changed", 2), ("echo", "drained", 2)]
+    {
+        assert_eq!(event(&mut all).await, told(service, change, weight));
+        assert_eq!(event(&mut own).await, told(service, change, weight));
+    }
+    // It has lapsed: both of its entries end, in the order of their keys.
+    for change in ["restored", "gone"] {
+        assert_eq!(event(&mut all).await, told("echo", change, 2));
+    }
+    assert_eq!(timeout(SOON, gateway.stop()).await.expect("streams end when the gateway does"), 0);
 }
 
 #[tokio::test]

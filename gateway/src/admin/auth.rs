@@ -76,6 +76,7 @@ impl Actor {
         match (self.role, needs.bound, name) {
             (Role::Service, Some(Bound::Own), Some(name)) => self.services.owns(name),
             (Role::Service, Some(Bound::Discover), Some(name)) => self.services.discovers(name),
+            (Role::Service, Some(Bound::Filtered), _) => true,
             (Role::Service, ..) => false,
             (role, ..) => rank(role) >= rank(needs.role),
         }

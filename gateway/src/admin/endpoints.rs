@@ -103,7 +103,7 @@ fn policy(name: &str) -> Result<Policy, Problem> {
     }
 }
 
-fn told(member: &Member) -> Value {
+pub(super) fn told(member: &Member) -> Value {
     json!({
         "id": member.id,
         "address": member.address,

@@ -54,6 +54,8 @@ pub(super) struct Needs {
 pub(super) enum Bound {
     Own,
     Discover,
+    /// It is told of those alone that it may find.
+    Filtered,
 }
 
 /// A parameter that may be left out.
@@ -149,6 +151,11 @@ impl Operation {
 
     fn gives(mut self, status: u16, about: &'static str, schema: Value) -> Self {
         self.answers.push((status, about, Some(Media::new("application/json", schema))));
+        self
+    }
+
+    fn events(mut self, about: &'static str) -> Self {
+        self.answers.push((200, about, Some(Media::new("text/event-stream", json!({ "type": "string" })))));
         self
     }
 

@@ -1,11 +1,11 @@
-//! The operations on the endpoints of services.
+//! The operations on the endpoints of services, and being told of changes.
 
 use axum::handler::Handler;
 use serde_json::{Value, json};
 
 use super::{Bound, FAILED, Operation, list_of, reference};
 use crate::{
-    admin::{Admin, endpoints},
+    admin::{Admin, endpoints, events},
     config::schema::Role,
 };
 
@@ -42,6 +42,10 @@ pub(super) fn operations() -> Vec<Operation> {
         .gives(200, "An endpoint that is usable, as far as this gateway knows.", endpoint())
         .problem(404, "There is no such service.")
         .problem(503, "No endpoint is usable and as asked for."),
+        Operation::new("get", "/v1/events", Some(Role::Viewer), "Be told of every change from now on", events::stream)
+            .of_services(Bound::Filtered)
+            .query("service", json!({ "type": "string" }), "Of this service's endpoints alone.")
+            .events("Events `endpoint` and `generation`; `missed` tells how many came too fast. JSON each."),
         own("put", "", "Register an endpoint, or say anew what it is", endpoints::register)
             .takes("application/json", reference("Announcement"))
             .gives(200, "It was there.", endpoint())
