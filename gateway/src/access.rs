@@ -1,11 +1,14 @@
-//! Consumers and their credentials: who is it that presents this? A leaf: looked up without a lock, in one step for any
+//! Consumers: who is it that presents this, and what may they use? A leaf: looked up without a lock, in one step for any
 //! number of them; a change copies one way through a tree and shares the rest with the generation before.
 
+mod grant;
 mod password;
+mod quota;
 mod secret;
 mod table;
 
 use std::{
+    iter,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -14,22 +17,28 @@ use smol_str::SmolStr;
 
 use self::table::Table;
 pub use self::{
+    grant::{Denied, Grant, Holder, Meters, Product},
     password::{MAX_PASSWORD, Passwords, hash as hash_password},
+    quota::{Exceeded, Left, Quotas, Reading, Window, fields as quota_fields},
     secret::{SealError, SealKey, Sealed},
     table::Lookup,
 };
 
-/// All credentials: those of the file and those of the store.
+/// All that consumers hold: what the file says and what the store says.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    pub file: Credentials,
-    pub stored: Credentials,
+    pub file: Holdings,
+    pub stored: Holdings,
     passwords: Arc<Passwords>,
+    pub meters: Arc<Meters>,
 }
 
-/// Credentials by what is looked up. Cheap to clone.
+/// Holdings by what is looked up, and grants by who has them. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Credentials(Table);
+pub struct Holdings {
+    credentials: Table<Credential>,
+    grants: Table<Arc<[Grant]>>,
+}
 
 /// A client known by name.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,13 +99,13 @@ pub enum Presented<'a> {
 impl Access {
     /// The same with other credentials of the store.
     #[must_use]
-    pub fn with_stored(&self, stored: Credentials) -> Self {
+    pub fn with_stored(&self, stored: Holdings) -> Self {
         Self { stored, ..self.clone() }
     }
 
     /// The same with other credentials of the file.
     #[must_use]
-    pub fn with_file(&self, file: Credentials) -> Self {
+    pub fn with_file(&self, file: Holdings) -> Self {
         Self { file, ..self.clone() }
     }
 
@@ -117,6 +126,27 @@ impl Access {
             }
             Presented::Hmac { message, signature, .. } => found
                 .filter(|found| matches!(&found.proof, Proof::Secret(key) if secret::signed(key, message, signature))),
+        }
+    }
+
+    /// Lets a consumer use a version of an API, once, and tells how it stands with its quotas then; `groups` are those that it is of.
+    pub fn admit(
+        &self,
+        product: &Product,
+        who: Option<(&str, &[String])>,
+        now: SystemTime,
+    ) -> Result<Vec<Left>, Denied> {
+        let Some((name, groups)) = who else {
+            return if product.anonymous { Ok(Vec::new()) } else { Err(Denied::Unknown) };
+        };
+        let holders = iter::once(Holder::Consumer(name)).chain(groups.iter().map(|group| Holder::Group(group)));
+        let held = holders.flat_map(|holder| [&self.file, &self.stored].map(|held| (holder, held.grants(holder))));
+        match grant::find(product, held) {
+            Ok((holder, grant)) => {
+                self.meters.take(holder, grant, name, now).map_err(|exceeded| Denied::Exceeded(Box::new(exceeded)))
+            }
+            Err(_) if product.anonymous => Ok(Vec::new()),
+            Err(denied) => Err(denied),
         }
     }
 
@@ -141,26 +171,41 @@ impl Presented<'_> {
     }
 }
 
-impl Credentials {
+impl Holdings {
     pub fn get(&self, lookup: &Lookup) -> Option<&Credential> {
-        self.0.get(lookup)
+        self.credentials.get(lookup)
     }
 
     /// Adds one, in the place of one that is looked up the same.
     pub fn insert(&mut self, lookup: Lookup, credential: Credential) {
-        self.0.insert(lookup, credential);
+        self.credentials.insert(lookup, credential);
     }
 
     pub fn remove(&mut self, lookup: &Lookup) {
-        self.0.remove(lookup);
+        self.credentials.remove(lookup);
     }
 
+    /// Holdings.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.credentials.len()
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    pub fn grants(&self, holder: Holder<'_>) -> &[Grant] {
+        self.grants.get(&holder.lookup()).map_or(&[], |grants| grants)
+    }
+
+    /// Makes these the grants that somebody has.
+    pub fn set_grants(&mut self, holder: Holder<'_>, grants: Vec<Grant>) {
+        let lookup = holder.lookup();
+        if grants.is_empty() {
+            self.grants.remove(&lookup);
+        } else {
+            self.grants.insert(lookup, grants.into());
+        }
     }
 }
 
@@ -178,7 +223,7 @@ mod tests {
     use super::*;
 
     fn access(entries: &[(Presented<'_>, Option<u64>, Proof)]) -> Access {
-        let mut stored = Credentials::default();
+        let mut stored = Holdings::default();
         for (n, (presented, expires, proof)) in entries.iter().enumerate() {
             let consumer = Arc::new(Consumer { name: format!("c{n}").into(), groups: Box::default() });
             let (expires, proof) = (expires.unwrap_or(u64::MAX), proof.clone());

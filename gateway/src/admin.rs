@@ -7,6 +7,7 @@ mod endpoints;
 mod errors;
 mod events;
 mod extract;
+mod grants;
 mod history;
 mod openapi;
 mod operations;
@@ -15,6 +16,7 @@ mod problem;
 mod resources;
 mod status;
 mod transfer;
+mod versions;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 

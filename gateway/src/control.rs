@@ -7,11 +7,13 @@ pub mod consumers;
 mod credentials;
 mod draft;
 pub mod explain;
+pub mod grants;
 pub mod history;
 pub mod plugins;
 pub mod resources;
 mod revisions;
 pub mod transfer;
+pub mod versions;
 
 use std::{
     path::PathBuf,

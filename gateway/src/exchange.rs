@@ -42,6 +42,8 @@ pub struct Exchange {
     pub destination: Option<Destination>,
     /// One slot per filter, those of the listener before those of the route.
     pub filters: Vec<FilterSlot>,
+    /// Fields that the gateway adds to the answer, whoever makes it.
+    pub notices: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// The other side of a connection, as the listener saw it.
@@ -146,6 +148,7 @@ impl Exchange {
             consumer: self.consumer.clone(),
             destination: self.destination.clone(),
             filters: mem::take(&mut self.filters),
+            notices: mem::take(&mut self.notices),
         }
     }
 

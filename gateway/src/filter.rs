@@ -5,7 +5,7 @@ mod body;
 mod record;
 mod version;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -26,6 +26,8 @@ pub struct Chain {
     filters: Vec<Arc<Filter>>,
     /// Some want to know of the end.
     pub logs: bool,
+    /// Who calls is known once so many have run: the last of them is an authenticator.
+    known: usize,
 }
 
 /// One plugin with its configuration on a route.
@@ -72,35 +74,73 @@ pub struct Failed {
 impl Chain {
     pub fn new(filters: Vec<Arc<Filter>>) -> Self {
         let logs = filters.iter().any(|filter| filter.has(Phase::Log));
-        Self { filters, logs }
+        let known = filters.iter().rposition(|filter| filter.has(Phase::Authenticate)).map_or(0, |last| last + 1);
+        Self { filters, logs, known }
     }
 
     pub fn filters(&self) -> &[Arc<Filter>] {
         &self.filters
     }
 
+    /// Makes room for what its filters leave on an exchange, which may meet several chains. Gives where that begins.
+    pub fn enter(&self, exchange: &mut Exchange) -> usize {
+        let first = exchange.filters.len();
+        exchange.filters.resize_with(first + self.filters.len(), FilterSlot::default);
+        first
+    }
+
     /// Runs the request phases in order, up to the first that answers or fails closed. Each filter is asked who calls, sees
     /// the head, then the body as the filters before it have left it, and says where it goes.
-    ///
-    /// An exchange may meet several chains: each finds its place behind the one before, and gives where that begins.
     pub async fn request(
         &self,
         caller: Caller<'_>,
         exchange: &mut Exchange,
         body: &mut Body,
-    ) -> (usize, Option<Instead>) {
-        let first = exchange.filters.len();
-        exchange.filters.resize_with(first + self.filters.len(), FilterSlot::default);
-        for (slot, filter) in (first..).zip(&self.filters) {
+        first: usize,
+    ) -> Option<Instead> {
+        self.run(caller, exchange, body, first, 0..self.filters.len()).await
+    }
+
+    /// The same, up to the last filter that may tell who calls.
+    pub async fn authenticate(
+        &self,
+        caller: Caller<'_>,
+        exchange: &mut Exchange,
+        body: &mut Body,
+        first: usize,
+    ) -> Option<Instead> {
+        self.run(caller, exchange, body, first, 0..self.known).await
+    }
+
+    /// The same, of those after that one.
+    pub async fn decide(
+        &self,
+        caller: Caller<'_>,
+        exchange: &mut Exchange,
+        body: &mut Body,
+        first: usize,
+    ) -> Option<Instead> {
+        self.run(caller, exchange, body, first, self.known..self.filters.len()).await
+    }
+
+    async fn run(
+        &self,
+        caller: Caller<'_>,
+        exchange: &mut Exchange,
+        body: &mut Body,
+        first: usize,
+        which: Range<usize>,
+    ) -> Option<Instead> {
+        for (slot, filter) in (first + which.start..).zip(&self.filters[which]) {
             let instead = match filter.request(caller, exchange, slot, body).await {
                 Ok(instead) => instead,
                 Err((phase, failure)) => filter.on_failure(phase, failure, &exchange.id),
             };
             if instead.is_some() {
-                return (first, instead);
+                return instead;
             }
         }
-        (first, None)
+        None
     }
 
     /// Runs the response phases that are due, the last filter's first, up to the first that answers instead or fails

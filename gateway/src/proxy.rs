@@ -2,6 +2,7 @@
 //! It takes one snapshot and uses it to the end; it parses no configuration and names no plugin.
 
 mod accept;
+mod admit;
 mod ending;
 mod error;
 mod log;
@@ -65,7 +66,10 @@ impl Proxy {
             self.logs.join(&mut ending.listeners, entry, 0, caller.handles);
         }
         let met = match entry.filter(|_| refused.is_none()) {
-            Some(entry) => entry.request(caller, &mut ending.exchange, &mut body).await.1,
+            Some(entry) => {
+                let first = entry.enter(&mut ending.exchange);
+                entry.request(caller, &mut ending.exchange, &mut body, first).await
+            }
             None => None,
         };
         let mut answer = match (met, refused) {
@@ -111,11 +115,11 @@ impl Proxy {
         ending.routed(route);
 
         // Filters decide before the service is contacted.
-        let (first, instead) = route.chain.request(caller, &mut ending.exchange, &mut body).await;
-        let answer = match instead {
-            Some(instead) => {
+        let first = route.chain.enter(&mut ending.exchange);
+        let answer = match decide(snapshot, route, caller, ending, &mut body, first).await {
+            Some(answer) => {
                 accept::discard(body);
-                respond::instead(ending, instead)
+                answer
             }
             None => {
                 accept::rewrite(&mut ending.exchange.request, route.strip_prefix.as_deref());
@@ -140,6 +144,29 @@ impl Proxy {
         let Route { service, host, timeout, .. } = route;
         Ok(service.send(self.worker, &exchange.request, body, *host, *timeout, chosen).await?)
     }
+}
+
+/// What a request gets in the place of the service's answer: it is found out who calls, whether they may, and what the other
+/// filters say.
+async fn decide(
+    snapshot: &Pinned,
+    route: &Route,
+    caller: Caller<'_>,
+    ending: &mut Ending,
+    body: &mut Body,
+    first: usize,
+) -> Option<Outgoing> {
+    if let Err(error) = admit::enter(route, &mut ending.exchange) {
+        return Some(respond::problem(ending, &error));
+    }
+    if let Some(instead) = route.chain.authenticate(caller, &mut ending.exchange, body, first).await {
+        return Some(respond::instead(ending, instead));
+    }
+    if let Err(error) = admit::admit(snapshot, route, &mut ending.exchange) {
+        return Some(respond::problem(ending, &error));
+    }
+    let instead = route.chain.decide(caller, &mut ending.exchange, body, first).await?;
+    Some(respond::instead(ending, instead))
 }
 
 /// Why a request has no route, or not that one.

@@ -14,10 +14,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use crate::{
-    access::Access,
+    access::{Access, Product},
     exchange::{Destination, Exchange, RequestHead},
     filter::{Chain, Failed, Filter},
     monitor::{access_log::AccessLog, record::RouteRecord, records::Records},
@@ -75,6 +76,10 @@ pub struct Route {
     pub timeout: Duration,
     pub allow_encoded_slash: bool,
     pub record: Arc<RouteRecord>,
+    /// The version of an API that it is of.
+    pub product: Option<Arc<Product>>,
+    /// Fields of every answer on it.
+    pub notices: Box<[(HeaderName, HeaderValue)]>,
 }
 
 /// A plugin with one configuration that is called from time to time.

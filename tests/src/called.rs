@@ -43,7 +43,9 @@ impl Called {
 
     /// Its phases of a request; what it says of the body is in that.
     pub async fn request(&self, exchange: &mut Exchange, body: &mut Body) -> Option<Instead> {
-        let (_, instead) = self.snapshot.routes[0].chain.request(self.caller(), exchange, body).await;
+        let chain = &self.snapshot.routes[0].chain;
+        let first = chain.enter(exchange);
+        let instead = chain.request(self.caller(), exchange, body, first).await;
         exchange.filters.clear();
         instead
     }
@@ -80,6 +82,7 @@ pub fn exchange(fields: &[(&'static str, &'static str)]) -> Exchange {
         consumer: None,
         destination: None,
         filters: Vec::new(),
+        notices: Vec::new(),
     }
 }
 

@@ -128,6 +128,15 @@ impl Stile {
         self.threads().iter().filter_map(|thread| waited(thread)).sum()
     }
 
+    /// The CPU time that its threads have had: none where the kernel does not tell.
+    pub fn cpu(&self) -> Duration {
+        let spent = |thread: &Path| {
+            let times = fs::read_to_string(thread.join("schedstat")).ok()?;
+            times.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+        };
+        self.threads().iter().filter_map(|thread| spent(thread)).sum()
+    }
+
     /// The folders of its threads in `/proc`.
     pub fn threads(&self) -> Vec<PathBuf> {
         let folder = format!("/proc/{}/task", self.child.id().expect("it is running"));

@@ -206,10 +206,12 @@ async fn a_secret_is_stored_only_where_it_can_be_sealed() {
 async fn everything(admin: &Admin) -> Vec<(String, Vec<u8>)> {
     let (document, mut told) = (admin.get("/openapi.json").await.json(), Vec::new());
     for (path, item) in document["paths"].as_object().expect("paths") {
-        if item.get("get").is_some() {
+        // Events come one by one, without an end.
+        if item.get("get").is_some() && path != "/v1/events" {
             let path = path.replace("{name}", if path.contains("consumers") { "mobile" } else { "echo" });
             let answer = admin.get(&path.replace("{generation}", "1")).await;
-            assert!(answer.status == 200 || path.contains("plugins/echo") || path.contains("routes/echo"), "{path}");
+            let is_not_there = ["plugins/echo", "routes/echo", "apis/echo"].iter().any(|none| path.contains(none));
+            assert!(answer.status == 200 || is_not_there, "{path}");
             told.push((path, answer.text().into_bytes()));
         }
     }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 mod beside;
 mod consumers;
 mod disk;
+mod endpoints;
 mod kills;
 mod plugins;
 

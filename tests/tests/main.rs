@@ -30,6 +30,7 @@ mod endings;
 mod plugins;
 mod resources;
 mod consumers;
+mod apis;
 mod history;
 mod transfer;
 mod openapi;

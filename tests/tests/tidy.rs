@@ -26,6 +26,7 @@ const MAY_USE: [(&str, &[&str]); 28] = [
         "proxy",
         &[
             "snapshot",
+            "access",
             "router",
             "filter",
             "upstream",

@@ -127,7 +127,7 @@ async fn pruning_leaves_nothing_else() {
     assert_eq!(who(&gateway, Presented::ApiKey(KEY)).await, None);
     assert_eq!(admin.get("/v1/consumers/of-file").await.status, 200, "what the file has is not the store's");
     let exported = admin.get("/v1/export?secrets=true").await.json();
-    assert_eq!(exported, json!({ "plugins": [], "services": [service], "routes": [], "consumers": [] }));
+    assert_eq!(exported, json!({ "plugins": [], "services": [service], "routes": [], "apis": [], "consumers": [] }));
 }
 
 #[tokio::test]

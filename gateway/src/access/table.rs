@@ -1,4 +1,4 @@
-//! Credentials by digest: three steps to any of them, and a change that copies one way through the tree.
+//! What is held by digest: three steps to any of them, and a change that copies one way through the tree.
 //!
 //! Digests are spread evenly, so that a tree by their first two bytes needs no balancing: of a million entries some fifteen
 //! share a leaf, a sorted list of exactly its length. Memory is what a look-up waits for: each entry is whole in its leaf,
@@ -9,24 +9,22 @@ use std::{fmt, sync::Arc};
 use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
 use data_encoding::HEXLOWER_PERMISSIVE;
 
-use super::Credential;
-
 const WIDTH: usize = 256;
 
-/// What a credential is looked up by: a digest of it, so that nothing here tells what it is.
+/// What something is looked up by: a digest, so that nothing here tells what it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lookup([u8; 32]);
 
-#[derive(Clone, Default)]
-pub(super) struct Table {
+#[derive(Clone)]
+pub(super) struct Table<V> {
     /// By the first byte, then by the second; absent where there is nothing.
-    branches: Arc<Vec<Option<Arc<Branch>>>>,
+    branches: Arc<Vec<Option<Arc<Branch<V>>>>>,
     len: usize,
 }
 
-type Branch = Vec<Option<Leaf>>;
-type Leaf = Arc<Items>;
-type Items = [(Lookup, Credential)];
+type Branch<V> = Vec<Option<Leaf<V>>>;
+type Leaf<V> = Arc<Items<V>>;
+type Items<V> = [(Lookup, V)];
 
 impl Lookup {
     /// Of a key: its SHA-256, as anybody can make it.
@@ -70,18 +68,18 @@ impl Lookup {
     }
 }
 
-impl Table {
-    pub(super) fn get(&self, lookup: &Lookup) -> Option<&Credential> {
+impl<V: Clone> Table<V> {
+    pub(super) fn get(&self, lookup: &Lookup) -> Option<&V> {
         let (branch, leaf) = lookup.place();
         let leaf = self.branches.get(branch)?.as_ref()?.get(leaf)?.as_ref()?;
         let found = place_in(leaf, lookup).ok()?;
         Some(&leaf[found].1)
     }
 
-    pub(super) fn insert(&mut self, lookup: Lookup, credential: Credential) {
+    pub(super) fn insert(&mut self, lookup: Lookup, value: V) {
         let leaf = self.leaf(&lookup);
         let (before, after, replaced) = split(leaf, &lookup);
-        let new = before.iter().cloned().chain([(lookup, credential)]).chain(after.iter().cloned()).collect();
+        let new = before.iter().cloned().chain([(lookup, value)]).chain(after.iter().cloned()).collect();
         *leaf = Some(new);
         self.len += usize::from(!replaced);
     }
@@ -92,7 +90,7 @@ impl Table {
         }
         let leaf = self.leaf(lookup);
         let (before, after, _) = split(leaf, lookup);
-        let new: Leaf = before.iter().chain(after).cloned().collect();
+        let new: Leaf<V> = before.iter().chain(after).cloned().collect();
         *leaf = (!new.is_empty()).then_some(new);
         self.len -= 1;
     }
@@ -102,7 +100,7 @@ impl Table {
     }
 
     /// The leaf of a digest, on a way that nobody else has.
-    fn leaf(&mut self, lookup: &Lookup) -> &mut Option<Leaf> {
+    fn leaf(&mut self, lookup: &Lookup) -> &mut Option<Leaf<V>> {
         let (branch, leaf) = lookup.place();
         let branches = Arc::make_mut(&mut self.branches);
         branches.resize(WIDTH, None);
@@ -112,7 +110,7 @@ impl Table {
 }
 
 /// Where a digest is in a leaf, or would be.
-fn place_in(items: &Items, lookup: &Lookup) -> Result<usize, usize> {
+fn place_in<V>(items: &Items<V>, lookup: &Lookup) -> Result<usize, usize> {
     let mut place = usize::from(lookup.0[2]) * items.len() / WIDTH;
     while place > 0 && items[place - 1].0 >= *lookup {
         place -= 1;
@@ -124,8 +122,8 @@ fn place_in(items: &Items, lookup: &Lookup) -> Result<usize, usize> {
 }
 
 /// What is before a digest in a leaf, what is after it, and whether it is there.
-fn split<'l>(leaf: &'l Option<Leaf>, lookup: &Lookup) -> (&'l Items, &'l Items, bool) {
-    let items: &Items = leaf.as_deref().unwrap_or_default();
+fn split<'l, V>(leaf: &'l Option<Leaf<V>>, lookup: &Lookup) -> (&'l Items<V>, &'l Items<V>, bool) {
+    let items: &Items<V> = leaf.as_deref().unwrap_or_default();
     match place_in(items, lookup) {
         Ok(place) => (&items[..place], &items[place + 1..], true),
         Err(place) => (&items[..place], &items[place..], false),
@@ -138,7 +136,13 @@ impl fmt::Debug for Lookup {
     }
 }
 
-impl fmt::Debug for Table {
+impl<V> Default for Table<V> {
+    fn default() -> Self {
+        Self { branches: Arc::default(), len: 0 }
+    }
+}
+
+impl<V> fmt::Debug for Table<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Table of {}", self.len)
     }
@@ -149,7 +153,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::{
-        super::{Consumer, Proof},
+        super::{Consumer, Credential, Proof},
         *,
     };
 

@@ -61,10 +61,13 @@ fn described(operation: &Operation, mut answers: Map<String, Value>) -> Value {
     let text = json!({ "type": "string" });
     let named = json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" });
     let mut parameters = Vec::new();
+    let version = json!({ "type": "string", "pattern": "^([A-Za-z0-9._-]{1,64}|[*])$" });
     let endpoint = json!({ "type": "string", "pattern": "^[A-Za-z0-9._:\\[\\]-]{1,128}$" });
     for (name, about, schema) in [
         ("name", "The name of the resource.", &named),
         ("id", "Which credential of the consumer.", &named),
+        ("api", "Which API.", &named),
+        ("version", "Which version of it.", &version),
         ("endpoint", "Which endpoint of the service; one of the configuration goes by its address.", &endpoint),
     ] {
         if operation.path.contains(&format!("{{{name}}}")) {
@@ -113,12 +116,13 @@ fn answer(about: &str, media: Option<&Media>) -> Value {
 }
 
 fn schemas() -> Map<String, Value> {
-    let mut schemas = Map::new();
+    let (mut schemas, mut resources) = (Map::new(), Map::new());
     for kind in Kind::ALL {
         let generated = match kind {
             Kind::Plugin => generated::<schema::Plugin>(),
             Kind::Service => generated::<schema::Service>(),
             Kind::Route => generated::<schema::Route>(),
+            Kind::Api => generated::<schema::Api>(),
         };
         let (schema, parts) = generated;
         schemas.extend(parts);
@@ -132,13 +136,16 @@ fn schemas() -> Map<String, Value> {
             told.remove("additionalProperties");
         }
         all["properties"]["origin"] = json!({ "enum": ["file", "store"] });
-        schemas.insert(type_name(kind).to_owned(), sent);
-        schemas.insert(told_name(kind).to_owned(), all);
+        resources.insert(type_name(kind).to_owned(), sent);
+        resources.insert(told_name(kind).to_owned(), all);
     }
+    // In the place of parts of others that have the name of one.
+    schemas.extend(resources);
     schemas.extend(own_schemas());
     schemas.extend(consumer_schemas());
     schemas.extend(history_schemas());
     schemas.extend(endpoint_schemas());
+    schemas.extend(grant_schemas());
     schemas
 }
 
@@ -252,6 +259,16 @@ fn consumer_schemas() -> [(String, Value); 5] {
     .map(|(name, schema)| (name.to_owned(), schema))
 }
 
+fn grant_schemas() -> [(String, Value); 3] {
+    let mut all = operations::grants::terms();
+    let terms = json!({ "type": "object", "additionalProperties": false, "properties": all });
+    all["api"] = json!({ "type": "string" });
+    all["version"] = json!({ "type": ["string", "null"] });
+    let sent = json!({ "type": "object", "required": ["api"], "additionalProperties": false, "properties": all });
+    let told = json!({ "type": "object", "required": ["api", "version", "scopes", "quotas"], "properties": all });
+    [("Terms", terms), ("GrantSent", sent), ("Grant", told)].map(|(name, schema)| (name.to_owned(), schema))
+}
+
 fn endpoint_schemas() -> [(String, Value); 2] {
     let text = json!({ "type": "string" });
     let weight = json!({ "type": "integer", "minimum": 0, "maximum": 65535 });
@@ -288,7 +305,7 @@ fn endpoint_schemas() -> [(String, Value); 2] {
 
 fn history_schemas() -> [(String, Value); 4] {
     let text = json!({ "type": "string" });
-    let kind = json!({ "enum": ["plugins", "services", "routes", "consumers"] });
+    let kind = json!({ "enum": ["plugins", "services", "routes", "apis", "consumers"] });
     let list = |items: Value| json!({ "type": "array", "items": items });
     let name = json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" });
     // Resources are checked more closely once it is known which they are.
@@ -307,7 +324,7 @@ fn history_schemas() -> [(String, Value); 4] {
             "Difference",
             object(
                 json!(["kind", "name", "now", "then"]),
-                json!({ "kind": { "enum": ["plugins", "services", "routes", "revisions"] }, "name": text, "now": true, "then": true }),
+                json!({ "kind": { "enum": ["plugins", "services", "routes", "apis", "revisions"] }, "name": text, "now": true, "then": true }),
             ),
         ),
         (
@@ -317,6 +334,7 @@ fn history_schemas() -> [(String, Value); 4] {
                 "additionalProperties": false,
                 "properties": {
                     "plugins": list(named.clone()), "services": list(named.clone()), "routes": list(named.clone()),
+                    "apis": list(named.clone()),
                     "consumers": list(named),
                 },
             }),

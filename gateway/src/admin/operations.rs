@@ -2,7 +2,9 @@
 //! router and the OpenAPI document are both made of this, so that neither says what the other does not do.
 
 mod endpoints;
+pub(super) mod grants;
 mod revisions;
+mod versions;
 
 use axum::{
     handler::Handler,
@@ -178,14 +180,15 @@ impl Operation {
 /// All of them.
 pub(super) fn all() -> Vec<Operation> {
     let mut all = of_the_gateway();
-    for (kind, role) in [(Kind::Plugin, Role::Publisher), (Kind::Service, Role::Admin), (Kind::Route, Role::Publisher)]
-    {
-        all.extend(of_a_kind(kind, role));
+    for kind in Kind::ALL {
+        all.extend(of_a_kind(kind, if kind == Kind::Service { Role::Admin } else { Role::Publisher }));
     }
     all.extend(revisions::operations());
     all.extend(endpoints::operations());
     all.extend(of_consumers());
     all.extend(of_credentials());
+    all.extend(grants::operations());
+    all.extend(versions::operations());
     all.extend(of_history());
     all.extend(of_transfer());
     all
@@ -468,6 +471,7 @@ pub(super) fn type_name(kind: Kind) -> &'static str {
         Kind::Plugin => "Plugin",
         Kind::Service => "Service",
         Kind::Route => "Route",
+        Kind::Api => "Api",
     }
 }
 
@@ -477,6 +481,7 @@ pub(super) fn told_name(kind: Kind) -> &'static str {
         Kind::Plugin => "PluginTold",
         Kind::Service => "ServiceTold",
         Kind::Route => "RouteTold",
+        Kind::Api => "ApiTold",
     }
 }
 

@@ -55,7 +55,9 @@ impl From<ConsumerError> for Problem {
     fn from(error: ConsumerError) -> Self {
         let detail = error.to_string();
         let status = match error {
-            ConsumerError::Unknown(_) | ConsumerError::UnknownCredential(..) => StatusCode::NOT_FOUND,
+            ConsumerError::Unknown(_) | ConsumerError::UnknownCredential(..) | ConsumerError::UnknownGrant(..) => {
+                StatusCode::NOT_FOUND
+            }
             ConsumerError::OfFile(_) | ConsumerError::Conflict(_) => StatusCode::CONFLICT,
             ConsumerError::Condition(_) => StatusCode::PRECONDITION_FAILED,
             ConsumerError::Invalid(mistakes) => return Self::with_mistakes(detail, mistakes),
@@ -75,7 +77,7 @@ impl From<ResourceError> for Problem {
     fn from(error: ResourceError) -> Self {
         let detail = error.to_string();
         let (status, errors) = match error {
-            ResourceError::Unknown(..) => (StatusCode::NOT_FOUND, None),
+            ResourceError::Unknown(..) | ResourceError::UnknownVersion(..) => (StatusCode::NOT_FOUND, None),
             ResourceError::OfFile { .. } => (StatusCode::CONFLICT, None),
             ResourceError::Condition(..) => (StatusCode::PRECONDITION_FAILED, None),
             ResourceError::Invalid(errors) => (StatusCode::UNPROCESSABLE_ENTITY, Some(errors)),

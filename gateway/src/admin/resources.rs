@@ -79,9 +79,7 @@ pub(super) async fn get(
     At(name): At<String>,
 ) -> Result<Response, Problem> {
     let standing = Standing::of(&admin);
-    let all = standing.0.layers.list(kind);
-    let resource = all.get(name.as_str()).ok_or_else(|| ResourceError::Unknown(kind, name.clone()))?;
-    let response = Json(standing.told(kind, &name, resource, actor.role)).into_response();
+    let response = Json(standing.find(kind, &name, actor.role)?).into_response();
     Ok(match standing.0.layers.origin(kind, &name) {
         Some(Origin::Store(kept)) => tagged(response, kept.revision),
         _ => response,
@@ -132,11 +130,18 @@ pub(super) async fn delete(
 }
 
 /// What is, with what is told of each resource beside its own form.
-struct Standing(Arc<View>);
+pub(super) struct Standing(Arc<View>);
 
 impl Standing {
-    fn of(admin: &Admin) -> Self {
+    pub(super) fn of(admin: &Admin) -> Self {
         Self(admin.control.view())
+    }
+
+    /// One of this name, as whoever has this role may see it.
+    pub(super) fn find(&self, kind: Kind, name: &str, role: Role) -> Result<Value, ResourceError> {
+        let all = self.0.layers.list(kind);
+        let found = all.get(name).ok_or_else(|| ResourceError::Unknown(kind, name.to_owned()))?;
+        Ok(self.told(kind, name, found, role))
     }
 
     /// A resource as whoever has this role may see it.
@@ -151,13 +156,7 @@ impl Standing {
             }
         };
         if role == Role::Viewer {
-            // Plugins are configured with secrets, too.
-            for filter in value.get_mut("filters").and_then(Value::as_array_mut).into_iter().flatten() {
-                filter["config"] = REDACTED.into();
-            }
-            if let Some(config) = value.pointer_mut("/balance/config") {
-                *config = REDACTED.into();
-            }
+            redact(&mut value);
         }
         self.tell(kind, name, value, origin)
     }
@@ -171,7 +170,20 @@ impl Standing {
     }
 }
 
-fn tagged(mut response: Response, revision: u64) -> Response {
+/// Plugins are configured with secrets, too: the configurations of filters, wherever they stand, and of a balancer.
+fn redact(value: &mut Value) {
+    for filter in value.get_mut("filters").and_then(Value::as_array_mut).into_iter().flatten() {
+        filter["config"] = REDACTED.into();
+    }
+    if let Some(config) = value.pointer_mut("/balance/config") {
+        *config = REDACTED.into();
+    }
+    for list in ["versions", "routes"] {
+        value.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().for_each(redact);
+    }
+}
+
+pub(super) fn tagged(mut response: Response, revision: u64) -> Response {
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
         response.headers_mut().insert(ETAG, tag);
     }

@@ -28,7 +28,7 @@ const AT_ONCE: usize = 1000;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct What {
-    /// Credentials come along, with what is secret of them.
+    /// Holdings come along, with what is secret of them.
     #[serde(default)]
     secrets: bool,
 }

@@ -87,7 +87,7 @@ fn in_text(explanation: &Explanation<'_>, shown: usize) -> String {
     let path = &explanation.path;
     match &explanation.outcome {
         Outcome::Served { route, filters, service, forwarded } => {
-            line("route", route.map_or("none: the path names the service", |route| route.name.as_str()));
+            line("route", route.as_ref().map_or("none: the path names the service", |route| route.name.as_str()));
             let filters: Vec<_> = filters.iter().map(|filter| filter.plugin.as_str()).collect();
             line("filters", &if filters.is_empty() { "none".to_owned() } else { filters.join(", ") });
             line("service", &format!("{}, {}", service.name, policy(service)));
@@ -136,7 +136,7 @@ fn in_json(explanation: &Explanation<'_>, shown: usize) -> Value {
     let endpoints: Vec<_> =
         endpoints.map(|endpoint| json!({ "address": endpoint.address, "weight": endpoint.weight })).collect();
     json!({
-        "route": route.map(|route| &route.name), "service": service.name, "balance": service.balance, "filters": filters,
+        "route": route.as_ref().map(|route| &route.name), "service": service.name, "balance": service.balance, "filters": filters,
         "endpoints": endpoints, "path": path, "forwarded": forwarded, "answer": null, "passed": passed,
         "left_out": left_out,
     })
@@ -147,7 +147,7 @@ fn answer(outcome: &Outcome<'_>) -> Option<String> {
     let reason = match outcome {
         Outcome::Served { .. } => return None,
         Outcome::Refused(refusal) => refusal.to_string(),
-        Outcome::EncodedSlash(_) => "the path has an encoded slash, backslash or NUL".to_owned(),
+        Outcome::EncodedSlash => "the path has an encoded slash, backslash or NUL".to_owned(),
         Outcome::NoRoute => "no route matches".to_owned(),
         Outcome::NoService(name) => format!("there is no service \"{}\"", name.escape_debug()),
     };

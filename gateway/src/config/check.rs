@@ -15,7 +15,7 @@ use explain::Explain;
 use mend::Mend;
 
 /// The lists that an included file may add to.
-pub(super) const SHARED: [&str; 5] = ["listeners", "plugins", "services", "routes", "consumers"];
+pub(super) const SHARED: [&str; 7] = ["listeners", "plugins", "services", "routes", "apis", "consumers", "groups"];
 
 /// The rules of one sort of file.
 pub(super) struct Form {

@@ -90,22 +90,17 @@ impl Layers {
         if let Some(kept) = self.stored.get(&kind).and_then(|list| list.get(name)) {
             return Some(Origin::Store(kept));
         }
-        let config = &self.document.config;
-        let is_there = match kind {
-            Kind::Plugin => config.plugins.iter().any(|plugin| plugin.name == name),
-            Kind::Service => config.services.iter().any(|service| service.name == name),
-            Kind::Route => config.routes.iter().any(|route| route.name == name),
-        };
-        is_there.then_some(Origin::File)
+        kind.names(&self.document.config).any(|it| it == name).then_some(Origin::File)
     }
 
     /// All resources of a kind, by name.
     pub fn list(&self, kind: Kind) -> BTreeMap<&str, Resource> {
-        let Config { plugins, services, routes, .. } = &self.config;
+        let Config { plugins, services, routes, apis, .. } = &self.config;
         match kind {
             Kind::Plugin => plugins.iter().map(|it| (it.name.as_str(), Resource::Plugin(it.clone()))).collect(),
             Kind::Service => services.iter().map(|it| (it.name.as_str(), Resource::Service(it.clone()))).collect(),
             Kind::Route => routes.iter().map(|it| (it.name.as_str(), Resource::Route(it.clone()))).collect(),
+            Kind::Api => apis.iter().map(|it| (it.name.as_str(), Resource::Api(it.clone()))).collect(),
         }
     }
 
@@ -116,13 +111,7 @@ impl Layers {
 
     /// Puts the variables of the file's text in the place of what they hold, in a resource of the file.
     pub fn with_variables(&self, kind: Kind, name: &str, value: &mut Value) {
-        let config = &self.document.config;
-        let place = match kind {
-            Kind::Plugin => config.plugins.iter().position(|plugin| plugin.name == name),
-            Kind::Service => config.services.iter().position(|service| service.name == name),
-            Kind::Route => config.routes.iter().position(|route| route.name == name),
-        };
-        if let Some(place) = place {
+        if let Some(place) = kind.names(&self.document.config).position(|it| it == name) {
             self.document.with_variables(&format!("{}[{place}]", kind.list()), value);
         }
     }
@@ -156,12 +145,7 @@ impl Layers {
         let (list, rest) = path.split_once('[')?;
         let (index, rest) = rest.split_once(']')?;
         let (kind, index) = (Kind::of_list(list)?, index.parse::<usize>().ok()?);
-        let config = &self.document.config;
-        let of_file = match kind {
-            Kind::Plugin => config.plugins.len(),
-            Kind::Service => config.services.len(),
-            Kind::Route => config.routes.len(),
-        };
+        let of_file = kind.names(&self.document.config).count();
         let kept = self.stored.get(&kind)?.values().nth(index.checked_sub(of_file)?)?;
         Some((&kept.stored, rest.trim_start_matches('.')))
     }
@@ -173,6 +157,7 @@ impl Layers {
                 Resource::Plugin(plugin) => self.config.plugins.push(plugin.clone()),
                 Resource::Service(service) => self.config.services.push(service.clone()),
                 Resource::Route(route) => self.config.routes.push(route.clone()),
+                Resource::Api(api) => self.config.apis.push(api.clone()),
             }
         }
     }

@@ -6,7 +6,7 @@ use std::{borrow::Cow, path::PathBuf, sync::LazyLock};
 use serde_json::Value;
 
 use super::{
-    Errors,
+    Config, Errors,
     check::{Form, deserialise},
     error::Finding,
     schema,
@@ -19,6 +19,7 @@ pub enum Kind {
     Plugin,
     Service,
     Route,
+    Api,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +27,7 @@ pub enum Resource {
     Plugin(schema::Plugin),
     Service(schema::Service),
     Route(schema::Route),
+    Api(schema::Api),
 }
 
 /// A resource that came through the Admin API.
@@ -43,11 +45,17 @@ pub struct Stored {
 const TOLD: [&str; 5] = ["origin", "revision", "sha256", "phases", "imports"];
 
 /// Made once: a schema takes longer to prepare than a resource to check.
-static FORMS: LazyLock<[Form; Kind::ALL.len()]> =
-    LazyLock::new(|| [Form::of::<schema::Plugin>(), Form::of::<schema::Service>(), Form::of::<schema::Route>()]);
+static FORMS: LazyLock<[Form; Kind::ALL.len()]> = LazyLock::new(|| {
+    [
+        Form::of::<schema::Plugin>(),
+        Form::of::<schema::Service>(),
+        Form::of::<schema::Route>(),
+        Form::of::<schema::Api>(),
+    ]
+});
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::Plugin, Self::Service, Self::Route];
+    pub const ALL: [Self; 4] = [Self::Plugin, Self::Service, Self::Route, Self::Api];
 
     /// The key of the list that holds them in a file, and their part of a path of the Admin API.
     pub fn list(self) -> &'static str {
@@ -55,6 +63,17 @@ impl Kind {
             Self::Plugin => "plugins",
             Self::Service => "services",
             Self::Route => "routes",
+            Self::Api => "apis",
+        }
+    }
+
+    /// The names of a configuration's resources of this kind, in its order.
+    pub fn names(self, config: &Config) -> Box<dyn Iterator<Item = &str> + '_> {
+        match self {
+            Self::Plugin => Box::new(config.plugins.iter().map(|it| it.name.as_str())),
+            Self::Service => Box::new(config.services.iter().map(|it| it.name.as_str())),
+            Self::Route => Box::new(config.routes.iter().map(|it| it.name.as_str())),
+            Self::Api => Box::new(config.apis.iter().map(|it| it.name.as_str())),
         }
     }
 
@@ -99,6 +118,7 @@ impl Stored {
             Kind::Plugin => deserialise(&tree).map(Resource::Plugin),
             Kind::Service => deserialise(&tree).map(Resource::Service),
             Kind::Route => deserialise(&tree).map(Resource::Route),
+            Kind::Api => deserialise(&tree).map(Resource::Api),
         };
         let mut findings = std::mem::take(&mut tree.findings);
         match resource {
@@ -129,6 +149,7 @@ impl Resource {
             Self::Plugin(plugin) => serde_json::to_value(plugin),
             Self::Service(service) => serde_json::to_value(service),
             Self::Route(route) => serde_json::to_value(route),
+            Self::Api(api) => serde_json::to_value(api),
         };
         value.unwrap_or_default()
     }

@@ -1,6 +1,7 @@
 //! The configuration as written: one serde type per resource, each key with its unit and default.
 //! No behaviour here; `snapshot::compile` turns these into what runs.
 
+mod api;
 mod balance;
 mod consumer;
 mod plugin;
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    api::{Api, ApiState, ApiVersion, Grant, Group, Quotas, Select},
     balance::{Balance, Policy},
     consumer::{Consumer, Credential, CredentialType},
     plugin::{Filter, Isolation, OnError, Plugin, PluginLimits, Reach, Rollout},
@@ -24,8 +26,8 @@ use super::scalar::{Address, Duration, Size};
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "Configuration of Stile")]
 pub struct Config {
-    /// More files, each with `listeners`, `plugins`, `services`, `routes` and `consumers` of its own, which are added to those
-    /// here.
+    /// More files, each with `listeners`, `plugins`, `services`, `routes`, `apis`, `consumers` and `groups` of its own, which are
+    /// added to those here.
     /// Relative to this file; the last part may have wildcards: `conf.d/*.yaml`.
     pub include: Vec<String>,
     /// Threads that serve traffic; without it, one per core. Fixed while the gateway runs.
@@ -51,8 +53,12 @@ pub struct Config {
     pub services: Vec<Service>,
     /// Which requests go where, and through which filters.
     pub routes: Vec<Route>,
+    /// What is offered to consumers: versions of routes, each with its life cycle.
+    pub apis: Vec<Api>,
     /// Clients that are known by name.
     pub consumers: Vec<Consumer>,
+    /// What consumers of a group may use.
+    pub groups: Vec<Group>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -287,7 +293,9 @@ impl Default for Config {
             plugins: Vec::new(),
             services: Vec::new(),
             routes: Vec::new(),
+            apis: Vec::new(),
             consumers: Vec::new(),
+            groups: Vec::new(),
         }
     }
 }

@@ -15,10 +15,11 @@ use super::{
     Control, Work,
     audit::{Action, Done},
     credentials::{self, CREDENTIALS, credential_key, now, random_id},
+    grants::{self, Whose},
     resources::{Condition, Outcome},
 };
 use crate::{
-    access::{Consumer, Credentials, SealKey},
+    access::{Consumer, Holdings, SealKey},
     config::{
         Problem,
         scalar::{NAME, Timestamp, is_name},
@@ -33,7 +34,7 @@ pub(super) const CONSUMERS: &str = "consumer/";
 const LONGEST_OVERLAP: Duration = Duration::from_secs(366 * 86_400);
 /// Entries that are read at once.
 const AT_ONCE: usize = 10_000;
-/// Credentials that a consumer may have.
+/// Holdings that a consumer may have.
 pub(super) const MAX_CREDENTIALS: usize = 100;
 
 /// A consumer as it is stored.
@@ -69,7 +70,7 @@ pub(super) struct Edit {
     pub(super) commit: Commit,
     pub(super) done: Vec<Done>,
     /// None where nothing changes.
-    pub(super) credentials: Option<Credentials>,
+    pub(super) credentials: Option<Holdings>,
 }
 
 /// A credential that is to end for another, and what was told of it before.
@@ -91,6 +92,9 @@ pub struct Told {
 pub enum ConsumerError {
     #[error("there is no consumer \"{0}\"")]
     Unknown(String),
+    /// Of whom, and of which API.
+    #[error("{0} has no such grant of API \"{1}\"")]
+    UnknownGrant(String, String),
     #[error("consumer \"{0}\" has no credential \"{1}\"")]
     UnknownCredential(String, String),
     #[error("consumer \"{0}\" is in the configuration file: change it there")]
@@ -161,6 +165,7 @@ impl Control {
                         commit = commit.delete(credential_key(&name, &id));
                     }
                     commit = commit.delete(consumer_key(&name));
+                    commit = this.without_grants(&Whose::Consumer(name.clone()), &mut credentials, commit).await?;
                 }
             }
             let outcome = |revision| match (&stored, &before) {
@@ -341,19 +346,19 @@ impl Control {
         kept.collect()
     }
 
-    async fn consumers_changed(
+    pub(super) async fn consumers_changed(
         &self,
         work: &mut Work,
         commit: Commit,
         by: &Arc<str>,
         done: Vec<Done>,
-        credentials: Credentials,
+        credentials: Holdings,
     ) -> Result<Revision, ConsumerError> {
         let draft = work.draft_credentials(&self.live.load_full(), credentials);
         Ok(self.make_live(work, draft, commit, by, done).await?)
     }
 
-    async fn consumer_change<T: Send + 'static>(
+    pub(super) async fn consumer_change<T: Send + 'static>(
         &self,
         change: impl Future<Output = Result<T, ConsumerError>> + Send + 'static,
     ) -> Result<T, ConsumerError> {
@@ -369,7 +374,7 @@ impl Work {
     /// Makes a credential one that is looked up.
     pub(super) fn enter(
         &self,
-        entered: &mut Credentials,
+        entered: &mut Holdings,
         consumer: &Arc<Consumer>,
         id: &str,
         kept: &Kept,
@@ -381,7 +386,7 @@ impl Work {
 }
 
 /// All credentials of a store.
-pub(super) async fn stored(store: &Store, seal_key: Option<&SealKey>) -> Result<Credentials, StoreError> {
+pub(super) async fn stored(store: &Store, seal_key: Option<&SealKey>) -> Result<Holdings, StoreError> {
     let mut consumers = HashMap::new();
     each(store, CONSUMERS, |entry| {
         let Stored { groups } = entry.json()?;
@@ -391,7 +396,7 @@ pub(super) async fn stored(store: &Store, seal_key: Option<&SealKey>) -> Result<
         Ok(())
     })
     .await?;
-    let mut all = Credentials::default();
+    let mut all = Holdings::default();
     each(store, CREDENTIALS, |entry| {
         let corrupt = || StoreError::Corrupt(entry.key.clone(), "its consumer is not there".to_owned());
         let (name, id) = entry.key[CREDENTIALS.len()..].split_once('/').ok_or_else(corrupt)?;
@@ -401,11 +406,12 @@ pub(super) async fn stored(store: &Store, seal_key: Option<&SealKey>) -> Result<
         Ok(())
     })
     .await?;
+    grants::stored(store, &mut all).await?;
     Ok(all)
 }
 
 /// Goes through all entries of a prefix, of which only some are in memory at a time: there may be a million.
-async fn each(
+pub(super) async fn each(
     store: &Store,
     prefix: &str,
     mut take: impl FnMut(&Entry) -> Result<(), StoreError>,

@@ -14,7 +14,7 @@ use super::{
     revisions::{self, Revisions, Staged},
 };
 use crate::{
-    access::{Credentials, SealKey},
+    access::{Holdings, SealKey},
     config::{Document, Errors, Layers, Problem, Sources, resource::Kind},
     plugin::{Engine, Exhausted, Running},
     snapshot::{
@@ -35,7 +35,7 @@ pub(super) struct Work {
     pub(super) exhausted: Option<UnboundedReceiver<Exhausted>>,
     pub(super) audit: Audit,
     /// What consumers of the store present.
-    pub(super) credentials: Credentials,
+    pub(super) credentials: Holdings,
     pub(super) seal_key: Option<Arc<SealKey>>,
     /// Those of the configuration that was last read, also if it was refused: a change of them may mend it.
     pub(super) sources: Sources,
@@ -55,7 +55,7 @@ pub(super) struct Draft {
     staged: Vec<Staged>,
     pub(super) layers: Arc<Layers>,
     /// None where they are as they were.
-    credentials: Option<Credentials>,
+    credentials: Option<Holdings>,
     /// Plugins' files that are refused while an earlier revision goes on.
     pub(super) faults: Option<Errors>,
 }
@@ -73,7 +73,7 @@ pub(super) struct Stage {
 /// What a store holds beside revisions of plugins.
 struct Stored {
     audit: Audit,
-    credentials: Credentials,
+    credentials: Holdings,
     resources: Result<Changes, Errors>,
 }
 
@@ -168,7 +168,7 @@ impl Work {
     }
 
     /// Drafts other credentials; nothing is compiled for them.
-    pub(super) fn draft_credentials(&self, live: &Snapshot, credentials: Credentials) -> Draft {
+    pub(super) fn draft_credentials(&self, live: &Snapshot, credentials: Holdings) -> Draft {
         let snapshot = live.with_access(live.access.with_stored(credentials.clone()), self.audit.next_generation());
         let layers = Arc::clone(&self.layers);
         Draft { snapshot, staged: Vec::new(), layers, credentials: Some(credentials), faults: None }
@@ -192,7 +192,7 @@ impl Work {
         previous: Option<&Snapshot>,
         layers: &Layers,
         staged: &[Staged],
-        stored: Credentials,
+        stored: Holdings,
     ) -> Result<Snapshot, Vec<Problem>> {
         compile(Input {
             config: layers.config(),
@@ -246,7 +246,7 @@ impl Work {
 
 impl Draft {
     /// The same with other credentials.
-    pub(super) fn with_credentials(mut self, credentials: Credentials) -> Self {
+    pub(super) fn with_credentials(mut self, credentials: Holdings) -> Self {
         self.snapshot.access = self.snapshot.access.with_stored(credentials.clone());
         self.credentials = Some(credentials);
         self

@@ -1,6 +1,8 @@
 //! What a configuration makes of one request, without serving it: the route, what follows from it, and why no other.
 //! It opens no socket, store or module.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, Method, StatusCode, Version, header::HOST};
 
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
     },
     snapshot::{
         CALL,
-        compile::{Explained, Routing},
+        compile::{Explained, explain as explained},
     },
 };
 
@@ -32,16 +34,16 @@ pub struct Explanation<'a> {
     /// Normalised; as it came if it has no normal form.
     pub path: String,
     /// Every other route with the reason, the nearest miss first.
-    pub passed: Vec<(&'a schema::Route, String)>,
+    pub passed: Vec<(Cow<'a, schema::Route>, String)>,
 }
 
 #[derive(Debug)]
 pub enum Outcome<'a> {
     Served {
         /// None if the path names the service.
-        route: Option<&'a schema::Route>,
+        route: Option<Box<schema::Route>>,
         /// In the order they run on a request.
-        filters: Vec<&'a schema::Filter>,
+        filters: Vec<schema::Filter>,
         service: &'a schema::Service,
         /// The path that the service sees.
         forwarded: String,
@@ -49,7 +51,7 @@ pub enum Outcome<'a> {
     /// Before any route is looked for.
     Refused(Refusal),
     /// The path has an encoded slash, which this route does not allow.
-    EncodedSlash(&'a schema::Route),
+    EncodedSlash,
     NoRoute,
     /// The path names a service that there is not.
     NoService(String),
@@ -60,7 +62,7 @@ impl Outcome<'_> {
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Served { .. } => None,
-            Self::Refused(Refusal::BadRequest(_)) | Self::EncodedSlash(_) => Some(StatusCode::BAD_REQUEST),
+            Self::Refused(Refusal::BadRequest(_)) | Self::EncodedSlash => Some(StatusCode::BAD_REQUEST),
             Self::Refused(Refusal::NotImplemented(_)) => Some(StatusCode::NOT_IMPLEMENTED),
             Self::NoRoute | Self::NoService(_) => Some(StatusCode::NOT_FOUND),
         }
@@ -74,13 +76,14 @@ impl Outcome<'_> {
 ///
 /// Everything that is wrong with the routes and what they name.
 pub fn explain<'a>(document: &'a Document, question: Question) -> Result<Explanation<'a>, Errors> {
-    let routing = match Routing::new(&document.config) {
-        Ok(routing) if document.is_sound() => routing,
+    let as_it_came = question.target.split('?').next().unwrap_or_default().to_owned();
+    let head = head(question);
+    let explained = match explained(&document.config, head.as_ref().ok().map(|(head, _)| head)) {
+        Ok(explained) if document.is_sound() => explained,
         Ok(_) => return Err(document.errors(Vec::new())),
         Err(problems) => return Err(document.errors(problems)),
     };
-    let as_it_came = question.target.split('?').next().unwrap_or_default().to_owned();
-    let (head, encoded_slash) = match head(question) {
+    let (head, encoded_slash) = match head {
         Ok(head) => head,
         Err(refusal) => {
             return Ok(Explanation { outcome: Outcome::Refused(refusal), path: as_it_came, passed: Vec::new() });
@@ -96,24 +99,24 @@ pub fn explain<'a>(document: &'a Document, question: Question) -> Result<Explana
             None => Outcome::NoService(name.to_owned()),
             Some(service) => {
                 let forwarded = strip_prefix(&path, &format!("{CALL}{name}")).unwrap_or_default();
-                Outcome::Served { route: None, filters: service.filters.iter().collect(), service, forwarded }
+                Outcome::Served { route: None, filters: service.filters.clone(), service, forwarded }
             }
         };
         return Ok(Explanation { outcome, path, passed: Vec::new() });
     }
-    let Explained { route, mut passed } = routing.explain(&head);
-    let outcome = match route.and_then(|route| Some((route, service(&route.service)?))) {
+    let Explained { route, mut passed } = explained;
+    let outcome = match route.and_then(|route| Some((service(&route.service)?, route))) {
         None => Outcome::NoRoute,
-        Some((route, _)) if encoded_slash && !route.matches.allow_encoded_slash => {
+        Some((_, route)) if encoded_slash && !route.matches.allow_encoded_slash => {
             passed.insert(0, (route, "matches, but does not allow an encoded slash, backslash or NUL".to_owned()));
-            Outcome::EncodedSlash(route)
+            Outcome::EncodedSlash
         }
-        Some((route, service)) => {
+        Some((service, route)) => {
             let prefix = route.rewrite.strip_prefix.as_deref();
             let stripped = prefix.and_then(|prefix| strip_prefix(&path, prefix));
-            let filters = route.filters.iter().chain(&service.filters).collect();
+            let filters = route.filters.iter().chain(&service.filters).cloned().collect();
             let forwarded = stripped.unwrap_or_else(|| path.clone());
-            Outcome::Served { route: Some(route), filters, service, forwarded }
+            Outcome::Served { route: Some(Box::new(route.into_owned())), filters, service, forwarded }
         }
     };
     Ok(Explanation { outcome, path, passed })

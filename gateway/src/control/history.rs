@@ -249,7 +249,9 @@ pub(super) fn of_file(old: &Config, new: &Config) -> Value {
     list(&mut of, "plugins", &old.plugins, &new.plugins, |it| &it.name);
     list(&mut of, "services", &old.services, &new.services, |it| &it.name);
     list(&mut of, "routes", &old.routes, &new.routes, |it| &it.name);
+    list(&mut of, "apis", &old.apis, &new.apis, |it| &it.name);
     list(&mut of, "consumers", &old.consumers, &new.consumers, |it| &it.name);
+    list(&mut of, "groups", &old.groups, &new.groups, |it| &it.name);
     of.into()
 }
 

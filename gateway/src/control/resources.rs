@@ -63,6 +63,8 @@ pub enum Outcome {
 pub enum ResourceError {
     #[error("there is no {kind} \"{1}\"", kind = .0.singular())]
     Unknown(Kind, String),
+    #[error("API \"{0}\" has no version \"{1}\"")]
+    UnknownVersion(String, String),
     #[error("{kind} \"{name}\" is in the configuration file {file}: change it there", kind = kind.singular())]
     OfFile { kind: Kind, name: String, file: String },
     #[error("{kind} \"{1}\" is not as the condition says", kind = .0.singular())]

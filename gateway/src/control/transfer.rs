@@ -18,7 +18,7 @@ use super::{
     resources::{Condition, ResourceError, Together, Wish},
 };
 use crate::{
-    access::{self, Credentials},
+    access::{self, Holdings},
     config::{
         Error, Errors,
         layers::Origin,
@@ -44,6 +44,7 @@ pub struct Bundle {
     plugins: Vec<Value>,
     services: Vec<Value>,
     routes: Vec<Value>,
+    apis: Vec<Value>,
     consumers: Vec<Consumer>,
 }
 
@@ -139,12 +140,13 @@ impl Control {
         let done = self.tasks.spawn(async move {
             let mut work = this.settled().await?;
             let mut plan = Plan::default();
-            let Bundle { plugins, services, routes, consumers } = bundle;
+            let Bundle { plugins, services, routes, apis, consumers } = bundle;
             if consumers.len() > MAX_CONSUMERS {
                 let message = format!("an import may have {MAX_CONSUMERS} consumers, no more");
                 return Err(ImportError::Invalid(Errors(vec![of_import("consumers", message)])));
             }
-            for (kind, values) in [(Kind::Plugin, plugins), (Kind::Service, services), (Kind::Route, routes)] {
+            let kinds = [(Kind::Plugin, plugins), (Kind::Service, services), (Kind::Route, routes), (Kind::Api, apis)];
+            for (kind, values) in kinds {
                 plan.resources(&work, kind, values, prune, &by);
             }
             this.plan_consumers(&work, &mut plan, consumers, prune, &by).await?;
@@ -205,7 +207,7 @@ impl Control {
     async fn plan_pruned(
         &self,
         plan: &mut Plan,
-        credentials: &mut Credentials,
+        credentials: &mut Holdings,
         seen: &BTreeSet<String>,
         by: &Arc<str>,
     ) -> Result<(), StoreError> {
@@ -310,7 +312,7 @@ impl Plan {
     fn consumer(
         &mut self,
         work: &Work,
-        credentials: &mut Credentials,
+        credentials: &mut Holdings,
         Consumer { name, groups, credentials: wanted }: Consumer,
         before: Option<Stored>,
         kept: Vec<(String, Kept)>,

@@ -65,6 +65,7 @@ pub(super) fn exchange(
         consumer: None,
         destination: None,
         filters: Vec::new(),
+        notices: Vec::new(),
     };
     (exchange, Body::counted(body), upgrade, refused)
 }

@@ -3,6 +3,7 @@
 use http::StatusCode;
 
 use crate::{
+    access::Denied,
     exchange::{self, Destination},
     filter::{Failed, Unread},
     monitor::record::Fault,
@@ -26,6 +27,11 @@ pub enum Error {
     Unread(#[from] Unread),
     #[error("whoever calls is refused: {}", .0.detail)]
     Denied(Refusal),
+    /// Who calls may not use this version of the API.
+    #[error("{}", not_admitted(.0))]
+    NotAdmitted(Denied),
+    #[error("this version of the API is retired")]
+    Retired,
     /// A plugin has sent it where there is nothing.
     #[error("a plugin has sent it to {}", named(.0))]
     Astray(Destination),
@@ -74,6 +80,11 @@ impl Error {
             Self::EncodedSlash => (StatusCode::BAD_REQUEST, Blame::Client, "encoded-slash", false),
             Self::NoRoute => (StatusCode::NOT_FOUND, Blame::Client, "no-route", false),
             Self::NoService(_) => (StatusCode::NOT_FOUND, Blame::Client, "no-service", false),
+            Self::Retired => (StatusCode::GONE, Blame::Client, "retired", false),
+            Self::NotAdmitted(Denied::Unknown) => (StatusCode::UNAUTHORIZED, Blame::Client, "unknown", false),
+            Self::NotAdmitted(Denied::NoGrant) => (StatusCode::FORBIDDEN, Blame::Client, "no-grant", false),
+            Self::NotAdmitted(Denied::Scopes(_)) => (StatusCode::FORBIDDEN, Blame::Client, "scopes", false),
+            Self::NotAdmitted(Denied::Exceeded(_)) => (StatusCode::TOO_MANY_REQUESTS, Blame::Client, "quota", true),
             Self::Filter(failed) => {
                 let cause = failed.failure.cause;
                 match cause {
@@ -123,9 +134,13 @@ impl Error {
     pub fn detail(&self) -> String {
         use upstream::Error as Up;
         match self {
-            Self::Refused(_) | Self::EncodedSlash | Self::NoRoute | Self::NoService(_) | Self::Panic => {
-                self.to_string()
-            }
+            Self::Refused(_)
+            | Self::EncodedSlash
+            | Self::NoRoute
+            | Self::NoService(_)
+            | Self::NotAdmitted(_)
+            | Self::Retired
+            | Self::Panic => self.to_string(),
             Self::Filter(failed) => match failed.failure.cause {
                 Cause::Instances => "a filter is overloaded".into(),
                 Cause::Missing => "a filter is not loaded yet".into(),
@@ -146,6 +161,18 @@ impl Error {
                 Up::RequestBody | Up::Unsendable(_) => error.to_string(),
                 Up::Cut(_) => "a filter failed".into(),
             },
+        }
+    }
+}
+
+fn not_admitted(denied: &Denied) -> String {
+    match denied {
+        Denied::Unknown => "this API is for known consumers".to_owned(),
+        Denied::NoGrant => "this consumer has no grant for this API".to_owned(),
+        Denied::Scopes(lacking) => format!("the grant of this consumer lacks the scopes {}", lacking.join(", ")),
+        Denied::Exceeded(exceeded) => {
+            let full = &exceeded.full;
+            format!("the quota of {} requests in a {} is used up", full.quota, full.window.as_str())
         }
     }
 }

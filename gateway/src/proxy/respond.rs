@@ -21,6 +21,7 @@ use super::{
     upgrade::{self, Tunnel},
 };
 use crate::{
+    access::Denied,
     exchange::{Body, BodyError, Exchange, ResponseHead, headers, id::X_REQUEST_ID},
     filter::{Chain, Instead},
     plugin::{Answer, Caller},
@@ -120,10 +121,19 @@ pub(super) fn problem(ending: &mut Ending, error: &Error) -> Outgoing {
     if meaning.retryable && meaning.status == StatusCode::SERVICE_UNAVAILABLE {
         answer.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    if let Error::Denied(refusal) = error {
-        for challenge in &refusal.challenges {
-            answer.headers.append(WWW_AUTHENTICATE, challenge.clone());
+    match error {
+        Error::Denied(refusal) => {
+            for challenge in &refusal.challenges {
+                answer.headers.append(WWW_AUTHENTICATE, challenge.clone());
+            }
         }
+        Error::NotAdmitted(Denied::Unknown) => {
+            answer.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"api\""));
+        }
+        Error::NotAdmitted(Denied::Exceeded(exceeded)) => {
+            answer.headers.insert(RETRY_AFTER, exceeded.full.reset.into());
+        }
+        _ => {}
     }
     own(exchange, answer)
 }
@@ -136,6 +146,7 @@ pub(super) fn finish(mut ending: Box<Ending>, mut body: Outgoing) -> Response<Ou
     // Who is told of the end sees them, too.
     let mut headers = if is_told { fields.clone() } else { mem::take(fields) };
     headers.insert(X_REQUEST_ID, exchange.id.to_value());
+    headers.extend(exchange.notices.drain(..));
     // RFC 9110 §6.4.1: these have no body, and only HTTP/1.1 would have it left out for us.
     if body.tunnel.is_some() {
         headers::set_websocket(&mut headers);

@@ -4,7 +4,9 @@
 pub mod consumers;
 mod filters;
 mod parts;
+pub mod products;
 mod routing;
+mod written;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,11 +16,12 @@ use std::{
 use tokio::time::Instant;
 
 pub use filters::InstancesKey;
-pub use routing::{Explained, Routing};
+pub use routing::{Explained, explain};
+use written::{Of, Written, written};
 
 use super::{CALL, Listener, Named, Route, Snapshot};
 use crate::{
-    access::{Access, Credentials},
+    access::{Access, Holder, Holdings},
     config::{
         Config, Premise, Problem,
         scalar::{Size, is_name},
@@ -42,7 +45,7 @@ pub struct Input<'a> {
     /// The number of what is made.
     pub generation: u64,
     /// What consumers of the store present.
-    pub stored: Credentials,
+    pub stored: Holdings,
 }
 
 /// Compiles, probing one instance of each plugin with each configuration that is new to it.
@@ -56,7 +59,8 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     compiler.tokens();
     let trusted = compiler.sources();
     compiler.capabilities();
-    let uses = filters::uses(compiler.input.config);
+    let written = Arc::clone(&compiler.written);
+    let uses = filters::uses(compiler.input.config, &written);
     compiler.plugins(&uses);
     let listeners = compiler.listeners();
     let access_log = compiler.access_log();
@@ -75,8 +79,9 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     };
     let routes = compiler.routes(&parts);
     // The matches are checked also where what follows from them is wrong.
-    let router = compiler.matches(Router::compile(rules(compiler.input.config)));
-    let routes: Arc<[_]> = routes.into_iter().flatten().collect();
+    let router = compiler.matches(Router::compile(rules(&written)));
+    let live = written.iter().take_while(|it| it.is_live()).count();
+    let routes: Arc<[_]> = routes.into_iter().take(live).flatten().collect();
     let named = compiler.named(&routes, &parts, &uses);
     let Compiler { problems, input, records, states, .. } = compiler;
     match router {
@@ -111,6 +116,8 @@ struct Compiler<'a> {
     records: Arc<Records>,
     /// What plugins keep.
     states: Arc<States>,
+    /// Every route, those of APIs too.
+    written: Arc<[Written<'a>]>,
     problems: Vec<Problem>,
 }
 
@@ -133,7 +140,8 @@ impl<'a> Compiler<'a> {
             None => Arc::new(Records::new(workers, bound)),
         };
         let states = input.previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.states));
-        Self { records, states, input, problems: Vec::new() }
+        let (written, problems) = written(input.config);
+        Self { records, states, input, written: written.into(), problems }
     }
 
     fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) {
@@ -159,7 +167,16 @@ impl<'a> Compiler<'a> {
         self.unique("plugins", config.plugins.iter().map(|it| it.name.as_str()));
         self.unique("services", config.services.iter().map(|it| it.name.as_str()));
         self.unique("routes", config.routes.iter().map(|it| it.name.as_str()));
+        self.unique("apis", config.apis.iter().map(|it| it.name.as_str()));
+        for (a, api) in config.apis.iter().enumerate() {
+            let at = format!("apis[{a}].versions");
+            self.unique(&at, api.versions.iter().map(|it| it.name.as_str()));
+            for (v, version) in api.versions.iter().enumerate() {
+                self.unique(&format!("{at}[{v}].routes"), version.routes.iter().map(|it| it.name.as_str()));
+            }
+        }
         self.unique("consumers", config.consumers.iter().map(|it| it.name.as_str()));
+        self.unique("groups", config.groups.iter().map(|it| it.name.as_str()));
     }
 
     /// What a token is for goes with its role.
@@ -268,10 +285,19 @@ impl<'a> Compiler<'a> {
     }
 
     /// What consumers of the file present.
-    fn consumers(&mut self) -> Credentials {
-        let (credentials, problems) = consumers::of_file(&self.input.config.consumers, &self.input.stored);
+    fn consumers(&mut self) -> Holdings {
+        let config = self.input.config;
+        let (mut held, problems) = consumers::of_file(&config.consumers, &self.input.stored);
         self.problems.extend(problems);
-        credentials
+        for (n, consumer) in config.consumers.iter().enumerate() {
+            let grants = self.grants(&format!("consumers[{n}].grants"), &consumer.grants);
+            held.set_grants(Holder::Consumer(&consumer.name), grants);
+        }
+        for (n, group) in config.groups.iter().enumerate() {
+            let grants = self.grants(&format!("groups[{n}].grants"), &group.grants);
+            held.set_grants(Holder::Group(&group.name), grants);
+        }
+        held
     }
 
     fn services(&mut self) -> HashMap<Arc<str>, Arc<Service>> {
@@ -299,26 +325,26 @@ impl<'a> Compiler<'a> {
         Service::new(name, listed, service.connect_timeout.0, record, before.map(|before| &**before))
     }
 
+    /// In the order in which they are written; none in the place of what cannot be, or is not to be found.
     fn routes(&mut self, parts: &Parts<'_>) -> Vec<Option<Arc<Route>>> {
-        let config = self.input.config;
-        let mut routes = Vec::with_capacity(config.routes.len());
-        for (index, route) in config.routes.iter().enumerate() {
+        let (config, written) = (self.input.config, Arc::clone(&self.written));
+        let mut routes = Vec::with_capacity(written.len());
+        for Written { at, route, of } in &*written {
             if let Some(prefix) = route.rewrite.strip_prefix.as_deref().filter(|prefix| !prefix.starts_with('/')) {
-                let message = format!("\"{prefix}\" does not start with \"/\"");
-                self.problem(format!("routes[{index}].rewrite.strip_prefix"), message);
+                self.problem(format!("{at}.rewrite.strip_prefix"), format!("\"{prefix}\" does not start with \"/\""));
             }
             let Some(service) = parts.services.get(route.service.as_str()) else {
                 let known = config.services.iter().map(|it| &it.name);
-                self.unknown(format!("routes[{index}].service"), ("service", "services"), &route.service, known);
+                self.unknown(format!("{at}.service"), ("service", "services"), &route.service, known);
                 routes.push(None);
                 continue;
             };
-            routes.push(Some(Arc::new(self.route(route, Arc::clone(service), parts))));
+            routes.push(Some(Arc::new(self.route(route, *of, Arc::clone(service), parts))));
         }
         routes
     }
 
-    fn route(&self, route: &schema::Route, service: Arc<Service>, parts: &Parts<'_>) -> Route {
+    fn route(&self, route: &schema::Route, of: Option<Of<'_>>, service: Arc<Service>, parts: &Parts<'_>) -> Route {
         let records = &self.records;
         let name: Arc<str> = route.name.as_str().into();
         let mut filters = self.filters(&route.filters, &name, parts.instances);
@@ -327,6 +353,8 @@ impl<'a> Compiler<'a> {
             chain: Chain::new(filters),
             balancer: parts.balancers.get(&service.name).cloned(),
             record: records.routes.of([&name, &service.name]),
+            product: of.map(|of| Arc::new(products::product(of))),
+            notices: of.map_or_else(Box::default, |of| products::notices(of.version)),
             service,
             strip_prefix: route.rewrite.strip_prefix.as_deref().map(Into::into),
             host: parts::host(route.host),
@@ -374,6 +402,8 @@ impl<'a> Compiler<'a> {
             timeout: schema::default_timeout().0,
             allow_encoded_slash: false,
             record: self.records.routes.of([&none, &service.name]),
+            product: None,
+            notices: Box::default(),
         }
     }
 
@@ -381,7 +411,7 @@ impl<'a> Compiler<'a> {
         let report = |errors: Vec<RuleError>| {
             for error in errors {
                 let dot = if error.key.is_empty() { "" } else { "." };
-                let path = format!("routes[{}].match{dot}{}", error.rule, error.key);
+                let path = format!("{}.match{dot}{}", self.written[error.rule].at, error.key);
                 let premises = self.compared(&error);
                 self.problems.push(Problem::new(path, error.to_string()).given(premises));
             }
@@ -392,16 +422,16 @@ impl<'a> Compiler<'a> {
     /// What an error of the router compares.
     fn compared(&self, error: &RuleError) -> Vec<Premise> {
         let RuleCause::Duplicate { first, .. } = &error.cause else { return Vec::new() };
-        let routes = self.input.config.routes.iter().enumerate();
-        let both = routes.filter(|(index, route)| *index == error.rule || route.name == *first);
-        let parts = both.flat_map(|(index, _)| ["name", "match"].map(|key| format!("routes[{index}].{key}")));
+        let written = self.written.iter().enumerate();
+        let both = written.filter(|(index, it)| *index == error.rule || it.route.name == *first);
+        let parts = both.flat_map(|(_, it)| ["name", "match"].map(|key| format!("{}.{key}", it.at)));
         parts.map(Premise::All).collect()
     }
 }
 
-/// The matches of a configuration, each with the index of its route.
-fn rules(config: &Config) -> impl Iterator<Item = (Rule<'_>, usize)> {
-    config.routes.iter().enumerate().map(|(index, route)| {
+/// The matches of all routes that requests may find, each with the index of its route.
+fn rules<'a>(written: &'a [Written<'_>]) -> impl Iterator<Item = (Rule<'a>, usize)> {
+    written.iter().enumerate().take_while(|(_, it)| it.is_live()).map(|(index, Written { route, .. })| {
         let schema::Match { hosts, path, methods, headers, query, cookies, priority, .. } = &route.matches;
         let (name, path, priority) = (&*route.name, path.as_deref(), *priority);
         (Rule { name, hosts, path, methods, headers, query, cookies, priority }, index)
@@ -413,7 +443,7 @@ mod tests {
     use std::{collections::HashMap, fs, path::Path};
 
     use super::{Input, compile};
-    use crate::{access::Credentials, config::Document, golden};
+    use crate::{access::Holdings, config::Document, golden};
 
     fn outcome(file: &Path) -> String {
         let text = fs::read_to_string(file).expect("a golden file");
@@ -427,7 +457,7 @@ mod tests {
             previous: None,
             workers: 1,
             generation: 1,
-            stored: Credentials::default(),
+            stored: Holdings::default(),
         })) {
             Ok(_) => "it is right\n".to_owned(),
             Err(problems) => format!("{}\n", document.errors(problems)),

@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, uri::Scheme};
 use stile_gateway::{
-    access::Credentials,
+    access::Holdings,
     config::Document,
     exchange::{Body, Client, Exchange, RequestHead, ResponseHead, id::RequestIds},
     listener::{self, Open, Share},
@@ -97,7 +97,7 @@ async fn snapshot(workload: Workload, service: SocketAddr) -> Snapshot {
         previous: None,
         workers: 1,
         generation: 1,
-        stored: Credentials::default(),
+        stored: Holdings::default(),
     };
     compile(input).await.expect("a configuration without mistakes")
 }
@@ -134,7 +134,9 @@ impl Filtered {
         let caller = Caller { worker: WORKER, handles: &handles };
         runtime.block_on(async {
             for _ in 0..count {
-                let instead = snapshot.routes[0].chain.request(caller, exchange, &mut Body::Empty).await.1;
+                let chain = &snapshot.routes[0].chain;
+                let first = chain.enter(exchange);
+                let instead = chain.request(caller, exchange, &mut Body::Empty, first).await;
                 exchange.filters.clear();
                 assert!(instead.is_none(), "the filter proceeds");
             }
@@ -159,6 +161,7 @@ fn exchange() -> Exchange {
         consumer: None,
         destination: None,
         filters: Vec::new(),
+        notices: Vec::new(),
     }
 }
 

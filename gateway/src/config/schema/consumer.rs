@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Grant;
 use crate::config::scalar::Timestamp;
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -16,6 +17,9 @@ pub struct Consumer {
     /// How it proves who it is.
     #[serde(default)]
     pub credentials: Vec<Credential>,
+    /// What it may use, beside what its groups may.
+    #[serde(default)]
+    pub grants: Vec<Grant>,
 }
 
 /// One way in which a consumer proves who it is. Which keys it takes depends on its type.

@@ -8,7 +8,7 @@ use std::{
 use argon2::{Params, PasswordHash};
 
 use crate::{
-    access::{Consumer, Credential, Credentials, Lookup, Presented, Proof},
+    access::{Consumer, Credential, Holdings, Lookup, Presented, Proof},
     config::{
         Problem,
         scalar::{NAME, is_name},
@@ -25,8 +25,8 @@ const MAX_LANES: u32 = 4;
 type Keys<'a> = [(&'static str, Option<&'a str>); 8];
 
 /// The credentials of a file's consumers, and all that is wrong with them and beside those that are stored.
-pub(super) fn of_file(consumers: &[schema::Consumer], stored: &Credentials) -> (Credentials, Vec<Problem>) {
-    let (mut credentials, mut problems) = (Credentials::default(), Vec::new());
+pub(super) fn of_file(consumers: &[schema::Consumer], stored: &Holdings) -> (Holdings, Vec<Problem>) {
+    let (mut credentials, mut problems) = (Holdings::default(), Vec::new());
     let mut seen: BTreeMap<Lookup, String> = BTreeMap::new();
     for (index, consumer) in consumers.iter().enumerate() {
         let known = Arc::new(compiled(&consumer.name, &consumer.groups));

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{super::Ticking, Compiler, parts};
+use super::{super::Ticking, Compiler, parts, written::Written};
 use crate::{
     config::{Config, Premise, Problem, schema},
     filter::{Chain, Filter, OnTrial, Version},
@@ -59,28 +59,22 @@ impl Place {
     }
 }
 
-/// Every use, in the order of the configuration.
-pub(super) fn uses(config: &Config) -> Vec<Use<'_>> {
-    let listeners = config.listeners.iter().map(|listener| (Place::Listener, "listeners", &listener.filters));
-    let routes = config.routes.iter().map(|route| (Place::Route, "routes", &route.filters));
-    let services = config.services.iter().map(|service| (Place::Service, "services", &service.filters));
-    let numbered = listeners.enumerate().chain(routes.enumerate()).chain(services.enumerate());
-    let balancers = config.services.iter().enumerate().filter_map(|(index, service)| {
-        let schema::Balance::Plugin(filter) = &service.balance else { return None };
-        let path = format!("services[{index}].balance");
-        Some(Use { plugin: &filter.plugin, config: &filter.config, place: Place::Balance, path })
+/// Every use of a configuration and its routes.
+pub(super) fn uses<'a>(config: &'a Config, written: &'a [Written<'_>]) -> Vec<Use<'a>> {
+    let numbered = |list: &'static str| move |n: usize| format!("{list}[{n}]");
+    let (listeners, services) = (config.listeners.iter().enumerate(), config.services.iter().enumerate());
+    let listeners = listeners.map(|(n, it)| (Place::Listener, numbered("listeners")(n), &it.filters));
+    let routes = written.iter().map(|it| (Place::Route, it.at.clone(), &it.route.filters));
+    let of_services = services.clone().map(|(n, it)| (Place::Service, numbered("services")(n), &it.filters));
+    let filters = listeners.chain(routes).chain(of_services).flat_map(|(place, at, filters)| {
+        filters.iter().enumerate().map(move |(f, filter)| (place, format!("{at}.filters[{f}]"), filter))
     });
-    numbered
-        .flat_map(|(index, (place, list, filters))| {
-            filters.iter().enumerate().map(move |(f, filter)| Use {
-                plugin: &filter.plugin,
-                config: &filter.config,
-                place,
-                path: format!("{list}[{index}].filters[{f}]"),
-            })
-        })
-        .chain(balancers)
-        .collect()
+    let balancers = services.filter_map(|(n, service)| match &service.balance {
+        schema::Balance::Plugin(filter) => Some((Place::Balance, format!("services[{n}].balance"), filter)),
+        schema::Balance::Policy(_) => None,
+    });
+    let all = filters.chain(balancers);
+    all.map(|(place, path, filter)| Use { plugin: &filter.plugin, config: &filter.config, place, path }).collect()
 }
 
 impl Compiler<'_> {

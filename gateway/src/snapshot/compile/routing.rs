@@ -1,64 +1,50 @@
 //! The routing part of a configuration alone, to say why a request goes where it goes. Needs no plugin's module.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
-use super::{Compiler, Input, Parts, filters, rules};
+use super::{Compiler, Input, Parts, filters, rules, written::written};
 use crate::{
-    access::Credentials,
+    access::Holdings,
     config::{Config, Problem, schema},
     exchange::RequestHead,
     router::Explainer,
     snapshot::subject,
 };
 
-/// The routes of a configuration, compiled to explain.
-#[derive(Debug)]
-pub struct Routing<'a> {
-    config: &'a Config,
-    explainer: Explainer<'a, usize>,
-}
-
-/// Where a request goes, and why nowhere else.
-#[derive(Debug)]
+/// Where a request goes, and why nowhere else. Routes of APIs are as what selects their version makes them.
+#[derive(Debug, Default)]
 pub struct Explained<'a> {
-    pub route: Option<&'a schema::Route>,
+    pub route: Option<Cow<'a, schema::Route>>,
     /// Every other route with the reason, the nearest miss first.
-    pub passed: Vec<(&'a schema::Route, String)>,
+    pub passed: Vec<(Cow<'a, schema::Route>, String)>,
 }
 
-impl<'a> Routing<'a> {
-    /// Compiles what matching takes, and checks that what follows from a match is there.
-    ///
-    /// # Errors
-    ///
-    /// Everything that is wrong with that part, each with the key path of its cause.
-    pub fn new(config: &'a Config) -> Result<Self, Vec<Problem>> {
-        let revisions = HashMap::new();
-        let mut compiler = Compiler::new(Input {
-            config,
-            revisions: &revisions,
-            previous: None,
-            workers: 1,
-            generation: 1,
-            stored: Credentials::default(),
-        });
-        compiler.names();
-        compiler.plugins(&filters::uses(config));
-        let services = compiler.services();
-        let (instances, balancers, filters) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let parts = Parts { services: &services, instances: &instances, balancers, filters };
-        compiler.routes(&parts);
-        let explainer = compiler.matches(Explainer::compile(rules(config)));
-        match explainer {
-            Some(explainer) if compiler.problems.is_empty() => Ok(Self { config, explainer }),
-            _ => Err(compiler.problems),
-        }
-    }
-
-    pub fn explain(&self, head: &RequestHead) -> Explained<'a> {
-        let explained = self.explainer.explain(&subject(head));
-        let route = |index: &usize| &self.config.routes[*index];
-        let passed = explained.passed.into_iter().map(|passed| (route(passed.target), passed.reason));
-        Explained { route: explained.found.map(route), passed: passed.collect() }
-    }
+/// Compiles what matching takes, checks that what follows from a match is there, and explains a request if there is one.
+///
+/// # Errors
+///
+/// Everything that is wrong with that part, each with the key path of its cause.
+pub fn explain<'a>(config: &'a Config, head: Option<&RequestHead>) -> Result<Explained<'a>, Vec<Problem>> {
+    let revisions = HashMap::new();
+    let mut compiler = Compiler::new(Input {
+        config,
+        revisions: &revisions,
+        previous: None,
+        workers: 1,
+        generation: 1,
+        stored: Holdings::default(),
+    });
+    compiler.names();
+    let (written, _) = written(config);
+    compiler.plugins(&filters::uses(config, &written));
+    let services = compiler.services();
+    let (instances, balancers, filters) = (HashMap::new(), HashMap::new(), HashMap::new());
+    compiler.routes(&Parts { services: &services, instances: &instances, balancers, filters });
+    let explainer = compiler.matches(Explainer::compile(rules(&written)));
+    let Some(explainer) = explainer.filter(|_| compiler.problems.is_empty()) else { return Err(compiler.problems) };
+    let Some(head) = head else { return Ok(Explained::default()) };
+    let explained = explainer.explain(&subject(head));
+    let route = |index: &usize| written[*index].route.clone();
+    let passed = explained.passed.into_iter().map(|passed| (route(passed.target), passed.reason));
+    Ok(Explained { route: explained.found.map(route), passed: passed.collect() })
 }

@@ -1,0 +1,86 @@
+//! Versions of APIs and grants as they are written, into what decides who may use what.
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderName, HeaderValue};
+
+use super::{Compiler, parts, written::Of};
+use crate::{
+    access::{Grant, Product, Quotas},
+    config::{
+        Premise, Problem,
+        scalar::Timestamp,
+        schema::{self, ApiState, ApiVersion},
+    },
+};
+
+/// RFC 9745.
+const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
+/// RFC 8594.
+const SUNSET: HeaderName = HeaderName::from_static("sunset");
+
+pub(super) fn product(Of { api, version }: Of<'_>) -> Product {
+    Product {
+        api: api.name.as_str().into(),
+        version: version.name.as_str().into(),
+        retired: version.state == ApiState::Retired,
+        anonymous: version.anonymous,
+        scopes: version.scopes.iter().map(|scope| scope.as_str().into()).collect(),
+    }
+}
+
+/// What every answer of a version says of its life.
+pub(super) fn notices(version: &ApiVersion) -> Box<[(HeaderName, HeaderValue)]> {
+    if version.state != ApiState::Deprecated {
+        return Box::default();
+    }
+    let since = version.deprecated.map_or(0, |since| since.0);
+    let deprecation = HeaderValue::from_str(&format!("@{since}")).ok();
+    let sunset = version.sunset.and_then(|Timestamp(end)| {
+        let end = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(end))?;
+        HeaderValue::from_str(&httpdate::fmt_http_date(end)).ok()
+    });
+    let all = [(DEPRECATION, deprecation), (SUNSET, sunset)];
+    all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+impl Compiler<'_> {
+    /// Grants of one holder, each of a version that there is and none twice.
+    pub(super) fn grants(&mut self, at: &str, grants: &[schema::Grant]) -> Vec<Grant> {
+        let config = self.input.config;
+        let mut seen = HashSet::new();
+        for (n, schema::Grant { api, version, .. }) in grants.iter().enumerate() {
+            let path = format!("{at}[{n}]");
+            let Some(found) = config.apis.iter().find(|it| it.name == *api) else {
+                let known = config.apis.iter().map(|it| &it.name);
+                self.unknown(format!("{path}.api"), ("API", "apis"), api, known);
+                continue;
+            };
+            let is_there = |version: &String| found.versions.iter().any(|it| it.name == *version);
+            if let Some(version) = version.as_ref().filter(|version| !is_there(version)) {
+                let known = found.versions.iter().map(|it| it.name.as_str());
+                let message = parts::unknown("version", version, known);
+                self.problems.push(Problem::new(format!("{path}.version"), message).given([Premise::Names("apis")]));
+            }
+            if !seen.insert((api, version)) {
+                self.problem(path, "there is another grant for the same");
+            }
+        }
+        grants.iter().map(grant).collect()
+    }
+}
+
+/// A grant as it counts.
+pub fn grant(grant: &schema::Grant) -> Grant {
+    let schema::Quotas { second, minute, day, month } = grant.quotas;
+    Grant {
+        api: grant.api.as_str().into(),
+        version: grant.version.as_deref().map(Arc::from),
+        scopes: grant.scopes.iter().map(|scope| scope.as_str().into()).collect(),
+        quotas: Quotas([second, minute, day, month]),
+    }
+}

@@ -1,0 +1,134 @@
+//! A hundred thousand endpoints that announced themselves: what a heartbeat costs, how soon a registration gets requests, how
+//! much memory they have, how soon a gateway is there with them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures_util::future::join_all;
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+use stile_gateway::{app, registry::Announcement};
+use stile_tests::{
+    admin::SECRET,
+    client::{Client, with},
+    gateway,
+    process::Stile,
+    upstream::Upstream,
+};
+use tokio::time::Instant;
+
+const ENDPOINTS: usize = 100_000;
+const SERVICES: usize = 1000;
+const HEARTBEATS: usize = 20_000;
+
+fn service(n: usize) -> String {
+    format!("service-{:04}", n % SERVICES)
+}
+
+fn id(n: usize) -> String {
+    format!("{}-{n:06}", service(n))
+}
+
+fn announcement(n: usize) -> Announcement {
+    let address = SocketAddr::from(([10, 0, (n >> 8 & 255) as u8, (n & 255) as u8], 1000 + (n >> 16) as u16));
+    let sent = json!({ "address": address, "ttl": "1h", "metadata": { "zone": "eu-1", "version": "1.2.3" } });
+    serde_json::from_value(sent).expect("it is right")
+}
+
+fn config() -> Value {
+    // Those of which there are few have no endpoint that leads nowhere.
+    let names = (0..SERVICES).map(service).chain((0..50).map(|n| format!("few-{n:02}")));
+    let services: Vec<Value> = names.map(|name| json!({ "name": name })).collect();
+    json!({
+        "listeners": [{ "name": "public", "address": "127.0.0.1:0", "call": true }],
+        "services": services,
+        "store": { "path": "store" },
+    })
+}
+
+fn own_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Registers all of them in a gateway of this process, and gives how long that takes and what a heartbeat costs there.
+async fn filled(folder: &std::path::Path) -> (Duration, Duration) {
+    let file = gateway::write(folder, config());
+    let inside = app::Gateway::start(gateway::engine(), &file).await.expect("it starts");
+    let registry = inside.control().registry();
+    let start = Instant::now();
+    for batch in (0..ENDPOINTS).collect::<Vec<_>>().chunks(2000) {
+        let register = async |n: usize| registry.register(&service(n), &id(n), &announcement(n)).await;
+        let made = join_all(batch.iter().map(|n| register(*n))).await;
+        assert!(made.iter().all(|made| matches!(made, Ok(true))), "{:?}", made[0]);
+    }
+    let registered = start.elapsed();
+    let names: Vec<_> = (0..ENDPOINTS).step_by(7).map(|n| (service(n), id(n))).collect();
+    let before = own_cpu();
+    let kept = names.iter().filter(|(service, id)| registry.heartbeat(service, id).is_ok()).count();
+    let heartbeat = (own_cpu() - before) / u32::try_from(kept).expect("some");
+    assert_eq!(kept, names.len());
+    inside.stop().await;
+    (registered, heartbeat)
+}
+
+/// What the gateway spends on a heartbeat that comes by HTTP.
+async fn by_http(gateway: &Stile) -> Duration {
+    let bearer = format!("Bearer {SECRET}");
+    let mut clients = join_all((0..8).map(|_| Client::connect(gateway.address_of("admin")))).await;
+    let before = gateway.cpu();
+    let each = clients.iter_mut().enumerate().map(|(which, client)| {
+        let bearer = &bearer;
+        async move {
+            for n in 0..HEARTBEATS / 8 {
+                let n = (n * 8 + which) * 5 % ENDPOINTS;
+                let path = format!("/v1/services/{}/endpoints/{}/heartbeat", service(n), id(n));
+                let mut request = with(&path, &[("authorization", bearer)]);
+                *request.method_mut() = http::Method::POST;
+                assert_eq!(client.send(request).await.status, 204);
+            }
+        }
+    });
+    join_all(each).await;
+    (gateway.cpu() - before) / u32::try_from(HEARTBEATS).expect("few")
+}
+
+/// From the moment that an endpoint announces itself to the answer to its first request: the longest of many.
+async fn until_routable(gateway: &Stile) -> Duration {
+    let mut longest = Duration::ZERO;
+    let mut client = Client::connect(gateway.address()).await;
+    for n in 0..50 {
+        let upstream = Upstream::named(&format!("new-{n}")).await;
+        let (admin, service) = (gateway.admin(), format!("few-{n:02}"));
+        let start = Instant::now();
+        let path = format!("/v1/services/{service}/endpoints/new");
+        assert_eq!(admin.send("PUT", &path, json!({ "address": upstream.address() })).await.status, 201);
+        let answer = client.get(&format!("/call/{service}/")).await;
+        longest = longest.max(start.elapsed());
+        assert_eq!(answer.json()["name"], format!("new-{n}"), "the next request finds it");
+    }
+    longest
+}
+
+#[tokio::test]
+#[ignore = "takes minutes"]
+async fn a_hundred_thousand_endpoints() {
+    let empty = tempfile::tempdir().expect("a temporary folder");
+    let gateway = Stile::run(empty.path(), config()).await;
+    let before = gateway.memory("VmRSS");
+    gateway.kill().await;
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (registered, heartbeat) = filled(folder.path()).await;
+    let start = Instant::now();
+    let gateway = Stile::run(folder.path(), config()).await;
+    let started = start.elapsed();
+    let each = (gateway.memory("VmRSS") - before) / ENDPOINTS as u64;
+    let http = by_http(&gateway).await;
+    let routable = until_routable(&gateway).await;
+    println!(
+        "{ENDPOINTS} endpoints registered in {registered:?}: a heartbeat {heartbeat:?} of CPU, {http:?} by HTTP; routable after {routable:?} at most; \
+         {each} bytes each; {started:?} to start"
+    );
+    assert!(heartbeat <= Duration::from_micros(20) && http <= Duration::from_micros(60));
+    assert!(routable <= Duration::from_millis(50) && started <= Duration::from_secs(3) && each <= 1024);
+}
