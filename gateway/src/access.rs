@@ -109,6 +109,12 @@ impl Access {
         Self { file, ..self.clone() }
     }
 
+    /// The same that goes on with these meters.
+    #[cfg(test)]
+    pub(crate) fn with_meters(&self, meters: &Arc<Meters>) -> Self {
+        Self { meters: Arc::clone(meters), ..self.clone() }
+    }
+
     /// Whose credential it is, if it is one, has not expired and is proved. Waits for passwords alone, whose check takes
     /// long on purpose.
     pub async fn verify(&self, presented: Presented<'_>, now: SystemTime) -> Option<&Credential> {

@@ -106,6 +106,7 @@ impl Gateway {
         gateway.watch();
         gateway.attend_trials();
         gateway.keep_registry();
+        gateway.keep_meters();
         gateway.sweep();
         Ok(gateway)
     }
@@ -139,6 +140,9 @@ impl Gateway {
         let mut cut = 0;
         for worker in self.workers {
             cut += worker.ended().await;
+        }
+        if let Err(error) = self.control.write_meters().await {
+            tracing::error!("what was taken of quotas cannot be written: {error}");
         }
         self.drained.cancel();
         let log = self.control.live().load().access_log.clone();
@@ -175,6 +179,12 @@ impl Gateway {
         self.tasks.spawn(async move {
             stop.run_until_cancelled(async { tokio::join!(registry.follow(), registry.attend()) }).await;
         });
+    }
+
+    /// Writes what is taken of quotas.
+    fn keep_meters(&self) {
+        let (control, stop) = (Arc::clone(&self.control), self.stop.child_token());
+        self.tasks.spawn(async move { stop.run_until_cancelled(control.attend_meters()).await });
     }
 
     /// Ends instances of plugins that were not needed for a while.

@@ -9,6 +9,7 @@ mod draft;
 pub mod explain;
 pub mod grants;
 pub mod history;
+mod meters;
 pub mod plugins;
 pub mod resources;
 mod revisions;
@@ -77,6 +78,8 @@ pub struct Control {
     unfetched: AtomicBool,
     store: Store,
     registry: Arc<Registry>,
+    /// What the store has of quotas.
+    meters: AsyncMutex<meters::Written>,
     seal_key: Option<Arc<SealKey>>,
     /// Changes of resources that are to be made.
     waiting: Mutex<Vec<resources::Waiting>>,
@@ -146,6 +149,7 @@ impl Control {
             tracing::error!("a plugin's file is refused, its stored revision goes on:\n{faults}");
         }
         let registry = Arc::new(Registry::open(store.clone()).await?);
+        let written = meters::resume(&store, &draft.snapshot.access.meters).await?;
         let bound = open(&listeners, &draft)?;
         let done = vec![read_again(&work.layers)];
         let (snapshot, _) = work.adopt(draft, Commit::new(), &FILE.into(), done).await?;
@@ -163,6 +167,7 @@ impl Control {
             unfetched,
             store,
             registry,
+            meters: AsyncMutex::new(written),
             waiting: Mutex::default(),
             refused: Mutex::default(),
             applied: AtomicU64::new(0),
@@ -434,6 +439,14 @@ mod tests {
         assert_eq!(outcome(&file), format!("stile.yaml:1:32: plugins[0].file: {message}\n"));
     }
 
+    /// One without a file, over this store.
+    pub(super) async fn over(store: Store) -> Arc<Control> {
+        let engine = Engine::new(Bounds { instances: 1, memory: 1 << 20, table_elements: 100 }).expect("an engine");
+        let document = Document::parse(Path::new("stile.yaml"), "{}", &|_| None);
+        let listeners = Listeners::new(Vec::new(), CancellationToken::new());
+        Arc::new(Control::over(store, None, engine, document, listeners, 1).await.expect("a control plane"))
+    }
+
     fn wish(name: &str, text: &str) -> resources::Wish {
         let kind = Kind::Service;
         let stored = Some(Arc::new(Stored::parse(kind, name, text).expect("a service")));
@@ -444,12 +457,7 @@ mod tests {
     #[tokio::test]
     async fn after_a_failure_of_the_store_what_it_holds_is_what_is_live() {
         let disk = Lossy::default();
-        let engine = Engine::new(Bounds { instances: 1, memory: 1 << 20, table_elements: 100 }).expect("an engine");
-        let document = Document::parse(Path::new("stile.yaml"), "{}", &|_| None);
-        let listeners = Listeners::new(Vec::new(), CancellationToken::new());
-        let store = Store::on(&disk).expect("a store");
-        let control =
-            Arc::new(Control::over(store, None, engine, document, listeners, 1).await.expect("a control plane"));
+        let control = over(Store::on(&disk).expect("a store")).await;
         let consumer = |name: &str| {
             let (name, stored) = (name.to_owned(), Some(Default::default()));
             control.change_consumer(

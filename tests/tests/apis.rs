@@ -6,6 +6,7 @@ use stile_tests::{
     client::{Answer, Client, with},
     gateway::{Gateway, service},
     guest::plugin_with,
+    process::Stile,
     upstream::Upstream,
 };
 
@@ -269,6 +270,26 @@ async fn a_quota_is_told_of_and_never_exceeded() {
     let bob = ask(&gateway, "/x", &[("x-api-key", BOB)]).await;
     assert!(bob.header("ratelimit").starts_with("\"day\";r=1;t="), "{}", bob.header("ratelimit"));
     assert!(bob.header("ratelimit").contains(", \"month\";r=8;t="), "{}", bob.header("ratelimit"));
+}
+
+#[tokio::test]
+async fn what_was_taken_of_a_quota_outlives_a_restart() {
+    let (one, two) = upstreams().await;
+    let apis = json!([{ "name": "users", "versions": [version("1", "one", json!({}))] }]);
+    let mut config = config(&one, &two, apis);
+    config["consumers"][0]["grants"] = json!([{ "api": "users", "quotas": { "month": 5 } }]);
+    config["store"] = json!({ "path": "store" });
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let take = async |gateway: &Stile| {
+        let answer = Client::connect(gateway.address()).await.send(with("/x", &[("x-api-key", ANN)])).await;
+        answer.header("ratelimit").split(';').nth(1).expect("what is left").to_owned()
+    };
+    let gateway = Stile::run(folder.path(), config.clone()).await;
+    assert_eq!((take(&gateway).await, take(&gateway).await), ("r=4".to_owned(), "r=3".to_owned()));
+    gateway.terminate().await;
+    assert_eq!(gateway.ended().await, Some(0));
+    let gateway = Stile::run(folder.path(), config).await;
+    assert_eq!(take(&gateway).await, "r=2", "a gateway that is stopped forgets nothing");
 }
 
 #[tokio::test]
