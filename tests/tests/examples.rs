@@ -1,14 +1,18 @@
 //! Each example does what its README says, with its own `stile.yaml`.
 
+mod data_sharing;
+
 use std::{fs, path::Path};
 
 use stile_tests::{admin::SECRET, client::fetch, guest, process::Stile, upstream::Upstream};
 
 /// Copies an example's configuration into a folder, with free ports for its own and `upstream` for its service.
-fn configure(example: &str, folder: &Path, ports: &[&str], upstream: &Upstream) {
+fn configure(example: &str, folder: &Path, ports: &[&str], upstream: Option<&Upstream>) {
     let text = fs::read_to_string(guest::workspace().join("examples").join(example).join("stile.yaml"));
-    let mut text =
-        text.expect("an example has a configuration").replace("127.0.0.1:7001", &upstream.address().to_string());
+    let mut text = text.expect("an example has a configuration");
+    if let Some(upstream) = upstream {
+        text = text.replace("127.0.0.1:7001", &upstream.address().to_string());
+    }
     for port in ports {
         assert!(text.contains(port), "{example} no longer has {port}");
         text = text.replace(port, "127.0.0.1:0");
@@ -19,15 +23,16 @@ fn configure(example: &str, folder: &Path, ports: &[&str], upstream: &Upstream) 
 #[test]
 fn every_example_is_here() {
     let entries = fs::read_dir(guest::workspace().join("examples")).expect("a folder");
-    let names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
-    assert_eq!(names, ["greeting"], "a new example needs a test below");
+    let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["data-sharing", "greeting"], "a new example needs a test below");
 }
 
 #[tokio::test]
 async fn greeting() {
     let upstream = Upstream::echo().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    configure("greeting", folder.path(), &["127.0.0.1:8080", "127.0.0.1:9090"], &upstream);
+    configure("greeting", folder.path(), &["127.0.0.1:8080", "127.0.0.1:9090"], Some(&upstream));
     fs::copy(guest::file("greeting-v1"), folder.path().join("greeting.wasm")).expect("the folder is ours");
     let gateway = Stile::start(folder.path(), &[("STILE_TOKEN", SECRET)]).await;
     assert_eq!(fetch(gateway.address(), "/").await.header("x-greeting"), "hello, stile");
