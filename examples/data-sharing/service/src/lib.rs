@@ -14,11 +14,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::{
-    net::TcpListener,
-    task::{JoinSet, spawn},
-    time::interval,
-};
+use tokio::{net::TcpListener, task::JoinSet, time::interval};
 
 pub use self::{data::Kind, gateway::Gateway};
 
@@ -113,6 +109,6 @@ fn respond(status: StatusCode, told: &Value) -> Response<Full<Bytes>> {
 
 /// Keeps a service running until somebody ends it.
 pub async fn run(service: Service) -> Result<()> {
-    spawn(tokio::signal::ctrl_c()).await??;
+    tokio::signal::ctrl_c().await?;
     service.stop().await
 }
