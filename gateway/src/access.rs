@@ -6,6 +6,7 @@ mod password;
 mod quota;
 mod secret;
 mod table;
+mod usage;
 
 use std::{
     iter,
@@ -22,6 +23,7 @@ pub use self::{
     quota::{Exceeded, Left, Quotas, Reading, Window, fields as quota_fields},
     secret::{SealError, SealKey, Sealed},
     table::Lookup,
+    usage::{Usage, Usages, Used},
 };
 
 /// All that consumers hold: what the file says and what the store says.
@@ -31,9 +33,10 @@ pub struct Access {
     pub stored: Holdings,
     passwords: Arc<Passwords>,
     pub meters: Arc<Meters>,
+    pub usages: Arc<Usages>,
 }
 
-/// Holdings by what is looked up, and grants by who has them. Cheap to clone.
+/// Credentials by what is looked up, and grants by who has them. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Holdings {
     credentials: Table<Credential>,
@@ -156,6 +159,11 @@ impl Access {
         }
     }
 
+    /// Where it is counted what a consumer, or nobody, uses of a version.
+    pub fn usage(&self, product: &Product, consumer: Option<&str>) -> Arc<Usage> {
+        self.usages.of(product, consumer.unwrap_or_default())
+    }
+
     /// The credential that is looked up so, unless it has expired.
     pub fn find(&self, lookup: &Lookup, now: SystemTime) -> Option<&Credential> {
         let found = self.file.get(lookup).or_else(|| self.stored.get(lookup))?;
@@ -191,7 +199,7 @@ impl Holdings {
         self.credentials.remove(lookup);
     }
 
-    /// Holdings.
+    /// Of credentials.
     pub fn len(&self) -> usize {
         self.credentials.len()
     }

@@ -16,6 +16,7 @@ mod problem;
 mod resources;
 mod status;
 mod transfer;
+mod usage;
 mod versions;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};

@@ -106,7 +106,7 @@ impl Gateway {
         gateway.watch();
         gateway.attend_trials();
         gateway.keep_registry();
-        gateway.keep_meters();
+        gateway.keep_counts();
         gateway.sweep();
         Ok(gateway)
     }
@@ -141,8 +141,9 @@ impl Gateway {
         for worker in self.workers {
             cut += worker.ended().await;
         }
-        if let Err(error) = self.control.write_meters().await {
-            tracing::error!("what was taken of quotas cannot be written: {error}");
+        let (meters, usage) = tokio::join!(self.control.write_meters(), self.control.write_usage());
+        for error in [meters.err(), usage.err()].into_iter().flatten() {
+            tracing::error!("what was used of APIs cannot be written: {error}");
         }
         self.drained.cancel();
         let log = self.control.live().load().access_log.clone();
@@ -181,10 +182,12 @@ impl Gateway {
         });
     }
 
-    /// Writes what is taken of quotas.
-    fn keep_meters(&self) {
+    /// Writes what is taken of quotas, and what is used.
+    fn keep_counts(&self) {
         let (control, stop) = (Arc::clone(&self.control), self.stop.child_token());
-        self.tasks.spawn(async move { stop.run_until_cancelled(control.attend_meters()).await });
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(async { tokio::join!(control.attend_meters(), control.attend_usage()) }).await;
+        });
     }
 
     /// Ends instances of plugins that were not needed for a while.

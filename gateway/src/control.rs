@@ -14,6 +14,7 @@ pub mod plugins;
 pub mod resources;
 mod revisions;
 pub mod transfer;
+pub mod usage;
 pub mod versions;
 
 use std::{
@@ -80,6 +81,8 @@ pub struct Control {
     registry: Arc<Registry>,
     /// What the store has of quotas.
     meters: AsyncMutex<meters::Written>,
+    /// One taking over of usage at a time.
+    usage: AsyncMutex<()>,
     seal_key: Option<Arc<SealKey>>,
     /// Changes of resources that are to be made.
     waiting: Mutex<Vec<resources::Waiting>>,
@@ -168,6 +171,7 @@ impl Control {
             store,
             registry,
             meters: AsyncMutex::new(written),
+            usage: AsyncMutex::default(),
             waiting: Mutex::default(),
             refused: Mutex::default(),
             applied: AtomicU64::new(0),

@@ -157,11 +157,13 @@ async fn decide(
     first: usize,
 ) -> Option<Outgoing> {
     if let Err(error) = admit::enter(route, &mut ending.exchange) {
+        admit::count(snapshot, route, ending);
         return Some(respond::problem(ending, &error));
     }
     if let Some(instead) = route.chain.authenticate(caller, &mut ending.exchange, body, first).await {
         return Some(respond::instead(ending, instead));
     }
+    admit::count(snapshot, route, ending);
     if let Err(error) = admit::admit(snapshot, route, &mut ending.exchange) {
         return Some(respond::problem(ending, &error));
     }

@@ -8,6 +8,7 @@ use stile_tests::{
     guest::plugin_with,
     process::Stile,
     upstream::Upstream,
+    wait::until,
 };
 
 const ANN: &str = "the key of ann, who is alone";
@@ -290,6 +291,47 @@ async fn what_was_taken_of_a_quota_outlives_a_restart() {
     assert_eq!(gateway.ended().await, Some(0));
     let gateway = Stile::run(folder.path(), config).await;
     assert_eq!(take(&gateway).await, "r=2", "a gateway that is stopped forgets nothing");
+}
+
+#[tokio::test]
+async fn what_is_used_is_counted_by_consumer_and_version() {
+    let (one, two) = upstreams().await;
+    let versions = json!([
+        version("1", "one", json!({ "select": { "path": "/v1" } })),
+        version("2", "two", json!({ "select": { "path": "/v2" } })),
+    ]);
+    let mut config = config(&one, &two, json!([{ "name": "users", "versions": versions }]));
+    config["consumers"][0]["grants"] = json!([{ "api": "users", "version": "1", "quotas": { "month": 2 } }]);
+    let gateway = Gateway::start(config).await;
+    for (path, key, status) in
+        [("/v1/x", ANN, 200), ("/v1/x", ANN, 200), ("/v1/x", ANN, 429), ("/v2/x", ANN, 403), ("/v1/x", BOB, 403)]
+    {
+        assert_eq!(ask(&gateway, path, &[("x-api-key", key)]).await.status, status);
+    }
+    assert_eq!(ask(&gateway, "/v1/x", &[]).await.status, 401);
+    let admin = gateway.admin();
+    let told = async |query: &str| {
+        let told = admin.get(&format!("/v1/usage{query}")).await.json();
+        let items = told["items"].as_array().expect("items").clone();
+        items
+            .iter()
+            .map(|it| {
+                let texts = ["version", "consumer"].map(|key| it[key].as_str().expect("a text").to_owned());
+                let numbers = ["requests", "refused", "failed"].map(|key| it[key].as_u64().expect("a number"));
+                (texts.join("/"), numbers)
+            })
+            .collect::<Vec<_>>()
+    };
+    let expected = [("1/", [1, 1, 0]), ("1/ann", [3, 1, 0]), ("1/bob", [1, 1, 0]), ("2/ann", [1, 1, 0])];
+    let expected = expected.map(|(name, numbers)| (name.to_owned(), numbers));
+    until("the last of them has ended", async || (told("").await == expected).then_some(())).await;
+    assert_eq!(told("?consumer=ann&version=1").await, expected[1..2]);
+    assert_eq!(told("?api=other").await, []);
+    assert_eq!(told("?to=2020-01-01").await, []);
+    let first = admin.get("/v1/usage?limit=3").await.json();
+    assert_eq!(told(&format!("?after={}", first["next"].as_str().expect("there is more"))).await, expected[3..]);
+    assert!(admin.get("/v1/usage?consumer=ann&version=1").await.json()["items"][0]["sent"].as_u64() > Some(100));
+    assert_eq!(admin.get("/v1/usage?from=today").await.status, 400);
 }
 
 #[tokio::test]

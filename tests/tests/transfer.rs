@@ -27,7 +27,14 @@ async fn filled(admin: &Admin, upstream: &Upstream) {
         ("PUT", "/v1/plugins/p", json!({ "allow": ["log"] })),
         ("PUT", "/v1/services/users", json!({ "endpoints": [{ "address": upstream.address() }] })),
         ("PUT", "/v1/routes/users", json!({ "match": { "path": "/users" }, "service": "users" })),
+        (
+            "PUT",
+            "/v1/apis/shop",
+            json!({ "versions": [{ "name": "1", "routes": [{ "name": "all", "service": "users" }] }] }),
+        ),
         ("PUT", "/v1/consumers/mobile", json!({ "groups": ["partners"] })),
+        ("PUT", "/v1/consumers/mobile/grants/shop/1", json!({ "scopes": ["read"], "quotas": { "day": 7 } })),
+        ("PUT", "/v1/groups/partners/grants/shop/*", json!({ "quotas": { "month": 9 } })),
         ("POST", "/v1/consumers/mobile/credentials", json!({ "id": "app", "type": "api-key", "key": KEY })),
         ("POST", "/v1/consumers/mobile/credentials", json!({ "id": "signer", "type": "hmac", "secret": SECRET })),
         (
@@ -74,7 +81,14 @@ async fn what_one_gateway_exports_another_imports() {
     assert_eq!(bundle["routes"], json!([{ "match": { "path": "/users" }, "service": "users", "name": "users" }]));
     assert!(!bundle.to_string().contains(KEY), "nobody knows an API key but who has it");
 
-    let all = ["create consumers mobile", "create plugins p", "create routes users", "create services users"];
+    let all = [
+        "create apis shop",
+        "create consumers mobile",
+        "change groups partners",
+        "create plugins p",
+        "create routes users",
+        "create services users",
+    ];
     let before = other.generation();
     assert_eq!(told(&import(&other.admin(), "?dry_run=true", &bundle).await), all);
     assert_eq!(other.generation(), before);
@@ -88,6 +102,10 @@ async fn what_one_gateway_exports_another_imports() {
     let signature = aws_lc_rs::hmac::sign(&key, b"message");
     let hmac = Presented::Hmac { key_id: "mobile.signer", message: b"message", signature: signature.as_ref() };
     assert_eq!(who(&other, hmac).await.as_deref(), Some("mobile/signer"));
+    let granted = other.admin().get("/v1/consumers/mobile/grants").await.json()["items"].clone();
+    assert_eq!((&granted[0]["version"], &granted[0]["quotas"]["day"]), (&json!("1"), &json!(7)));
+    let granted = other.admin().get("/v1/groups/partners/grants").await.json()["items"].clone();
+    assert_eq!((&granted[0]["version"], &granted[0]["quotas"]["month"]), (&Value::Null, &json!(9)));
     assert_eq!(other.admin().get("/v1/export?secrets=true").await.json(), bundle);
     assert_eq!(told(&import(&other.admin(), "", &bundle).await), Vec::<String>::new(), "it is the same already");
     assert_eq!(other.generation(), before + 1);
@@ -100,7 +118,8 @@ async fn without_being_asked_for_no_credential_is_exported_nor_changed_by_an_imp
     let admin = gateway.admin();
     filled(&admin, &upstream).await;
     let mut bundle = admin.get("/v1/export").await.json();
-    assert_eq!(bundle["consumers"], json!([{ "name": "mobile", "groups": ["partners"] }]));
+    let keys: Vec<_> = bundle["consumers"][0].as_object().expect("a consumer").keys().cloned().collect();
+    assert_eq!(keys, ["name", "groups", "grants"], "credentials are not there");
     bundle["consumers"][0]["groups"] = json!(["others"]);
     assert_eq!(told(&import(&admin, "", &bundle).await), ["change consumers mobile"]);
     assert_eq!(who(&gateway, Presented::ApiKey(KEY)).await.as_deref(), Some("mobile/app"));
@@ -123,11 +142,23 @@ async fn pruning_leaves_nothing_else() {
     let refused = import(&admin, "?prune=true", &json!({ "routes": [{ "name": "users", "service": "users" }] })).await;
     assert_eq!(refused.status, 422, "a service that is needed cannot go: {}", refused.text());
     let pruned = import(&admin, "?prune=true", &json!({ "services": [service] })).await;
-    assert_eq!(told(&pruned), ["delete consumers mobile", "delete plugins p", "delete routes users"]);
+    assert_eq!(
+        told(&pruned),
+        [
+            "delete apis shop",
+            "delete consumers mobile",
+            "delete groups partners",
+            "delete plugins p",
+            "delete routes users"
+        ]
+    );
     assert_eq!(who(&gateway, Presented::ApiKey(KEY)).await, None);
     assert_eq!(admin.get("/v1/consumers/of-file").await.status, 200, "what the file has is not the store's");
     let exported = admin.get("/v1/export?secrets=true").await.json();
-    assert_eq!(exported, json!({ "plugins": [], "services": [service], "routes": [], "apis": [], "consumers": [] }));
+    assert_eq!(
+        exported,
+        json!({ "plugins": [], "services": [service], "routes": [], "apis": [], "consumers": [], "groups": [] })
+    );
 }
 
 #[tokio::test]

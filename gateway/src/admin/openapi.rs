@@ -305,7 +305,7 @@ fn endpoint_schemas() -> [(String, Value); 2] {
 
 fn history_schemas() -> [(String, Value); 4] {
     let text = json!({ "type": "string" });
-    let kind = json!({ "enum": ["plugins", "services", "routes", "apis", "consumers"] });
+    let kind = json!({ "enum": ["plugins", "services", "routes", "apis", "consumers", "groups"] });
     let list = |items: Value| json!({ "type": "array", "items": items });
     let name = json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" });
     // Resources are checked more closely once it is known which they are.
@@ -334,7 +334,7 @@ fn history_schemas() -> [(String, Value); 4] {
                 "additionalProperties": false,
                 "properties": {
                     "plugins": list(named.clone()), "services": list(named.clone()), "routes": list(named.clone()),
-                    "apis": list(named.clone()),
+                    "apis": list(named.clone()), "groups": list(named.clone()),
                     "consumers": list(named),
                 },
             }),

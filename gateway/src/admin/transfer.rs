@@ -28,7 +28,7 @@ const AT_ONCE: usize = 1000;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct What {
-    /// Holdings come along, with what is secret of them.
+    /// Credentials come along, with what is secret of them.
     #[serde(default)]
     secrets: bool,
 }
@@ -53,7 +53,7 @@ pub(super) async fn export(
     }
     // Before the answer begins: later there is no telling of an error but to break off.
     let first = admin.control.export_consumers(None, AT_ONCE, secrets).await?;
-    let mut begun = json!(admin.control.export()).to_string();
+    let mut begun = json!(admin.control.export().await?).to_string();
     begun.truncate(begun.len() - 1);
     begun.push_str(",\"consumers\":[");
     let rest = Rest { control: admin.control, secrets, page: first, begun, ended: false };

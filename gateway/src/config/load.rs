@@ -22,7 +22,7 @@ use super::{
 use assembly::Assembly;
 
 /// The lists that the Admin API takes too.
-const BUNDLED: [&str; 5] = ["plugins", "services", "routes", "apis", "consumers"];
+const BUNDLED: [&str; 6] = ["plugins", "services", "routes", "apis", "consumers", "groups"];
 
 /// A configuration, as far as it could be understood, and where each part of it stands in its files.
 #[derive(Debug)]

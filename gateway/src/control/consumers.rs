@@ -34,7 +34,7 @@ pub(super) const CONSUMERS: &str = "consumer/";
 const LONGEST_OVERLAP: Duration = Duration::from_secs(366 * 86_400);
 /// Entries that are read at once.
 const AT_ONCE: usize = 10_000;
-/// Holdings that a consumer may have.
+/// Credentials that a consumer may have.
 pub(super) const MAX_CREDENTIALS: usize = 100;
 
 /// A consumer as it is stored.
@@ -165,7 +165,8 @@ impl Control {
                         commit = commit.delete(credential_key(&name, &id));
                     }
                     commit = commit.delete(consumer_key(&name));
-                    commit = this.without_grants(&Whose::Consumer(name.clone()), &mut credentials, commit).await?;
+                    let whose = Whose::Consumer(name.clone());
+                    (commit, _) = this.plan_grants(&whose, &[], &mut credentials, &by, commit).await?;
                 }
             }
             let outcome = |revision| match (&stored, &before) {

@@ -1,6 +1,9 @@
 //! Grants that come through the Admin API: kept in the store one by one, looked up in `access` by who has them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -12,7 +15,7 @@ use super::{
 };
 use crate::{
     access::{Holder, Holdings},
-    config::{scalar::is_name, schema},
+    config::{Config, scalar::is_name, schema},
     snapshot::compile::products,
     store::{Commit, Store, StoreError},
 };
@@ -82,40 +85,28 @@ impl Control {
             let mut work = this.settled().await?;
             let Wish { whose, api, version, terms, by } = wish;
             this.may_be_granted(&work, &whose).await?;
-            let key = format!("{}{api}/{}", whose.prefix(), version.as_deref().unwrap_or(EACH));
-            let before = this.store.get(&key).await?.map(|entry| entry.json::<Terms>()).transpose()?;
-            let mut all = of_store(&this.store, &whose).await?;
-            all.retain(|grant| (&grant.api, &grant.version) != (&api, &version));
-            let mut commit = Commit::new();
-            match &terms {
-                Some(terms) => {
-                    let mistakes = mistakes(&this.view(), &api, version.as_deref(), terms);
+            let before = of_store(&this.store, &whose).await?;
+            let is_it = |grant: &schema::Grant| (&grant.api, &grant.version) == (&api, &version);
+            let was_there = before.iter().any(is_it);
+            let mut after: Vec<_> = before.iter().filter(|grant| !is_it(grant)).cloned().collect();
+            match terms {
+                Some(Terms { scopes, quotas }) => {
+                    after.push(schema::Grant { api, version, scopes, quotas });
+                    let mistakes = mistakes(&after, after.len() - 1, this.view().layers.config());
                     if !mistakes.is_empty() {
                         return Err(ConsumerError::Invalid(mistakes));
                     }
-                    if all.len() >= MAX_GRANTS {
-                        return Err(ConsumerError::Conflict(format!("there may be {MAX_GRANTS} grants, no more")));
-                    }
-                    commit = commit.put(&*key, json!(terms).to_string());
-                    let Terms { scopes, quotas } = terms.clone();
-                    all.push(schema::Grant { api: api.clone(), version: version.clone(), scopes, quotas });
                 }
-                None if before.is_none() => return Err(ConsumerError::UnknownGrant(name(&whose), api)),
-                None => commit = commit.delete(&*key),
+                None if !was_there => return Err(ConsumerError::UnknownGrant(name(&whose), api)),
+                None => {}
+            }
+            if after.len() > MAX_GRANTS {
+                return Err(ConsumerError::Conflict(format!("there may be {MAX_GRANTS} grants, no more")));
             }
             let mut held = work.credentials.clone();
-            held.set_grants(whose.holder(), all.iter().map(products::grant).collect());
-            let is_new = before.is_none();
-            let done = Done {
-                by: Arc::clone(&by),
-                action: if terms.is_some() { Action::Put } else { Action::Delete },
-                kind: "grants",
-                name: key[GRANTS.len()..].to_owned(),
-                before: before.map(|terms| json!(terms)),
-                after: terms.map(|terms| json!(terms)),
-            };
-            this.consumers_changed(&mut work, commit, &by, vec![done], held).await?;
-            Ok(is_new)
+            let (commit, done) = become_of(&whose, &before, &after, &mut held, &by, Commit::new());
+            this.consumers_changed(&mut work, commit, &by, done, held).await?;
+            Ok(!was_there)
         })
         .await
     }
@@ -137,19 +128,70 @@ impl Control {
         }
     }
 
-    /// Takes all grants of one away, in a commit that is to be made.
-    pub(super) async fn without_grants(
+    /// Plans that one who has grants in the store has these, or none any more.
+    pub(super) async fn plan_grants(
         &self,
         whose: &Whose,
+        after: &[schema::Grant],
         held: &mut Holdings,
-        mut commit: Commit,
-    ) -> Result<Commit, StoreError> {
-        for entry in self.store.list_all(&whose.prefix()).await?.entries {
-            commit = commit.delete(entry.key);
-        }
-        held.set_grants(whose.holder(), Vec::new());
-        Ok(commit)
+        by: &Arc<str>,
+        commit: Commit,
+    ) -> Result<(Commit, Vec<Done>), StoreError> {
+        let before = of_store(&self.store, whose).await?;
+        Ok(become_of(whose, &before, after, held, by, commit))
     }
+}
+
+/// Makes these the grants of one: what is to be written, and what is to be told of it.
+fn become_of(
+    whose: &Whose,
+    before: &[schema::Grant],
+    after: &[schema::Grant],
+    held: &mut Holdings,
+    by: &Arc<str>,
+    mut commit: Commit,
+) -> (Commit, Vec<Done>) {
+    let by_key = |grants: &[schema::Grant]| -> BTreeMap<String, Terms> {
+        let key = |grant: &schema::Grant| {
+            format!("{}{}/{}", whose.prefix(), grant.api, grant.version.as_deref().unwrap_or(EACH))
+        };
+        let terms = |grant: &schema::Grant| Terms { scopes: grant.scopes.clone(), quotas: grant.quotas };
+        grants.iter().map(|grant| (key(grant), terms(grant))).collect()
+    };
+    let (old, new) = (by_key(before), by_key(after));
+    let mut done = Vec::new();
+    for key in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+        let (was, is) = (old.get(key), new.get(key));
+        if was == is {
+            continue;
+        }
+        commit = match is {
+            Some(terms) => commit.put(key, json!(terms).to_string()),
+            None => commit.delete(key),
+        };
+        done.push(Done {
+            by: Arc::clone(by),
+            action: if is.is_some() { Action::Put } else { Action::Delete },
+            kind: "grants",
+            name: key[GRANTS.len()..].to_owned(),
+            before: was.map(|terms| json!(terms)),
+            after: is.map(|terms| json!(terms)),
+        });
+    }
+    held.set_grants(whose.holder(), after.iter().map(products::grant).collect());
+    (commit, done)
+}
+
+/// Groups that have grants in the store, by name.
+pub(super) async fn groups(store: &Store) -> Result<Vec<schema::Group>, StoreError> {
+    let prefix = format!("{GRANTS}{}/", Holder::Group("").kind());
+    let mut all: BTreeMap<String, Vec<schema::Grant>> = BTreeMap::new();
+    for entry in store.list_all(&prefix).await?.entries {
+        if let Some((name, what)) = entry.key[prefix.len()..].split_once('/') {
+            all.entry(name.to_owned()).or_default().extend(grant(what, entry.json()?));
+        }
+    }
+    Ok(all.into_iter().map(|(name, grants)| schema::Group { name, grants }).collect())
 }
 
 /// Adds all grants of a store to what is held.
@@ -183,7 +225,7 @@ fn of_file(view: &View, whose: &Whose) -> Vec<schema::Grant> {
     found.cloned().unwrap_or_default()
 }
 
-async fn of_store(store: &Store, whose: &Whose) -> Result<Vec<schema::Grant>, StoreError> {
+pub(super) async fn of_store(store: &Store, whose: &Whose) -> Result<Vec<schema::Grant>, StoreError> {
     let prefix = whose.prefix();
     let mut all = Vec::new();
     for entry in store.list_all(&prefix).await?.entries {
@@ -199,22 +241,31 @@ fn grant(what: &str, Terms { scopes, quotas }: Terms) -> Option<schema::Grant> {
     Some(schema::Grant { api: api.to_owned(), version, scopes, quotas })
 }
 
-fn mistakes(view: &View, api: &str, version: Option<&str>, terms: &Terms) -> Vec<(String, String)> {
-    let mut mistakes = Vec::new();
-    let found = view.layers.config().apis.iter().find(|it| it.name == *api);
+/// What is wrong with one of these, by key; its API is one of the configuration's.
+fn mistakes(grants: &[schema::Grant], which: usize, config: &Config) -> Vec<(String, String)> {
+    let schema::Grant { api, version, .. } = &grants[which];
+    let mut mistakes = malformed(&grants[which]);
+    let found = config.apis.iter().find(|it| it.name == *api);
     let is_there = |version: &str| found.is_some_and(|api| api.versions.iter().any(|it| it.name == *version));
     if found.is_none() {
         mistakes.push(("api".to_owned(), format!("there is no API \"{}\"", api.escape_debug())));
-    } else if let Some(version) = version.filter(|version| !is_there(version)) {
+    } else if let Some(version) = version.as_deref().filter(|version| !is_there(version)) {
         let message = format!("API \"{api}\" has no version \"{}\"", version.escape_debug());
         mistakes.push(("version".to_owned(), message));
     }
-    for (n, scope) in terms.scopes.iter().enumerate() {
-        if scope.is_empty() || scope.len() > 128 || scope.contains(char::is_whitespace) {
-            mistakes.push((format!("scopes[{n}]"), format!("\"{}\" is no scope", scope.escape_debug())));
-        }
-    }
     mistakes
+}
+
+/// What is wrong with one, whatever APIs there are.
+pub(super) fn malformed(grant: &schema::Grant) -> Vec<(String, String)> {
+    let named = [("api", Some(&grant.api)), ("version", grant.version.as_ref())];
+    let named = named.into_iter().filter_map(|(key, name)| Some((key, name?)));
+    let unnamed = named.filter(|(_, name)| !is_name(name));
+    let unnamed = unnamed.map(|(key, name)| (key.to_owned(), format!("\"{}\" is no name", name.escape_debug())));
+    let is_scope = |scope: &str| (1..=128).contains(&scope.len()) && !scope.contains(char::is_whitespace);
+    let scopes = grant.scopes.iter().enumerate().filter(|(_, scope)| !is_scope(scope));
+    let scopes = scopes.map(|(n, scope)| (format!("scopes[{n}]"), format!("\"{}\" is no scope", scope.escape_debug())));
+    unnamed.chain(scopes).collect()
 }
 
 fn name(whose: &Whose) -> String {

@@ -15,6 +15,7 @@ use super::{
     audit::{Action, Done},
     consumers::{CONSUMERS, ConsumerError, MAX_CREDENTIALS, Stored, consumer_key},
     credentials::{Kept, credential_key, keep},
+    grants::{self, Whose},
     resources::{Condition, ResourceError, Together, Wish},
 };
 use crate::{
@@ -46,6 +47,7 @@ pub struct Bundle {
     routes: Vec<Value>,
     apis: Vec<Value>,
     consumers: Vec<Consumer>,
+    groups: Vec<schema::Group>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,6 +58,8 @@ struct Consumer {
     groups: Vec<String>,
     /// Without it they stay as they are.
     credentials: Option<Vec<schema::Credential>>,
+    /// The same of these.
+    grants: Option<Vec<schema::Grant>>,
 }
 
 /// What an import does with a resource or consumer that is not the same already.
@@ -95,11 +99,13 @@ struct Plan {
 }
 
 impl Control {
-    /// The resources of the store as they were sent, by list.
-    pub fn export(&self) -> Map<String, Value> {
+    /// The resources of the store as they were sent, by list, and the groups that have grants there.
+    pub async fn export(&self) -> Result<Map<String, Value>, StoreError> {
         let view = self.view();
         let values = |kind| view.layers.stored_values(kind).cloned().collect();
-        Kind::ALL.map(|kind| (kind.list().to_owned(), values(kind))).into_iter().collect()
+        let mut all: Map<_, _> = Kind::ALL.map(|kind| (kind.list().to_owned(), values(kind))).into_iter().collect();
+        all.insert("groups".to_owned(), json!(grants::groups(&self.store).await?));
+        Ok(all)
     }
 
     /// Consumers of the store in the form of the file: at most `limit` of those after the name `after`. With their
@@ -113,7 +119,8 @@ impl Control {
         let mut consumers = Vec::new();
         for entry in self.store.list(CONSUMERS, after.map(consumer_key).as_deref(), limit).await?.entries {
             let (name, Stored { groups }) = (&entry.key[CONSUMERS.len()..], entry.json()?);
-            let mut consumer = json!({ "name": name, "groups": groups });
+            let grants = grants::of_store(&self.store, &Whose::Consumer(name.to_owned())).await?;
+            let mut consumer = json!({ "name": name, "groups": groups, "grants": grants });
             if secrets {
                 let kept = self.kept(name).await?;
                 let written = kept.iter().map(|(id, kept)| kept.written(id, name, self.seal_key.as_deref()));
@@ -140,7 +147,7 @@ impl Control {
         let done = self.tasks.spawn(async move {
             let mut work = this.settled().await?;
             let mut plan = Plan::default();
-            let Bundle { plugins, services, routes, apis, consumers } = bundle;
+            let Bundle { plugins, services, routes, apis, consumers, groups } = bundle;
             if consumers.len() > MAX_CONSUMERS {
                 let message = format!("an import may have {MAX_CONSUMERS} consumers, no more");
                 return Err(ImportError::Invalid(Errors(vec![of_import("consumers", message)])));
@@ -149,7 +156,7 @@ impl Control {
             for (kind, values) in kinds {
                 plan.resources(&work, kind, values, prune, &by);
             }
-            this.plan_consumers(&work, &mut plan, consumers, prune, &by).await?;
+            this.plan_consumers(&work, &mut plan, consumers, groups, prune, &by).await?;
             let Plan { together, mut changes, mut mistakes, count } = plan;
             if let Some(more) = count.checked_sub(mistakes.len()).filter(|more| *more > 0) {
                 mistakes.push(of_import("", format!("there are {more} more mistakes")));
@@ -169,12 +176,13 @@ impl Control {
         work: &Work,
         plan: &mut Plan,
         consumers: Vec<Consumer>,
+        groups: Vec<schema::Group>,
         prune: bool,
         by: &Arc<str>,
     ) -> Result<(), StoreError> {
         let (mut credentials, mut entering) = (work.credentials.clone(), Vec::new());
         let mut seen = BTreeSet::new();
-        for consumer in consumers {
+        for mut consumer in consumers {
             let name = consumer.name.clone();
             if plan.consumer_is_sound(work, &consumer) && !seen.insert(name.clone()) {
                 plan.refuse(mistake(&name, "name", "it is there twice"));
@@ -184,10 +192,21 @@ impl Control {
                 None => None,
             };
             let kept = self.kept(&name).await?;
+            let grants = consumer.grants.take();
             entering.extend(plan.consumer(work, &mut credentials, consumer, before, kept, by));
+            if let Some(grants) = grants {
+                self.plan_held(plan, &Whose::Consumer(name), &grants, &mut credentials, by).await?;
+            }
+        }
+        for group in &groups {
+            self.plan_held(plan, &Whose::Group(group.name.clone()), &group.grants, &mut credentials, by).await?;
         }
         if prune {
             self.plan_pruned(plan, &mut credentials, &seen, by).await?;
+            let named = |name: &str| groups.iter().any(|group| group.name == *name);
+            for gone in grants::groups(&self.store).await?.into_iter().filter(|group| !named(&group.name)) {
+                self.plan_held(plan, &Whose::Group(gone.name), &[], &mut credentials, by).await?;
+            }
         }
         let file = &self.live.load().access.file;
         for Entering { consumer, id, kept } in entering {
@@ -200,6 +219,37 @@ impl Control {
         }
         let edit = &mut plan.together.edit;
         edit.credentials = (!edit.done.is_empty()).then_some(credentials);
+        Ok(())
+    }
+
+    /// Plans that a consumer or group has these grants.
+    async fn plan_held(
+        &self,
+        plan: &mut Plan,
+        whose: &Whose,
+        grants: &[schema::Grant],
+        held: &mut Holdings,
+        by: &Arc<str>,
+    ) -> Result<(), StoreError> {
+        let (kind, name) = (whose.holder().kind(), whose.holder().name());
+        for (n, grant) in grants.iter().enumerate() {
+            for (key, message) in grants::malformed(grant) {
+                let file = format!("/v1/{kind}s/{}", name.escape_debug());
+                let path = format!("grants[{n}].{key}");
+                plan.refuse(Error { file, line: 1, column: 1, path, message });
+            }
+        }
+        let commit = std::mem::take(&mut plan.together.edit.commit);
+        let (commit, done) = self.plan_grants(whose, grants, held, by, commit).await?;
+        plan.together.edit.commit = commit;
+        let is_told = plan.changes.last().is_some_and(|last| last.kind == "consumers" && last.name == name);
+        match whose {
+            _ if done.is_empty() => {}
+            Whose::Group(_) => plan.change("groups", name, if grants.is_empty() { Act::Delete } else { Act::Change }),
+            Whose::Consumer(_) if is_told => {}
+            Whose::Consumer(_) => plan.change("consumers", name, Act::Change),
+        }
+        plan.together.edit.done.extend(done);
         Ok(())
     }
 
@@ -220,6 +270,7 @@ impl Control {
             plan.change("consumers", name, Act::Delete);
             plan.edit(|commit| commit.delete(consumer_key(name)));
             plan.done(by, Action::Delete, "consumers", name.to_owned(), Some(json!(before)), None);
+            self.plan_held(plan, &Whose::Consumer(name.to_owned()), &[], credentials, by).await?;
             for (id, kept) in self.kept(name).await? {
                 credentials.remove(&kept.lookup()?);
                 plan.edit(|commit| commit.delete(credential_key(name, &id)));
@@ -289,7 +340,7 @@ impl Plan {
         }
     }
 
-    fn consumer_is_sound(&mut self, work: &Work, Consumer { name, groups, credentials }: &Consumer) -> bool {
+    fn consumer_is_sound(&mut self, work: &Work, Consumer { name, groups, credentials, .. }: &Consumer) -> bool {
         let before = self.count;
         if !is_name(name) {
             self.refuse(mistake(name, "name", &format!("it is no name: {NAME}")));
@@ -313,7 +364,7 @@ impl Plan {
         &mut self,
         work: &Work,
         credentials: &mut Holdings,
-        Consumer { name, groups, credentials: wanted }: Consumer,
+        Consumer { name, groups, credentials: wanted, .. }: Consumer,
         before: Option<Stored>,
         kept: Vec<(String, Kept)>,
         by: &Arc<str>,

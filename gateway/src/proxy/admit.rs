@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use http::{HeaderName, HeaderValue};
 
-use super::Error;
+use super::{Error, ending::Ending};
 use crate::{
     access::{Denied, Left, quota_fields},
     exchange::Exchange,
@@ -34,6 +34,13 @@ pub(super) fn admit(snapshot: &Snapshot, route: &Route, exchange: &mut Exchange)
         Err(_) => {}
     }
     admitted.map(drop).map_err(Error::NotAdmitted)
+}
+
+/// Has it counted as use of the version by who calls.
+pub(super) fn count(snapshot: &Snapshot, route: &Route, ending: &mut Ending) {
+    let Some(product) = &route.product else { return };
+    let consumer = ending.exchange.consumer.as_ref().map(|consumer| consumer.name.as_str());
+    ending.used(snapshot.access.usage(product, consumer));
 }
 
 fn tell(exchange: &mut Exchange, left: &[Left]) {

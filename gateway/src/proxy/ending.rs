@@ -11,8 +11,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Error, error::Blame, log::Listeners};
+use super::{
+    Error,
+    error::{Blame, REFUSALS},
+    log::Listeners,
+};
 use crate::{
+    access::{Usage, Used},
     exchange::{Asked, BodyError, Exchange},
     monitor::{
         access_log::{AccessLog, Entry},
@@ -48,6 +53,8 @@ pub(super) struct Ending {
     fault: Option<(Fault, Arc<str>)>,
     received: Option<Arc<AtomicU64>>,
     sent: u64,
+    /// Of the consumer and the version of an API.
+    usage: Option<Arc<Usage>>,
     /// Filters that want to know.
     pub(super) listeners: Option<Box<Listeners>>,
 }
@@ -75,6 +82,7 @@ impl Ending {
             fault: None,
             received,
             sent: 0,
+            usage: None,
             listeners: None,
         })
     }
@@ -88,6 +96,11 @@ impl Ending {
 
     pub(super) fn sent_to(&mut self, endpoint: &Arc<str>) {
         self.endpoint = Some(Arc::clone(endpoint));
+    }
+
+    /// It is use of a version of an API.
+    pub(super) fn used(&mut self, usage: Arc<Usage>) {
+        self.usage = Some(usage);
     }
 
     pub(super) fn failed(&mut self, error: &Error) {
@@ -182,6 +195,11 @@ impl Drop for Ending {
             counts.times.add(after);
             counts.received.add(received);
             counts.sent.add(self.sent);
+        }
+        if let Some(usage) = &self.usage {
+            let refused = matches!(&self.fault, Some((fault, _)) if REFUSALS.contains(&fault.cause));
+            let (refused, failed) = (refused.into(), (status >= 500).into());
+            usage.add(&Used { requests: 1, refused, failed, received, sent: self.sent });
         }
         let fault = self.fault.take().or_else(|| self.cut_short());
         if let Some((fault, message)) = &fault {

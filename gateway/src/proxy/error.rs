@@ -41,6 +41,9 @@ pub enum Error {
     Panic,
 }
 
+/// Causes of those that may not use a version of an API.
+pub(super) const REFUSALS: [&str; 5] = ["retired", "unknown", "no-grant", "scopes", "quota"];
+
 /// Whose doing an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {

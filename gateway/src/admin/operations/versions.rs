@@ -1,7 +1,12 @@
-//! The operations on versions of APIs.
+//! The operations on versions of APIs, and on how much they are used.
+
+use serde_json::{Value, json};
 
 use super::{FAILED, Operation, list_of, reference};
-use crate::{admin::versions, config::schema::Role};
+use crate::{
+    admin::{usage, versions},
+    config::schema::Role,
+};
 
 const LIST: &str = "/v1/apis/{name}/versions";
 const ONE: &str = "/v1/apis/{name}/versions/{version}";
@@ -32,5 +37,35 @@ pub(super) fn operations() -> Vec<Operation> {
             .problem(412, "Others change the API at the same time.")
             .problem(422, "What is left of the API is wrong.")
             .problem(503, FAILED),
+        Operation::new("get", "/v1/usage", Some(Role::Viewer), "How much consumers use of APIs, by day", usage::list)
+            .query("from", text(), "From this day on, such as 2026-01-31, in UTC.")
+            .query("to", text(), "Up to this day.")
+            .query("api", text(), "Of this API.")
+            .query("version", text(), "Of this version.")
+            .query("consumer", text(), "By this consumer; empty is nobody that is known.")
+            .query(
+                "limit",
+                json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
+                "At most so many, 1000 at most.",
+            )
+            .query("after", text(), "Those after: `next` of the page before.")
+            .gives(200, "By day, kept for 400 days; `next` is there if there may be more.", list_of(&used()))
+            .problem(503, "The store cannot be read."),
     ]
+}
+
+fn text() -> Value {
+    json!({ "type": "string" })
+}
+
+fn used() -> Value {
+    let number = json!({ "type": "integer" });
+    json!({
+        "type": "object",
+        "required": ["day", "api", "version", "consumer", "requests", "refused", "failed", "received", "sent"],
+        "properties": {
+            "day": text(), "api": text(), "version": text(), "consumer": text(), "requests": number,
+            "refused": number, "failed": number, "received": number, "sent": number,
+        },
+    })
 }
