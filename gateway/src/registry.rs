@@ -37,7 +37,7 @@ use self::{
 };
 use crate::{
     balance::Cursor,
-    store::{Commit, Event, Expect, LeaseId, Progress, Revision, Store, StoreError},
+    store::{Commit, Entry, Event, Expect, LeaseId, Listed, Progress, Revision, Store, StoreError},
     upstream::{Endpoint, Service},
 };
 pub use crate::{balance::Policy, upstream::Member};
@@ -46,6 +46,8 @@ pub use crate::{balance::Policy, upstream::Member};
 const BACKLOG: usize = 4096;
 /// Tries to change an endpoint that others change at the same time.
 const TRIES: usize = 16;
+/// Entries that are read at once.
+const AT_ONCE: usize = 10_000;
 /// Before the store is read again after it failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -384,21 +386,18 @@ impl Registry {
 
     /// Begins anew with what the store holds.
     async fn read(&self) -> Result<(), StoreError> {
-        let listed = self.store.list_all(ENDPOINTS).await?;
-        let _turn = self.turn();
-        let mut rolls: HashMap<Arc<str>, Roll> = HashMap::new();
-        for entry in &listed.entries {
-            match Subject::of(&entry.key) {
-                Some(Subject::Registered { service, id }) => match Record::of_entry(entry) {
-                    Ok(record) => drop(rolls.entry(service.into()).or_default().set(id, Some(record))),
-                    Err(error) => tracing::error!("a registration is passed over: {error}"),
-                },
-                Some(Subject::Drained { service, id }) => {
-                    rolls.entry(service.into()).or_default().drain(id, true);
-                }
-                None => {}
+        let (mut rolls, mut after, mut begun) = (HashMap::new(), None::<String>, None);
+        loop {
+            let Listed { entries, revision } = self.store.list(ENDPOINTS, after.as_deref(), AT_ONCE).await?;
+            // What comes after the first part is read is told again by the watch from there.
+            begun.get_or_insert(revision);
+            entries.iter().for_each(|entry| enter(&mut rolls, entry));
+            match entries.last() {
+                Some(last) if entries.len() == AT_ONCE => after = Some(last.key.clone()),
+                _ => break,
             }
         }
+        let _turn = self.turn();
         let gone = self.rolls.iter().map(|roll| Arc::clone(roll.key()));
         let changed: Vec<Arc<str>> = gone.chain(rolls.keys().cloned()).collect();
         self.rolls.clear();
@@ -406,7 +405,7 @@ impl Registry {
             self.rolls.insert(service, roll);
         }
         self.publish(&changed);
-        self.seen.send_replace(listed.revision);
+        self.seen.send_replace(begun.unwrap_or_default());
         Ok(())
     }
 
@@ -427,6 +426,19 @@ impl Registry {
 
     fn turn(&self) -> MutexGuard<'_, ()> {
         self.publishing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn enter(rolls: &mut HashMap<Arc<str>, Roll>, entry: &Entry) {
+    match Subject::of(&entry.key) {
+        Some(Subject::Registered { service, id }) => match Record::of_entry(entry) {
+            Ok(record) => drop(rolls.entry(service.into()).or_default().set(id, Some(record))),
+            Err(error) => tracing::error!("a registration is passed over: {error}"),
+        },
+        Some(Subject::Drained { service, id }) => {
+            rolls.entry(service.into()).or_default().drain(id, true);
+        }
+        None => {}
     }
 }
 

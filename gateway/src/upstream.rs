@@ -38,7 +38,7 @@ use crate::{
 };
 
 pub use pool::PoolLimits;
-pub use table::{Listed, Member, Roster, Table};
+pub use table::{Listed, Member, Metadata, Roster, Table};
 
 /// Endpoints that one request tries to reach.
 const ENDPOINTS: u8 = 3;
@@ -62,7 +62,6 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// The address, which is told of with every request.
     text: Arc<str>,
-    host: HeaderValue,
     pool: pool::Pool,
     health: health::Health,
     in_flight: AtomicUsize,
@@ -258,12 +257,9 @@ impl Service {
 
 impl Endpoint {
     pub fn new(address: SocketAddr, limits: PoolLimits, workers: usize) -> Self {
-        let text = address.to_string();
-        let host = HeaderValue::from_str(&text).expect("a socket address is a field value");
         Self {
             address,
-            text: text.into(),
-            host,
+            text: address.to_string().into(),
             pool: pool::Pool::new(limits, workers),
             health: health::Health::default(),
             in_flight: AtomicUsize::new(0),
@@ -319,7 +315,10 @@ impl Endpoint {
                     headers.insert(HOST, host.map_err(|error| Error::Unsendable(error.into()))?);
                 }
             }
-            _ => drop(headers.insert(HOST, self.host.clone())),
+            _ => {
+                let host = HeaderValue::from_str(&self.text);
+                headers.insert(HOST, host.map_err(|error| Error::Unsendable(error.into()))?);
+            }
         }
         if head.websocket && head.method == Method::GET {
             set_websocket(headers);

@@ -1,5 +1,7 @@
 //! `/v1/services/{name}/endpoints` and `…/discover`: servers that announce themselves, and finding one.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     extract::State,
@@ -105,10 +107,10 @@ fn policy(name: &str) -> Result<Policy, Problem> {
 
 pub(super) fn told(member: &Member) -> Value {
     json!({
-        "id": member.id,
+        "id": &*member.id,
         "address": member.address,
         "weight": member.weight,
-        "metadata": member.metadata,
+        "metadata": member.metadata.iter().collect::<BTreeMap<_, _>>(),
     })
 }
 

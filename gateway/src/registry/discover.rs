@@ -22,7 +22,7 @@ pub type Discovered = Arc<Member>;
 
 impl Wanted {
     fn takes(&self, member: &Member) -> bool {
-        self.metadata.iter().all(|(key, value)| member.metadata.get(key.as_str()).is_some_and(|it| **it == **value))
+        self.metadata.iter().all(|(key, value)| member.metadata.get(key.as_str()).is_some_and(|it| it == value))
     }
 }
 

@@ -87,7 +87,7 @@ impl Announcement {
     }
 
     pub(super) fn member(&self, id: &str) -> Member {
-        Member { id: id.into(), address: self.address, weight: self.weight, metadata: self.metadata.clone() }
+        Member { id: id.into(), address: self.address, weight: self.weight, metadata: self.metadata.clone().into() }
     }
 
     pub(super) fn value(&self) -> Vec<u8> {

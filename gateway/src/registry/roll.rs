@@ -10,8 +10,8 @@ use crate::upstream::{Member, Roster};
 
 #[derive(Debug, Default)]
 pub(super) struct Roll {
-    pub(super) registered: BTreeMap<Box<str>, Record>,
-    pub(super) drained: HashSet<Box<str>>,
+    pub(super) registered: BTreeMap<Arc<str>, Record>,
+    pub(super) drained: HashSet<Arc<str>>,
     /// What it is for requests; of the time of the last `enroll`.
     pub(super) roster: Arc<Roster>,
 }
@@ -33,7 +33,7 @@ impl Roll {
     /// None if it was so already.
     pub(super) fn set(&mut self, id: &str, record: Option<Record>) -> Option<Change> {
         match record {
-            Some(record) => Some(match self.registered.insert(id.into(), record) {
+            Some(record) => Some(match self.registered.insert(Arc::clone(&record.member.id), record) {
                 Some(_) => Change::Changed,
                 None => Change::Registered,
             }),

@@ -1,6 +1,6 @@
 //! Idle connections to one endpoint, kept per worker, the last used first.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
@@ -20,7 +20,9 @@ pub struct PoolLimits {
 #[derive(Debug)]
 pub(super) struct Pool {
     limits: PoolLimits,
-    idle: PerWorker<Vec<Idle>>,
+    workers: usize,
+    /// Made with the first connection: many endpoints may never have one.
+    idle: OnceLock<PerWorker<Vec<Idle>>>,
 }
 
 #[derive(Debug)]
@@ -32,7 +34,7 @@ struct Idle {
 
 impl Pool {
     pub(super) fn new(limits: PoolLimits, workers: usize) -> Self {
-        Self { limits, idle: PerWorker::new(workers, |_| Vec::new()) }
+        Self { limits, workers, idle: OnceLock::new() }
     }
 
     pub(super) fn limits(&self) -> PoolLimits {
@@ -42,7 +44,7 @@ impl Pool {
     /// The last used connection that is ready. One that is still busy with a body its client gave up stays: it is
     /// ready or closed soon.
     pub(super) fn take(&self, worker: WorkerId) -> Option<SendRequest<Body>> {
-        let mut idle = self.idle.of(worker);
+        let mut idle = self.idle.get()?.of(worker);
         let ready = idle.iter().rposition(|idle| idle.connection.is_ready());
         match ready {
             Some(index) => Some(idle.remove(index).connection),
@@ -54,15 +56,16 @@ impl Pool {
     }
 
     pub(super) fn put(&self, worker: WorkerId, connection: SendRequest<Body>) {
-        let mut idle = self.idle.of(worker);
+        let mut idle = self.idle.get_or_init(|| PerWorker::new(self.workers, |_| Vec::new())).of(worker);
         if !connection.is_closed() && idle.len() < self.limits.idle_connections {
             idle.push(Idle { connection, since: None });
         }
     }
 
     pub(super) fn sweep(&self, worker: WorkerId) {
+        let Some(idle) = self.idle.get() else { return };
         let now = Instant::now();
-        self.idle.of(worker).retain_mut(|idle| {
+        idle.of(worker).retain_mut(|idle| {
             let since = *idle.since.get_or_insert(now);
             !idle.connection.is_closed() && now - since < self.limits.idle_timeout
         });

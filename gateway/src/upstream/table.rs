@@ -13,11 +13,15 @@ use crate::balance::{Balancer, Policy};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Unique among those that are listed alike; of one that nobody named it is the address.
-    pub id: Box<str>,
+    pub id: Arc<str>,
     pub address: SocketAddr,
     pub weight: u16,
-    pub metadata: BTreeMap<Box<str>, Box<str>>,
+    pub metadata: Metadata,
 }
+
+/// Keys and values, by key. There may be a hundred thousand of it, most of a few entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metadata(Box<[(Box<str>, Box<str>)]>);
 
 /// What a service has beside its configuration.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,7 +29,7 @@ pub struct Roster {
     /// Of two with one address the first counts, and one of the configuration before both.
     pub members: Vec<Arc<Member>>,
     /// The ids of those that take no new exchanges, of the configuration's too.
-    pub drained: HashSet<Box<str>>,
+    pub drained: HashSet<Arc<str>>,
 }
 
 /// What the configuration says of a service's endpoints; the same for all tables of one generation.
@@ -52,7 +56,24 @@ pub struct Table {
 impl Member {
     /// One that has nothing but its address and weight.
     pub fn of(address: SocketAddr, weight: u16) -> Self {
-        Self { id: address.to_string().into(), address, weight, metadata: BTreeMap::new() }
+        Self { id: address.to_string().into(), address, weight, metadata: Metadata::default() }
+    }
+}
+
+impl Metadata {
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let found = self.0.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
+        Some(&self.0[found].1)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (&**key, &**value))
+    }
+}
+
+impl From<BTreeMap<Box<str>, Box<str>>> for Metadata {
+    fn from(entries: BTreeMap<Box<str>, Box<str>>) -> Self {
+        Self(entries.into_iter().collect())
     }
 }
 
