@@ -63,6 +63,9 @@ enum Command {
     /// List, get, put and delete the routes of a running gateway.
     #[command(subcommand)]
     Route(resource::Command),
+    /// List, get, put and delete the APIs of a running gateway, each with its versions.
+    #[command(subcommand)]
+    Api(resource::Command),
     /// Make, build, check and push plugins; list, get, put and delete those of a running gateway.
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Demo { check } => demo::demo(check),
         Command::Service(command) => resource::run(Noun::Service, command),
         Command::Route(command) => resource::run(Noun::Route, command),
+        Command::Api(command) => resource::run(Noun::Api, command),
         Command::Plugin(command) => plugin::plugin(command),
         Command::Consumer(command) => consumer::consumer(command),
         Command::Generation(command) => generation::generation(command),

@@ -21,6 +21,7 @@ pub(super) enum Noun {
     Plugin,
     Service,
     Route,
+    Api,
     Consumer,
 }
 
@@ -78,6 +79,7 @@ impl Noun {
             Self::Plugin => "plugins",
             Self::Service => "services",
             Self::Route => "routes",
+            Self::Api => "apis",
             Self::Consumer => "consumers",
         }
     }
@@ -136,6 +138,7 @@ fn columns(noun: Noun) -> &'static [&'static str] {
         Noun::Plugin => &["NAME", "FROM", "REVISION", "PHASES"],
         Noun::Service => &["NAME", "FROM", "BALANCE", "ENDPOINTS"],
         Noun::Route => &["NAME", "FROM", "HOSTS", "PATH", "FILTERS", "SERVICE"],
+        Noun::Api => &["NAME", "FROM", "VERSIONS"],
         Noun::Consumer => &["NAME", "FROM", "GROUPS"],
     }
 }
@@ -160,6 +163,11 @@ fn row(noun: Noun, item: &Value) -> Vec<String> {
             or(texts(&item["filters"], Some("plugin")), "-"),
             text(&item["service"]),
         ]),
+        Noun::Api => {
+            let versions = item["versions"].as_array().into_iter().flatten();
+            let told = versions.map(|it| format!("{} {}", text(&it["name"]), text(&it["state"])));
+            row.push(or(told.collect::<Vec<_>>().join(", "), "-"));
+        }
         Noun::Consumer => row.push(or(texts(&item["groups"], None), "-")),
     }
     row
