@@ -178,7 +178,8 @@ impl Gateway {
     fn keep_registry(&self) {
         let (registry, stop) = (Arc::clone(self.control.registry()), self.stop.child_token());
         self.tasks.spawn(async move {
-            stop.run_until_cancelled(async { tokio::join!(registry.follow(), registry.attend()) }).await;
+            let directories = Arc::clone(&registry).follow_directories();
+            stop.run_until_cancelled(async { tokio::join!(registry.follow(), registry.attend(), directories) }).await;
         });
     }
 

@@ -40,7 +40,7 @@ use crate::{
     listener::{Bound, Listeners},
     monitor::record::Standing,
     plugin::Engine,
-    registry::{Preservation, Registry, Settings},
+    registry::{Directory, Preservation, Registry, Settings},
     snapshot::Snapshot,
     store::{Commit, Revision as Number, Store},
 };
@@ -366,12 +366,34 @@ fn read_again(layers: &Layers) -> Done {
     }
 }
 
-/// The bounds of the registry.
+/// None if it says nothing, which compiling it tells.
+fn directory(schema::Source { file, dns, consul }: &schema::Source) -> Option<Directory> {
+    let file = file.clone().map(Directory::File);
+    let dns = dns.clone().map(|schema::Dns { name, records, port, servers }| {
+        let port = port.filter(|_| records == schema::Records::Addresses);
+        Directory::Dns { name, port, servers }
+    });
+    let consul = consul.clone().map(|schema::Consul { url, service, tag, token }| Directory::Consul {
+        url,
+        service,
+        tag,
+        token,
+    });
+    file.or(dns).or(consul)
+}
+
+/// The bounds of the registry, and what else knows of endpoints.
 fn settings(layers: &Layers) -> Settings {
     let schema::Registry { endpoints_per_service, self_preservation: preservation } = &layers.config().registry;
+    let services = layers.config().services.iter();
+    let directories = services.flat_map(|service| {
+        let known = service.sources.iter().filter_map(directory);
+        known.map(|directory| (Arc::from(service.name.as_str()), directory))
+    });
     Settings {
         endpoints_per_service: *endpoints_per_service as usize,
         preservation: Preservation { above_percent: preservation.above_percent, least: preservation.least as usize },
+        directories: directories.collect(),
     }
 }
 

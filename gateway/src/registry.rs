@@ -3,14 +3,17 @@
 
 mod discover;
 mod expiry;
+mod directory;
 mod record;
 mod roll;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    mem::take,
     net::SocketAddr,
+    slice,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -26,6 +29,7 @@ use tokio::{
 };
 
 pub use self::{
+    directory::{Directories, Directory},
     discover::{Discovered, Wanted},
     expiry::Preservation,
     record::Announcement,
@@ -69,6 +73,8 @@ pub struct Registry {
     /// The last commit that the rolls show.
     seen: watch::Sender<Revision>,
     news: broadcast::Sender<News>,
+    /// Those of the live generation.
+    directories: watch::Sender<Directories>,
     /// Leases whose time is over and that go on.
     held: AtomicUsize,
 }
@@ -79,6 +85,7 @@ pub struct Settings {
     /// Registrations that a service may have.
     pub endpoints_per_service: usize,
     pub preservation: Preservation,
+    pub directories: Directories,
 }
 
 /// A change of an endpoint, as it is told to whoever listens.
@@ -96,6 +103,9 @@ pub struct News {
 pub enum Source {
     Configuration,
     Registration,
+    File,
+    Dns,
+    Consul,
 }
 
 /// An endpoint as it stands.
@@ -142,6 +152,7 @@ impl Registry {
             publishing: Mutex::new(()),
             seen: watch::Sender::new(0),
             news: broadcast::Sender::new(BACKLOG),
+            directories: watch::Sender::default(),
             held: AtomicUsize::new(0),
         };
         registry.read().await?;
@@ -179,6 +190,11 @@ impl Registry {
                 service.enroll(Arc::clone(&roll.roster), before.get(roll.key()).map(|before| &**before));
             }
         }
+        self.directories.send_if_modified(|directories| {
+            let changes = *directories != settings.directories;
+            directories.clone_from(&settings.directories);
+            changes
+        });
         self.settings.store(Arc::new(settings));
         self.services.store(Arc::clone(services));
         self.cursors.retain(|name, _| services.contains_key(name));
@@ -263,7 +279,11 @@ impl Registry {
         let key = Subject::Drained { service, id }.key();
         for _ in 0..TRIES {
             let found = self.found(service, id);
-            if found.is_none() && known.listed.fixed.iter().all(|member| *member.id != *id) {
+            let of_directories = || {
+                let roll = self.rolls.get(service);
+                roll.is_some_and(|roll| roll.found.values().flatten().any(|member| *member.id == *id))
+            };
+            if found.is_none() && known.listed.fixed.iter().all(|member| *member.id != *id) && !of_directories() {
                 return Err(RegistryError::UnknownEndpoint(service.to_owned(), id.to_owned()));
             }
             let mut commit = Commit::new();
@@ -301,7 +321,10 @@ impl Registry {
         let fixed = known.listed.fixed.iter().map(|member| standing(member, Source::Configuration, None));
         let registered = roll.iter().flat_map(|roll| roll.registered.values());
         let registered = registered.map(|record| standing(&record.member, Source::Registration, Some(record)));
-        Ok(fixed.chain(registered).collect())
+        let found = roll.iter().flat_map(|roll| &roll.found);
+        let found =
+            found.flat_map(|(directory, members)| members.iter().map(|it| standing(it, directory.source(), None)));
+        Ok(fixed.chain(registered).chain(found).collect())
     }
 
     /// Tells of every change from now on.
@@ -384,6 +407,24 @@ impl Registry {
         Some(service)
     }
 
+    /// An directory of the live generation knows these endpoints of a service.
+    fn found_at(&self, service: &Arc<str>, directory: &Directory, members: Vec<Member>) {
+        let _turn = self.turn();
+        let is_wanted = self.directories.borrow().contains(&(Arc::clone(service), directory.clone()));
+        let mut seen = HashSet::new();
+        let members = members.into_iter().filter(|member| is_wanted && seen.insert(Arc::clone(&member.id)));
+        let members = members.map(Arc::new).collect();
+        let changes = self.rolls.entry(Arc::clone(service)).or_default().find(directory, members);
+        if changes.is_empty() {
+            return;
+        }
+        self.publish(slice::from_ref(service));
+        for (member, change) in changes {
+            let news = News { service: Arc::clone(service), id: (*member.id).into(), change, member: Some(member) };
+            let _ = self.news.send(news);
+        }
+    }
+
     /// Begins anew with what the store holds.
     async fn read(&self) -> Result<(), StoreError> {
         let (mut rolls, mut after, mut begun) = (HashMap::new(), None::<String>, None);
@@ -400,6 +441,10 @@ impl Registry {
         let _turn = self.turn();
         let gone = self.rolls.iter().map(|roll| Arc::clone(roll.key()));
         let changed: Vec<Arc<str>> = gone.chain(rolls.keys().cloned()).collect();
+        let before: Vec<_> = self.rolls.iter_mut().map(|mut it| (Arc::clone(it.key()), take(&mut it.found))).collect();
+        for (service, found) in before.into_iter().filter(|(_, found)| !found.is_empty()) {
+            rolls.entry(service).or_default().found = found;
+        }
         self.rolls.clear();
         for (service, roll) in rolls {
             self.rolls.insert(service, roll);
@@ -444,6 +489,6 @@ fn enter(rolls: &mut HashMap<Arc<str>, Roll>, entry: &Entry) {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { endpoints_per_service: 10_000, preservation: Preservation::default() }
+        Self { endpoints_per_service: 10_000, preservation: Preservation::default(), directories: Directories::new() }
     }
 }

@@ -9,6 +9,7 @@ mod http2;
 mod services;
 mod registry;
 mod invocation;
+mod directories;
 mod streaming;
 mod websocket;
 mod recording;

@@ -110,7 +110,7 @@ const MAY_USE: [(&str, &[&str]); 28] = [
     ("monitor::stats", &["snapshot", "plugin"]),
     ("monitor::records", &["filter"]),
     ("config", &[]),
-    ("registry", &["store", "upstream", "balance", "config"]),
+    ("registry", &["store", "upstream", "balance", "client", "config"]),
     ("store", &[]),
     // Leaves for everybody.
     ("exchange", &[]),

@@ -119,6 +119,9 @@ fn standing(standing: &Standing) -> Value {
     told["source"] = match standing.source {
         Source::Configuration => "configuration",
         Source::Registration => "registration",
+        Source::File => "file",
+        Source::Dns => "dns",
+        Source::Consul => "consul",
     }
     .into();
     told["drained"] = standing.drained.into();

@@ -141,15 +141,19 @@ fn schemas() -> Map<String, Value> {
     }
     // In the place of parts of others that have the name of one.
     schemas.extend(resources);
-    schemas.extend(own_schemas());
-    schemas.extend(consumer_schemas());
-    schemas.extend(history_schemas());
-    schemas.extend(endpoint_schemas());
-    schemas.extend(grant_schemas());
+    for (name, schema) in beside() {
+        let before = schemas.insert(name, schema);
+        debug_assert!(before.is_none(), "two schemas have one name: {before:?}");
+    }
     schemas
 }
 
 /// Those of what no file holds.
+fn beside() -> impl Iterator<Item = (String, Value)> {
+    let own = own_schemas().into_iter().chain(consumer_schemas()).chain(history_schemas());
+    own.chain(endpoint_schemas()).chain(grant_schemas())
+}
+
 fn own_schemas() -> [(String, Value); 5] {
     let text = json!({ "type": "string" });
     let number = json!({ "type": "integer" });
@@ -198,7 +202,7 @@ fn own_schemas() -> [(String, Value); 5] {
             }),
         ),
         (
-            "Rollout",
+            "RolloutSent",
             json!({
                 "type": "object",
                 "required": ["revision"],
@@ -287,13 +291,13 @@ fn endpoint_schemas() -> [(String, Value); 2] {
             }),
         ),
         (
-            "Endpoint",
+            "EndpointTold",
             json!({
                 "type": "object",
                 "required": ["id", "address", "weight", "metadata"],
                 "properties": {
                     "id": text, "address": text, "weight": weight, "metadata": metadata, "ttl": text, "left": text,
-                    "source": { "enum": ["configuration", "registration"] }, "drained": { "type": "boolean" },
+                    "source": { "enum": ["configuration", "registration", "file", "dns", "consul"] }, "drained": { "type": "boolean" },
                     "health": { "enum": ["up", "down", "unused"] },
                     "in_flight": { "type": "integer" },
                 },

@@ -158,6 +158,12 @@ impl Document {
             let own = spot.find(&format!("plugins[{index}]")).spot.at.file_of(&files);
             plugin.file = plugin.file.take().map(|file| folder_of(own).join(file));
         }
+        for (index, service) in config.services.iter_mut().enumerate() {
+            let own = spot.find(&format!("services[{index}]")).spot.at.file_of(&files);
+            for file in service.sources.iter_mut().filter_map(|source| source.file.as_mut()) {
+                *file = folder_of(own).join(&*file);
+            }
+        }
         let main = files[0].clone();
         if let Some(store) = &mut config.store {
             store.path = folder_of(&main).join(&store.path);

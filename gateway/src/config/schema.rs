@@ -6,6 +6,7 @@ mod balance;
 mod consumer;
 mod plugin;
 mod registry;
+mod source;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
@@ -18,6 +19,7 @@ pub use self::{
     consumer::{Consumer, Credential, CredentialType},
     plugin::{Filter, Isolation, OnError, Plugin, PluginLimits, Reach, Rollout},
     registry::{Registry, SelfPreservation},
+    source::{Consul, Dns, Records, Source},
 };
 use super::scalar::{Address, Duration, Size};
 
@@ -190,6 +192,9 @@ pub struct Service {
     /// Its servers; more may announce themselves through the Admin API.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
+    /// Where more endpoints of it are known from.
+    #[serde(default)]
+    pub sources: Vec<Source>,
     /// Run on every request to it, after those of the route if there is one.
     #[serde(default)]
     pub filters: Vec<Filter>,

@@ -5,13 +5,15 @@ use std::{
     sync::Arc,
 };
 
-use super::record::Record;
+use super::{directory::Directory, record::Record};
 use crate::upstream::{Member, Roster};
 
 #[derive(Debug, Default)]
 pub(super) struct Roll {
     pub(super) registered: BTreeMap<Arc<str>, Record>,
     pub(super) drained: HashSet<Arc<str>>,
+    /// What others know of.
+    pub(super) found: BTreeMap<Directory, Vec<Arc<Member>>>,
     /// What it is for requests; of the time of the last `enroll`.
     pub(super) roster: Arc<Roster>,
 }
@@ -50,16 +52,39 @@ impl Roll {
         }
     }
 
+    /// What became of endpoints when an directory tells that it knows these; nothing if it told the same before.
+    pub(super) fn find(&mut self, directory: &Directory, members: Vec<Arc<Member>>) -> Vec<(Arc<Member>, Change)> {
+        let before = self.found.get(directory).map_or(&[][..], |before| before);
+        let known = |list: &[Arc<Member>], id: &str| list.iter().find(|member| *member.id == *id).cloned();
+        let mut changes = Vec::new();
+        for member in &members {
+            match known(before, &member.id) {
+                Some(old) if old == *member => {}
+                Some(_) => changes.push((Arc::clone(member), Change::Changed)),
+                None => changes.push((Arc::clone(member), Change::Registered)),
+            }
+        }
+        let gone = before.iter().filter(|old| known(&members, &old.id).is_none());
+        changes.extend(gone.map(|old| (Arc::clone(old), Change::Gone)));
+        if members.is_empty() {
+            self.found.remove(directory);
+        } else if !changes.is_empty() {
+            self.found.insert(directory.clone(), members);
+        }
+        changes
+    }
+
     /// Makes the roster of what is known now. Of two registrations with one address the newer counts: it is the server that is there.
     pub(super) fn enroll(&mut self) -> &Arc<Roster> {
         let mut newest: Vec<&Record> = self.registered.values().collect();
         newest.sort_by_key(|record| std::cmp::Reverse(record.revision));
-        let members: Vec<Arc<Member>> = newest.into_iter().map(|record| Arc::clone(&record.member)).collect();
+        let registered = newest.into_iter().map(|record| &record.member);
+        let members: Vec<Arc<Member>> = registered.chain(self.found.values().flatten()).cloned().collect();
         self.roster = Arc::new(Roster { members, drained: self.drained.clone() });
         &self.roster
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.registered.is_empty() && self.drained.is_empty()
+        self.registered.is_empty() && self.drained.is_empty() && self.found.is_empty()
     }
 }

@@ -173,7 +173,8 @@ async fn open(disk: &Lossy) -> Registry {
 }
 
 fn go_live(registry: &Registry, fixed: u16) {
-    let settings = Settings { endpoints_per_service: MOST, preservation: PRESERVATION };
+    let settings =
+        Settings { endpoints_per_service: MOST, preservation: PRESERVATION, directories: Directories::new() };
     registry.bring_live(&services(fixed, &registry.services.load_full()), settings, || ());
 }
 

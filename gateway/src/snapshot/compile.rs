@@ -24,7 +24,7 @@ use crate::{
     access::{Access, Holder, Holdings},
     config::{
         Config, Premise, Problem,
-        scalar::{Size, is_name},
+        scalar::{NAME, Size, is_name},
         schema,
     },
     filter::{Chain, Filter},
@@ -311,10 +311,39 @@ impl<'a> Compiler<'a> {
                     self.problem(format!("services[{index}].endpoints[{n}].address"), message);
                 }
             }
+            self.sources_of(index, service);
             let service = self.service(service);
             services.insert(Arc::clone(&service.name), Arc::new(service));
         }
         services
+    }
+
+    /// Each source says one thing, and what that takes.
+    fn sources_of(&mut self, index: usize, service: &schema::Service) {
+        for (n, schema::Source { file, dns, consul }) in service.sources.iter().enumerate() {
+            let path = format!("services[{index}].sources[{n}]");
+            let given = [file.is_some(), dns.is_some(), consul.is_some()];
+            if given.into_iter().filter(|given| *given).count() != 1 {
+                self.problem(path, "a source is one of file, dns and consul");
+                continue;
+            }
+            if let Some(schema::Dns { records, port, .. }) = dns {
+                match (records, port) {
+                    (schema::Records::Addresses, None) => {
+                        self.problem(format!("{path}.dns.port"), "addresses need a port");
+                    }
+                    (schema::Records::Srv, Some(_)) => {
+                        self.problem(format!("{path}.dns.port"), "SRV records have ports of their own");
+                    }
+                    _ => {}
+                }
+            }
+            let names =
+                consul.iter().flat_map(|consul| [("service", Some(&consul.service)), ("tag", consul.tag.as_ref())]);
+            for (key, name) in names.filter_map(|(key, name)| Some((key, name?))).filter(|(_, name)| !is_name(name)) {
+                self.problem(format!("{path}.consul.{key}"), format!("\"{}\" is no name: {NAME}", name.escape_debug()));
+            }
+        }
     }
 
     fn service(&self, service: &schema::Service) -> Service {

@@ -27,7 +27,7 @@ use super::{
 
 const FILE: &str = "stile.redb";
 /// Bytes of the file that are kept in memory.
-const CACHE: usize = 32 << 20;
+const CACHE: usize = 8 << 20;
 /// Operations that share one sync.
 const GROUP: usize = 1024;
 

@@ -13,7 +13,7 @@ const ONE: &str = "/v1/services/{name}/endpoints/{endpoint}";
 const UNKNOWN: &str = "There is no such service, or no such endpoint.";
 
 pub(super) fn operations() -> Vec<Operation> {
-    let endpoint = || reference("Endpoint");
+    let endpoint = || reference("EndpointTold");
     vec![
         Operation::new(
             "get",

@@ -69,7 +69,8 @@ fn of_kind(kind: &str, of: Of) -> Vec<Operation> {
             format!("Take a grant of a {kind} away"),
             move |state, actor, at| grants::remove(of, state, actor, at),
         ))
-        .nothing(204, "It is gone."),
+        .nothing(204, "It is gone.")
+        .problem(422, "That is no name."),
     ]
 }
 

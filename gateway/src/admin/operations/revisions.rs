@@ -44,7 +44,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "Say which revision of a plugin is live, for all exchanges or some",
             plugins::rollout,
         )
-        .takes("application/json", reference("Rollout"))
+        .takes("application/json", reference("RolloutSent"))
         .gives(200, "It is live.", revision())
         .problem(400, "The body is not JSON.")
         .problem(404, "There is no such plugin, or no such revision.")
