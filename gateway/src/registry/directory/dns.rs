@@ -50,7 +50,7 @@ impl Dns {
         Ok(Self { resolver, name, port })
     }
 
-    pub(super) async fn next(&mut self) -> Result<Told, String> {
+    pub(super) async fn next(&self) -> Result<Told, String> {
         let mut ttl = LONGEST;
         let members = match self.port {
             Some(port) => {
