@@ -86,9 +86,24 @@ async fn who_may_only_look_sees_no_configuration_of_a_filter() {
         Gateway::start(gateway::filtered(upstream.address(), json!([guest::plugin("stamp")]), filters.clone())).await;
     let admin = gateway.admin();
     let mut stored = route("/stored", "echo");
-    stored["filters"] = filters;
-    assert_eq!(admin.send("PUT", "/v1/routes/stored", stored).await.status, 201);
-    for path in ["/v1/routes", "/v1/routes/all", "/v1/routes/stored"] {
+    stored["filters"] = filters.clone();
+    assert_eq!(admin.send("PUT", "/v1/routes/stored", stored.clone()).await.status, 201);
+    stored["name"] = json!("one");
+    stored["match"] = json!({ "path": "/of-an-api" });
+    let version = json!({ "state": "published", "routes": [stored] });
+    assert_eq!(admin.send("PUT", "/v1/apis/api/versions/1", version).await.status, 201);
+    let consul = json!({ "url": "http://127.0.0.1:9", "service": "s", "token": "planted-mark" });
+    let service = json!({ "filters": filters, "sources": [{ "consul": consul }] });
+    assert_eq!(admin.send("PUT", "/v1/services/stored", service).await.status, 201);
+    for path in [
+        "/v1/routes",
+        "/v1/routes/all",
+        "/v1/routes/stored",
+        "/v1/services/stored",
+        "/v1/apis",
+        "/v1/apis/api/versions",
+        "/v1/apis/api/versions/1",
+    ] {
         let seen = admin.call("GET", path, Some(VIEWER), "").await;
         assert!(seen.status == 200 && !seen.text().contains("planted-mark"), "{path}: {}", seen.text());
         assert!(seen.text().contains("[redacted]"), "{path}: {}", seen.text());

@@ -170,13 +170,18 @@ impl Standing {
     }
 }
 
-/// Plugins are configured with secrets, too: the configurations of filters, wherever they stand, and of a balancer.
+/// Plugins are configured with secrets, too: the configurations of filters, wherever they stand, and of a balancer. So are sources.
 fn redact(value: &mut Value) {
     for filter in value.get_mut("filters").and_then(Value::as_array_mut).into_iter().flatten() {
         filter["config"] = REDACTED.into();
     }
     if let Some(config) = value.pointer_mut("/balance/config") {
         *config = REDACTED.into();
+    }
+    for source in value.get_mut("sources").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(token) = source.pointer_mut("/consul/token").filter(|token| !token.is_null()) {
+            *token = REDACTED.into();
+        }
     }
     for list in ["versions", "routes"] {
         value.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().for_each(redact);
