@@ -161,6 +161,7 @@ async fn decide(
         return Some(respond::problem(ending, &error));
     }
     if let Some(instead) = route.chain.authenticate(caller, &mut ending.exchange, body, first).await {
+        admit::count(snapshot, route, ending);
         return Some(respond::instead(ending, instead));
     }
     admit::count(snapshot, route, ending);

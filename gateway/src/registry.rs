@@ -10,10 +10,9 @@ mod roll;
 mod tests;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     mem::take,
     net::SocketAddr,
-    slice,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -183,11 +182,11 @@ impl Registry {
     pub fn bring_live<T>(&self, services: &Arc<Services>, settings: Settings, swap: impl FnOnce() -> T) -> T {
         let _turn = self.turn();
         let before = self.services.load_full();
-        for roll in &self.rolls {
-            if let Some(service) = services.get(roll.key())
-                && !Arc::ptr_eq(&service.table.load().roster, &roll.roster)
-            {
-                service.enroll(Arc::clone(&roll.roster), before.get(roll.key()).map(|before| &**before));
+        for (name, service) in &**services {
+            let roster = self.rolls.get(name).map(|roll| Arc::clone(&roll.roster)).unwrap_or_default();
+            let compiled = Arc::clone(&service.table.load().roster);
+            if !Arc::ptr_eq(&compiled, &roster) && compiled != roster {
+                service.enroll(roster, before.get(name).map(|before| &**before));
             }
         }
         self.directories.send_if_modified(|directories| {
@@ -229,7 +228,10 @@ impl Registry {
             };
             let expect = found.as_ref().map_or(Expect::Absent, |found| Expect::At(found.revision));
             let key = Subject::Registered { service, id }.key();
-            let commit = Commit::new().expect(&*key, expect).put_until(key, announcement.value(), Some(lease));
+            let mut commit = Commit::new().expect(&*key, expect).put_until(key, announcement.value(), Some(lease));
+            if goes_on.is_none() && found.is_some() && self.is_drained(service, id) {
+                commit = commit.put_until(Subject::Drained { service, id }.key(), "", Some(lease));
+            }
             match self.commit(commit).await? {
                 Some(revision) => {
                     self.saw(revision).await?;
@@ -247,7 +249,7 @@ impl Registry {
 
     /// Ends a lease for another that the registration has now. What fails of it ends by itself, when the old one is over.
     async fn take_over(&self, service: &str, id: &str, old: LeaseId, new: LeaseId) {
-        if self.rolls.get(service).is_some_and(|roll| roll.drained.contains(id)) {
+        if self.is_drained(service, id) {
             let key = Subject::Drained { service, id }.key();
             let _ = self.commit(Commit::new().expect(&*key, Expect::Present).put_until(key, "", Some(new))).await;
         }
@@ -279,11 +281,17 @@ impl Registry {
         let key = Subject::Drained { service, id }.key();
         for _ in 0..TRIES {
             let found = self.found(service, id);
+            // One that is away may come again.
+            let lifts = || !drained && self.is_drained(service, id);
             let of_directories = || {
                 let roll = self.rolls.get(service);
                 roll.is_some_and(|roll| roll.found.values().flatten().any(|member| *member.id == *id))
             };
-            if found.is_none() && known.listed.fixed.iter().all(|member| *member.id != *id) && !of_directories() {
+            if found.is_none()
+                && known.listed.fixed.iter().all(|member| *member.id != *id)
+                && !of_directories()
+                && !lifts()
+            {
                 return Err(RegistryError::UnknownEndpoint(service.to_owned(), id.to_owned()));
             }
             let mut commit = Commit::new();
@@ -347,6 +355,10 @@ impl Registry {
         found.ok_or_else(|| RegistryError::UnknownService(name.to_owned()))
     }
 
+    fn is_drained(&self, service: &str, id: &str) -> bool {
+        self.rolls.get(service).is_some_and(|roll| roll.drained.contains(id))
+    }
+
     fn found(&self, service: &str, id: &str) -> Option<Record> {
         self.rolls.get(service)?.registered.get(id).cloned()
     }
@@ -407,24 +419,6 @@ impl Registry {
         Some(service)
     }
 
-    /// An directory of the live generation knows these endpoints of a service.
-    fn found_at(&self, service: &Arc<str>, directory: &Directory, members: Vec<Member>) {
-        let _turn = self.turn();
-        let is_wanted = self.directories.borrow().contains(&(Arc::clone(service), directory.clone()));
-        let mut seen = HashSet::new();
-        let members = members.into_iter().filter(|member| is_wanted && seen.insert(Arc::clone(&member.id)));
-        let members = members.map(Arc::new).collect();
-        let changes = self.rolls.entry(Arc::clone(service)).or_default().find(directory, members);
-        if changes.is_empty() {
-            return;
-        }
-        self.publish(slice::from_ref(service));
-        for (member, change) in changes {
-            let news = News { service: Arc::clone(service), id: (*member.id).into(), change, member: Some(member) };
-            let _ = self.news.send(news);
-        }
-    }
-
     /// Begins anew with what the store holds.
     async fn read(&self) -> Result<(), StoreError> {
         let (mut rolls, mut after, mut begun) = (HashMap::new(), None::<String>, None);
@@ -445,7 +439,7 @@ impl Registry {
         for (service, found) in before.into_iter().filter(|(_, found)| !found.is_empty()) {
             rolls.entry(service).or_default().found = found;
         }
-        self.rolls.clear();
+        self.rolls.retain(|service, _| rolls.contains_key(service));
         for (service, roll) in rolls {
             self.rolls.insert(service, roll);
         }

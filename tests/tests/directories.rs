@@ -78,7 +78,7 @@ async fn a_catalogue_is_asked_and_waits_for_changes() {
     let (a, b) = (Upstream::named("a").await, Upstream::named("b").await);
     let instance = |id: &str, upstream: &Upstream, address: &str| {
         json!({
-            "Node": { "Node": "n", "Address": "127.0.0.1" },
+            "Node": { "Node": format!("on-{}", upstream.address().port()), "Address": "127.0.0.1" },
             "Service": {
                 "ID": id, "Service": "echo", "Address": address, "Port": upstream.address().port(),
                 "Meta": { "zone": "x" }, "Weights": { "Passing": 3, "Warning": 1 },
@@ -87,7 +87,7 @@ async fn a_catalogue_is_asked_and_waits_for_changes() {
     };
     let (first, both) = (
         json!([instance("a-1", &a, "")]).to_string(),
-        json!([instance("a-1", &a, ""), instance("b-1", &b, "127.0.0.1"), instance("c-1", &b, "a.name")]).to_string(),
+        json!([instance("a-1", &a, ""), instance("a-1", &b, "127.0.0.1"), instance("c-1", &b, "a.name")]).to_string(),
     );
     let gate = Gate::new();
     let reply =
@@ -106,10 +106,11 @@ async fn a_catalogue_is_asked_and_waits_for_changes() {
     .await;
     let url = format!("http://{}", consul.address());
     let gateway = gateway(json!({ "consul": { "url": url, "service": "echo", "tag": "prod", "token": "t" } })).await;
-    let line = |id: &str, upstream: &Upstream| format!("{id} {} 3 consul", upstream.address());
-    until_listed(&gateway, &[line("a-1", &a)]).await;
+    // An id is of its node alone.
+    let line = |upstream: &Upstream| format!("on-{}:a-1 {} 3 consul", upstream.address().port(), upstream.address());
+    until_listed(&gateway, &[line(&a)]).await;
     gate.cancel();
-    until_listed(&gateway, &[line("a-1", &a), line("b-1", &b)]).await;
+    until_listed(&gateway, &[line(&a), line(&b)]).await;
     consul.received(3).await;
     assert!(consul.requests().iter().all(|received| received.head.get("x-consul-token") == Some("t")));
 }

@@ -102,15 +102,19 @@ impl Meter {
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
         let (mut left, mut full): (Vec<Left>, Option<Left>) = (Vec::with_capacity(4), None);
         let mut taken = [None; 4];
+        // What has no room for one that is known to be full takes nothing from others meanwhile.
+        let known = [0, 1, 2, 3].map(|index| self.count(index, Window::ALL[index].at(seconds).0));
+        let is_full = (0..4).any(|index| quotas.0[index].is_some_and(|quota| known[index] >= quota));
         for (index, window) in Window::ALL.into_iter().enumerate() {
             let Some(quota) = quotas.0[index] else { continue };
             let (number, start, end) = window.at(seconds);
-            let found = self.take_one(index, number, quota);
-            let remaining = quota.saturating_sub(found.unwrap_or(quota));
+            let found = if is_full { None } else { self.take_one(index, number, quota) };
+            let remaining = quota.saturating_sub(found.unwrap_or(known[index]));
             let one = Left { window, quota, remaining, length: end - start, reset: (end - seconds).max(1) };
             left.push(one);
             match found {
                 Some(_) => taken[index] = Some(number),
+                None if is_full && remaining > 0 => {}
                 None => full = Some(one),
             }
         }
@@ -124,6 +128,12 @@ impl Meter {
             one.remaining += 1;
         }
         Err(Exceeded { left, full })
+    }
+
+    /// What is taken of a window that has this number, or of a later one, which a clock that goes back finds.
+    fn count(&self, index: usize, number: u32) -> u32 {
+        let (known, taken) = unpack(self.taken[index].load(Acquire));
+        if known < number { 0 } else { taken }
     }
 
     /// How many are taken then, of a window that has this number; none if there is no room.

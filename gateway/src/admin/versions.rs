@@ -71,3 +71,18 @@ fn versions(admin: &Admin, actor: &Actor, api: &str) -> Result<Vec<Value>, Probl
     let told = standing.find(Kind::Api, api, actor.role)?;
     Ok(told["versions"].as_array().cloned().unwrap_or_default())
 }
+
+/// The description of a version.
+pub(super) async fn openapi(
+    State(admin): State<Admin>,
+    At((api, version)): At<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    let view = admin.control.view();
+    let found = view.layers.config().apis.iter().find(|it| it.name == api);
+    let found = found.and_then(|api| api.versions.iter().find(|it| it.name == version));
+    let found = found.ok_or_else(|| ResourceError::UnknownVersion(api.clone(), version.clone()))?;
+    found.openapi.clone().map(Json).ok_or_else(|| {
+        let detail = format!("version \"{version}\" of API \"{api}\" has no description");
+        Problem::new(StatusCode::NOT_FOUND, detail)
+    })
+}

@@ -208,7 +208,7 @@ mod tests {
         fs::remove_file(&file).expect("the file is removed");
         let errors = errors.replace(&file.display().to_string(), "FILE");
         let expected = [
-            "FILE:1:8: grace: only plugins, services, routes, consumers are imported; \"grace\" is for the configuration file",
+            "FILE:1:8: grace: only plugins, services, routes, apis, consumers, groups are imported; \"grace\" is for the configuration file",
             "FILE:3:16: routes[0].servce: unknown key \"servce\"; did you mean \"service\"?",
         ];
         assert_eq!(errors, expected.join("\n"));

@@ -128,6 +128,21 @@ impl Control {
         }
     }
 
+    /// Why one may not have so many grants in the store.
+    pub(super) fn ungrantable(&self, whose: &Whose, grants: usize) -> Option<String> {
+        let name = whose.holder().name();
+        let view = self.view();
+        let is_of_file = |name: &str| view.layers.config().groups.iter().any(|group| group.name == *name);
+        match whose {
+            _ if grants > MAX_GRANTS => Some(format!("there may be {MAX_GRANTS} grants, no more")),
+            _ if !is_name(name) => Some(format!("\"{}\" is no name", name.escape_debug())),
+            Whose::Group(name) if grants > 0 && is_of_file(name) => {
+                Some("the group is in the configuration file: change it there".to_owned())
+            }
+            _ => None,
+        }
+    }
+
     /// Plans that one who has grants in the store has these, or none any more.
     pub(super) async fn plan_grants(
         &self,

@@ -232,11 +232,20 @@ impl Control {
         by: &Arc<str>,
     ) -> Result<(), StoreError> {
         let (kind, name) = (whose.holder().kind(), whose.holder().name());
+        let mut wrong = |path: String, message: String| {
+            let file = format!("/v1/{kind}s/{}", name.escape_debug());
+            plan.refuse(Error { file, line: 1, column: 1, path, message });
+        };
+        if let Some(message) = self.ungrantable(whose, grants.len()) {
+            wrong("grants".to_owned(), message);
+        }
+        let mut seen = BTreeSet::new();
         for (n, grant) in grants.iter().enumerate() {
+            if !seen.insert((&grant.api, &grant.version)) {
+                wrong(format!("grants[{n}]"), "there is another grant for the same".to_owned());
+            }
             for (key, message) in grants::malformed(grant) {
-                let file = format!("/v1/{kind}s/{}", name.escape_debug());
-                let path = format!("grants[{n}].{key}");
-                plan.refuse(Error { file, line: 1, column: 1, path, message });
+                wrong(format!("grants[{n}].{key}"), message);
             }
         }
         let commit = std::mem::take(&mut plan.together.edit.commit);

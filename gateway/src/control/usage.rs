@@ -1,6 +1,9 @@
 //! Usage of APIs by day, version and consumer: taken over from `access` every few seconds, kept in the store, asked for.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::{Value, json};
 use tokio::time::interval;
@@ -41,7 +44,7 @@ pub struct Told {
 
 impl Control {
     /// Takes usage over, again and again, and lets go of what is too old.
-    pub async fn attend_usage(&self) {
+    pub async fn attend_usage(self: &Arc<Self>) {
         let mut interval = interval(EVERY);
         let mut swept = String::new();
         loop {
@@ -58,8 +61,13 @@ impl Control {
         }
     }
 
-    /// Takes over what was used since it was last done.
-    pub async fn write_usage(&self) -> Result<(), StoreError> {
+    /// Takes over what was used since it was last done. To its end, although who asked may leave.
+    pub async fn write_usage(self: &Arc<Self>) -> Result<(), StoreError> {
+        let this = Arc::clone(self);
+        self.tasks.spawn(async move { this.take_usage().await }).await.unwrap_or(Err(StoreError::Ended))
+    }
+
+    async fn take_usage(&self) -> Result<(), StoreError> {
         let _turn = self.usage.lock().await;
         let usages = self.live.load().access.usages.clone();
         let (taken, today) = (usages.take(), day(SystemTime::now()));
@@ -98,7 +106,7 @@ impl Control {
     }
 
     /// What was used until now.
-    pub async fn usage(&self, asked: &Asked) -> Result<Told, StoreError> {
+    pub async fn usage(self: &Arc<Self>, asked: &Asked) -> Result<Told, StoreError> {
         self.write_usage().await?;
         let start = asked.after.clone().or_else(|| asked.from.clone());
         let mut after = start.map(|start| format!("{USAGE}{start}"));

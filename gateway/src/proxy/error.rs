@@ -42,7 +42,7 @@ pub enum Error {
 }
 
 /// Causes of those that may not use a version of an API.
-pub(super) const REFUSALS: [&str; 5] = ["retired", "unknown", "no-grant", "scopes", "quota"];
+pub(super) const REFUSALS: [&str; 6] = ["denied", "retired", "unknown", "no-grant", "scopes", "quota"];
 
 /// Whose doing an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,9 +6,10 @@ mod dns;
 mod file;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     net::SocketAddr,
     path::PathBuf,
+    slice,
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +19,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Registry, Source};
+use super::{Change, News, Registry, Source};
 use crate::upstream::Member;
 
 /// Before one that could not be asked is asked again: the first time, and later, as each is twice the one before.
@@ -99,15 +100,20 @@ impl Registry {
         let (mut wanted, mut tasks) = (self.directories.subscribe(), JoinSet::new());
         let mut running: HashMap<(Arc<str>, Directory), AbortHandle> = HashMap::new();
         loop {
-            let now = wanted.borrow_and_update().clone();
+            let (now, mut gone) = (wanted.borrow_and_update().clone(), Vec::new());
             running.retain(|key, task| {
                 let stays = now.contains(key);
                 if !stays {
                     task.abort();
-                    self.found_at(&key.0, &key.1, Vec::new());
+                    gone.push(key.clone());
                 }
                 stays
             });
+            // What took the place of another tells before that is forgotten.
+            let is_new = |service: &str| now.iter().any(|key| *key.0 == *service && !running.contains_key(key));
+            for (service, directory) in gone.into_iter().filter(|(service, _)| !is_new(service)) {
+                self.forget(&service, &directory);
+            }
             for key in now {
                 if !running.contains_key(&key) {
                     running.insert(key.clone(), tasks.spawn(follow(Arc::clone(&self), key)));
@@ -117,6 +123,44 @@ impl Registry {
             if wanted.changed().await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// A directory of the live generation knows these endpoints of a service. What others told that it has no more is forgotten.
+    fn found_at(&self, service: &Arc<str>, directory: &Directory, members: Vec<Member>) {
+        let _turn = self.turn();
+        let changes = {
+            let wanted = self.directories.borrow();
+            let is_wanted = |directory: &Directory| wanted.contains(&(Arc::clone(service), directory.clone()));
+            if !is_wanted(directory) {
+                return;
+            }
+            let mut seen = HashSet::new();
+            let members = members.into_iter().filter(|member| seen.insert(Arc::clone(&member.id))).map(Arc::new);
+            let mut roll = self.rolls.entry(Arc::clone(service)).or_default();
+            let mut changes = roll.find(directory, members.collect());
+            let others: Vec<_> = roll.found.keys().filter(|other| !is_wanted(other)).cloned().collect();
+            changes.extend(others.iter().flat_map(|other| roll.find(other, Vec::new())).collect::<Vec<_>>());
+            changes
+        };
+        self.tell(service, changes);
+    }
+
+    /// A directory is none of the service's any more.
+    fn forget(&self, service: &Arc<str>, directory: &Directory) {
+        let _turn = self.turn();
+        let changes = self.rolls.get_mut(service).map(|mut roll| roll.find(directory, Vec::new()));
+        self.tell(service, changes.unwrap_or_default());
+    }
+
+    fn tell(&self, service: &Arc<str>, changes: Vec<(Arc<Member>, Change)>) {
+        if changes.is_empty() {
+            return;
+        }
+        self.publish(slice::from_ref(service));
+        for (member, change) in changes {
+            let news = News { service: Arc::clone(service), id: (*member.id).into(), change, member: Some(member) };
+            let _ = self.news.send(news);
         }
     }
 }

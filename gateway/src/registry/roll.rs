@@ -1,7 +1,7 @@
 //! What is known of the endpoints of one service beside its configuration. Pure: the store's changes come in, a roster goes out.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -55,16 +55,22 @@ impl Roll {
     /// What became of endpoints when an directory tells that it knows these; nothing if it told the same before.
     pub(super) fn find(&mut self, directory: &Directory, members: Vec<Arc<Member>>) -> Vec<(Arc<Member>, Change)> {
         let before = self.found.get(directory).map_or(&[][..], |before| before);
-        let known = |list: &[Arc<Member>], id: &str| list.iter().find(|member| *member.id == *id).cloned();
+        if *before == *members {
+            return Vec::new();
+        }
+        let by_id = |list: &[Arc<Member>]| -> HashMap<Arc<str>, Arc<Member>> {
+            list.iter().map(|member| (Arc::clone(&member.id), Arc::clone(member))).collect()
+        };
+        let (old, new) = (by_id(before), by_id(&members));
         let mut changes = Vec::new();
         for member in &members {
-            match known(before, &member.id) {
-                Some(old) if old == *member => {}
+            match old.get(&member.id) {
+                Some(old) if old == member => {}
                 Some(_) => changes.push((Arc::clone(member), Change::Changed)),
                 None => changes.push((Arc::clone(member), Change::Registered)),
             }
         }
-        let gone = before.iter().filter(|old| known(&members, &old.id).is_none());
+        let gone = before.iter().filter(|old| !new.contains_key(&old.id));
         changes.extend(gone.map(|old| (Arc::clone(old), Change::Gone)));
         if members.is_empty() {
             self.found.remove(directory);

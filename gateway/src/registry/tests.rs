@@ -142,16 +142,12 @@ impl Reference {
         let drained = |id| self.drained.contains_key(&(service, id));
         let mut table = BTreeMap::new();
         for ((_, id), it) in newest {
-            if !drained(*id) {
-                table.insert(it.port, it.weight);
-            }
+            table.insert(it.port, (!drained(*id)).then_some(it.weight));
         }
         for port in 1..=self.fixed {
-            if !(port == 1 && drained(6)) {
-                table.insert(port, 9);
-            }
+            table.insert(port, (port != 1 || !drained(6)).then_some(9));
         }
-        table
+        table.into_iter().filter_map(|(port, weight)| Some((port, weight?))).collect()
     }
 }
 
@@ -219,7 +215,8 @@ async fn take(registry: &Registry, reference: &mut Reference, turn: usize, step:
             let is_fixed = id == 6 && reference.fixed > 0;
             let is_registered = reference.registered.contains_key(&(service, id));
             let done = followed(registry, registry.drain(SERVICES[service], &name(id), drained)).await.is_ok();
-            assert_eq!(done, is_fixed || is_registered);
+            let lifts = !drained && reference.drained.contains_key(&(service, id));
+            assert_eq!(done, is_fixed || is_registered || lifts);
             match (done, drained) {
                 (false, _) => {}
                 (true, true) => drop(reference.drained.insert((service, id), is_registered)),

@@ -21,6 +21,15 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::new("get", ONE, Some(Role::Viewer), "Get a version of an API", versions::get)
             .gives(200, "In the form of the file.", version())
             .problem(404, UNKNOWN),
+        Operation::new(
+            "get",
+            "/v1/apis/{name}/versions/{version}/openapi",
+            Some(Role::Viewer),
+            "Get the description of a version",
+            versions::openapi,
+        )
+        .gives(200, "Its OpenAPI document.", json!({ "type": "object" }))
+        .problem(404, "There is no such version, or it has no description."),
         Operation::new("put", ONE, Some(Role::Publisher), "Make or change a version of an API", versions::put)
             .takes("application/json", reference("ApiVersion"))
             .gives(200, "It was there and is changed.", version())

@@ -127,6 +127,7 @@ mod tests {
     fn pointers(value: &Value, pointer: &str, all: &mut Vec<String>) {
         all.push(pointer.to_owned());
         for (key, value) in value.as_object().into_iter().flatten() {
+            let key = key.replace('~', "~0").replace('/', "~1");
             pointers(value, &format!("{pointer}/{key}"), all);
         }
         for (index, value) in value.as_array().into_iter().flatten().enumerate() {

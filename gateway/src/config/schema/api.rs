@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::Route;
+use super::{Filter, Route};
 use crate::config::scalar::Timestamp;
 
 /// What is offered to consumers under one name.
@@ -45,6 +46,12 @@ pub struct ApiVersion {
     /// Its routes; a name is unique in its version, and the route is `API/VERSION/NAME` in metrics and logs.
     #[serde(default)]
     pub routes: Vec<Route>,
+    /// Its description, an OpenAPI document, served at `/v1/apis/API/versions/VERSION/openapi`.
+    #[serde(default)]
+    pub openapi: Option<Value>,
+    /// Makes a route of each path of that description, for the methods that it has there, beside those in `routes`.
+    #[serde(default)]
+    pub import: Option<Import>,
     /// Whether it may be used without a grant. Otherwise an authenticator tells who calls, and that consumer, or a group of it,
     /// has a grant.
     #[serde(default)]
@@ -66,6 +73,17 @@ pub enum ApiState {
     Deprecated,
     /// Answered 410.
     Retired,
+}
+
+/// What routes have that are made of a description.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Import {
+    /// The service that answers.
+    pub service: String,
+    /// In the order they run on a request.
+    #[serde(default)]
+    pub filters: Vec<Filter>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -98,13 +116,17 @@ pub struct Grant {
     pub quotas: Quotas,
 }
 
-/// Requests in each second, minute, day and month of UTC; without a number, any.
+/// Requests in windows of UTC; without a number, any. Of several, each must have room.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Quotas {
+    /// In each second.
     pub second: Option<u32>,
+    /// In each minute.
     pub minute: Option<u32>,
+    /// In each day.
     pub day: Option<u32>,
+    /// In each month.
     pub month: Option<u32>,
 }
 

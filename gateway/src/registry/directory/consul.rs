@@ -45,6 +45,9 @@ struct Instance {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Node {
+    /// Ids of instances are unique on their node only.
+    #[serde(default)]
+    node: String,
     address: String,
 }
 
@@ -110,12 +113,13 @@ impl Consul {
 
 /// None if its address is a name.
 fn member(Instance { node, service }: Instance) -> Option<Member> {
+    let id = format!("{}:{}", node.node, service.id);
     let address = if service.address.is_empty() { node.address } else { service.address };
     let Ok(ip) = address.parse::<IpAddr>() else {
-        tracing::warn!(id = &*service.id, "an instance is passed over: {address} is no IP address");
+        tracing::warn!(id, "an instance is passed over: {address} is no IP address");
         return None;
     };
     let weight = service.weights.map_or(1, |weights| weights.passing);
     let metadata = service.meta.unwrap_or_default().into();
-    Some(Member { id: service.id.into(), address: SocketAddr::new(ip, service.port), weight, metadata })
+    Some(Member { id: id.into(), address: SocketAddr::new(ip, service.port), weight, metadata })
 }

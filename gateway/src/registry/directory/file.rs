@@ -1,6 +1,12 @@
 //! A file with a list of endpoints, looked at every second.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::Deserialize;
 use tokio::time::sleep;
@@ -55,7 +61,12 @@ impl File {
             let plain = Member::of(address, weight);
             Member { id: id.map_or_else(|| Arc::clone(&plain.id), Arc::from), metadata: metadata.into(), ..plain }
         };
-        Ok(listed.into_iter().map(member).collect())
+        let members: Vec<Member> = listed.into_iter().map(member).collect();
+        let mut seen = HashSet::new();
+        match members.iter().find(|member| !seen.insert(&member.id)) {
+            Some(twice) => Err(format!("{}: \"{}\" is there twice", self.path.display(), twice.id)),
+            None => Ok(members),
+        }
     }
 }
 

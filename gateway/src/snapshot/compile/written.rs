@@ -1,6 +1,8 @@
 //! Every route of a configuration with where it stands: those written as such, and those of versions of APIs, which have what
 //! selects their version added.
 
+mod description;
+
 use std::{borrow::Cow, collections::BTreeMap};
 
 use crate::config::{
@@ -46,9 +48,14 @@ pub(super) fn written(config: &Config) -> (Vec<Written<'_>>, Vec<Problem>) {
                 }
             };
             check(version, &at, &mut problems);
-            for (r, route) in version.routes.iter().enumerate() {
-                let at = format!("{at}.routes[{r}]");
-                let mut route = route.clone();
+            let routes = version.routes.iter().enumerate();
+            let routes = routes.map(|(r, route)| (format!("{at}.routes[{r}]"), route.clone()));
+            let described = description::routes(version).unwrap_or_else(|message| {
+                problems.push(Problem::new(format!("{at}.openapi"), message));
+                Vec::new()
+            });
+            let described = described.into_iter().map(|route| (format!("{at}.import"), route));
+            for (at, mut route) in routes.chain(described).collect::<Vec<_>>() {
                 selected(&mut route, &at, &mut problems);
                 // No route that is written as such has a name with a slash.
                 route.name = format!("{}/{}/{}", api.name, version.name, route.name);
@@ -89,7 +96,9 @@ fn select(route: &mut schema::Route, select: &schema::Select) -> Result<(), (&'s
         }
         route.matches.path = Some(format!("{prefix}{}", path.unwrap_or("/*")));
         let stripped = route.rewrite.strip_prefix.as_deref().unwrap_or_default();
-        route.rewrite.strip_prefix = Some(format!("{prefix}{}", stripped.trim_end_matches('/')));
+        if stripped.is_empty() || stripped.starts_with('/') {
+            route.rewrite.strip_prefix = Some(format!("{prefix}{}", stripped.trim_end_matches('/')));
+        }
     }
     let accept = select.accept.as_deref().and_then(parameter).map(|(name, value)| {
         let (name, value) = (regex::escape(name), regex::escape(value));
