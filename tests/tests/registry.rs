@@ -15,6 +15,9 @@ use stile_tests::{
 };
 use tokio::time::{Instant, timeout};
 
+/// How long a machine may be busy with something else.
+const BUSY: Duration = Duration::from_secs(5);
+
 /// A gateway whose service `echo` has these endpoints of its own, and `other` none.
 async fn gateway(endpoints: &[SocketAddr]) -> Gateway {
     Gateway::start(config(endpoints)).await
@@ -86,16 +89,18 @@ async fn one_without_heartbeats_is_out_within_a_second_of_its_ttl() {
     let (a, b) = (Upstream::named("a").await, Upstream::named("b").await);
     let gateway = gateway(&[]).await;
     let admin = gateway.admin();
+    let before = Instant::now();
     register(&admin, "silent", a.address(), json!({ "ttl": "500ms" })).await;
-    let silent_since = Instant::now();
+    let registered = Instant::now();
     register(&admin, "alive", b.address(), json!({ "ttl": "1s" })).await;
     until("the silent one is gone", async || {
         assert_eq!(admin.send("POST", &format!("{}/heartbeat", at("alive")), Value::Null).await.status, 204);
         (ids(&admin).await == ["alive"]).then_some(())
     })
     .await;
-    let after = silent_since.elapsed();
-    assert!((Duration::from_millis(500)..Duration::from_millis(1500)).contains(&after), "{after:?}");
+    assert!(before.elapsed() >= Duration::from_millis(500), "{:?}", before.elapsed());
+    // Its ttl and a second, and as much as a busy machine may take to tell.
+    assert!(registered.elapsed() < Duration::from_millis(1500) + BUSY, "{:?}", registered.elapsed());
     assert_eq!(admin.send("POST", &format!("{}/heartbeat", at("silent")), Value::Null).await.status, 404);
     assert_eq!(answers(&gateway, 2).await, [("b".to_owned(), 2)].into());
 }

@@ -126,7 +126,9 @@ async fn one_that_dies_is_passed_over_at_once_and_soon_gone() {
         (listed["items"].as_array().map(Vec::len) == Some(1)).then_some(())
     })
     .await;
-    assert!(died.elapsed() < std::time::Duration::from_secs(4), "its ttl and a second: {:?}", died.elapsed());
+    // Its ttl and a second, and as much as a busy machine may take to tell.
+    let most = std::time::Duration::from_secs(4 + 5);
+    assert!(died.elapsed() < most, "{:?}", died.elapsed());
 }
 
 #[tokio::test]
