@@ -130,24 +130,17 @@ impl Meter {
         Err(Exceeded { left, full })
     }
 
-    /// What is taken of a window that has this number, or of a later one, which a clock that goes back finds.
     fn count(&self, index: usize, number: u32) -> u32 {
-        let (known, taken) = unpack(self.taken[index].load(Acquire));
-        if known < number { 0 } else { taken }
+        in_window(self.taken[index].load(Acquire), number).1
     }
 
     /// How many are taken then, of a window that has this number; none if there is no room.
     fn take_one(&self, index: usize, number: u32, quota: u32) -> Option<u32> {
-        let count = |word: u64| {
-            let (known, taken) = unpack(word);
-            // A clock that goes back a little finds the later window.
-            if known < number { (number, 0) } else { (known, taken) }
-        };
         let next = |word: u64| {
-            let (number, taken) = count(word);
+            let (number, taken) = in_window(word, number);
             (taken < quota).then(|| pack(number, taken + 1))
         };
-        self.taken[index].fetch_update(AcqRel, Acquire, next).ok().map(|before| count(before).1 + 1)
+        self.taken[index].fetch_update(AcqRel, Acquire, next).ok().map(|before| in_window(before, number).1 + 1)
     }
 
     fn give_back(&self, index: usize, number: u32) {
@@ -186,6 +179,12 @@ pub fn fields(left: &[Left]) -> (String, String) {
         let _ = write!(limit, "{comma}\"{name}\";r={remaining};t={reset}");
     }
     (policy, limit)
+}
+
+/// What is taken of a window that has this number, or of a later one, which a clock that goes back a little finds.
+fn in_window(word: u64, number: u32) -> (u32, u32) {
+    let (known, taken) = unpack(word);
+    if known < number { (number, 0) } else { (known, taken) }
 }
 
 fn pack(number: u32, taken: u32) -> u64 {
