@@ -92,7 +92,7 @@ async fn one_without_heartbeats_is_out_within_a_second_of_its_ttl() {
     let before = Instant::now();
     register(&admin, "silent", a.address(), json!({ "ttl": "500ms" })).await;
     let registered = Instant::now();
-    register(&admin, "alive", b.address(), json!({ "ttl": "1s" })).await;
+    register(&admin, "alive", b.address(), json!({ "ttl": "10s" })).await;
     until("the silent one is gone", async || {
         assert_eq!(admin.send("POST", &format!("{}/heartbeat", at("alive")), Value::Null).await.status, 204);
         (ids(&admin).await == ["alive"]).then_some(())
@@ -360,7 +360,7 @@ async fn every_change_is_told_to_whoever_listens() {
         let path = format!("/v1/services/{service}/endpoints/a");
         assert_eq!(admin.send("PUT", &path, json!({ "address": address, "ttl": "1m" })).await.status, 201);
     }
-    admin.send("PUT", &at("a"), json!({ "address": address, "ttl": "300ms", "weight": 2 })).await;
+    admin.send("PUT", &at("a"), json!({ "address": address, "ttl": "1s", "weight": 2 })).await;
     admin.send("PUT", &format!("{}/drain", at("a")), Value::Null).await;
     let told = |service: &str, change: &str, weight: u16| {
         let endpoint = json!({ "id": "a", "address": address, "weight": weight, "metadata": {} });
@@ -390,7 +390,7 @@ async fn when_most_go_silent_at_once_they_are_held() {
     let gateway = Gateway::start(config).await;
     let admin = gateway.admin();
     for n in 0..4 {
-        register(&admin, &format!("id-{n}"), a.address(), json!({ "ttl": "300ms" })).await;
+        register(&admin, &format!("id-{n}"), a.address(), json!({ "ttl": "1s" })).await;
     }
     until("they are held", async || (admin.metric("stile_registrations_held").await == 4).then_some(())).await;
     assert_eq!((ids(&admin).await.len(), admin.metric("stile_registrations").await), (4, 4));
