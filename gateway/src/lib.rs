@@ -8,6 +8,7 @@ pub mod socket;
 pub mod proxy;
 pub mod snapshot;
 pub mod access;
+pub mod openapi;
 pub mod router;
 pub mod filter;
 pub mod upstream;

@@ -8,6 +8,7 @@ mod error;
 mod log;
 mod respond;
 mod upgrade;
+mod validate;
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -146,8 +147,8 @@ impl Proxy {
     }
 }
 
-/// What a request gets in the place of the service's answer: it is found out who calls, whether they may, and what the other
-/// filters say.
+/// What a request gets in the place of the service's answer: it is found out who calls, whether they may, whether it is what its
+/// API describes, and what the other filters say.
 async fn decide(
     snapshot: &Pinned,
     route: &Route,
@@ -166,6 +167,9 @@ async fn decide(
     }
     admit::count(snapshot, route, ending);
     if let Err(error) = admit::admit(snapshot, route, &mut ending.exchange) {
+        return Some(respond::problem(ending, &error));
+    }
+    if let Err(error) = validate::validate(route, &ending.exchange, body).await {
         return Some(respond::problem(ending, &error));
     }
     let instead = route.chain.decide(caller, &mut ending.exchange, body, first).await?;

@@ -22,6 +22,7 @@ use crate::{
     exchange::{Destination, Exchange, RequestHead},
     filter::{Chain, Failed, Filter},
     monitor::{access_log::AccessLog, record::RouteRecord, records::Records},
+    openapi::Description,
     plugin::{Caller, Candidate, Handles, Instances, Outbound, States},
     router::{Router, Subject},
     upstream::{Endpoint, HostHeader, Service},
@@ -78,8 +79,22 @@ pub struct Route {
     pub record: Arc<RouteRecord>,
     /// The version of an API that it is of.
     pub product: Option<Arc<Product>>,
+    /// What its requests are held to.
+    pub validation: Option<Arc<Validation>>,
     /// Fields of every answer on it.
     pub notices: Box<[(HeaderName, HeaderValue)]>,
+}
+
+/// A description that requests are held to.
+#[derive(Debug)]
+pub struct Validation {
+    pub description: Arc<Description>,
+    /// What paths begin with that the description has without.
+    pub prefix: Option<Box<str>>,
+    /// Bytes of a body that is described.
+    pub body: usize,
+    /// Time such a body may take to come.
+    pub body_timeout: Duration,
 }
 
 /// A plugin with one configuration that is called from time to time.

@@ -1,9 +1,11 @@
 //! APIs: versions and what selects them, their life cycle, grants, scopes and quotas.
 
+mod descriptions;
+
 use serde_json::{Value, json};
 use stile_tests::{
     admin::{PUBLISHER, VIEWER},
-    client::{Answer, Client, request, with},
+    client::{Answer, Client, with},
     gateway::{Gateway, service},
     guest::plugin_with,
     process::Stile,
@@ -332,52 +334,6 @@ async fn what_is_used_is_counted_by_consumer_and_version() {
     assert_eq!(told(&format!("?after={}", first["next"].as_str().expect("there is more"))).await, expected[3..]);
     assert!(admin.get("/v1/usage?consumer=ann&version=1").await.json()["items"][0]["sent"].as_u64() > Some(100));
     assert_eq!(admin.get("/v1/usage?from=today").await.status, 400);
-}
-
-#[tokio::test]
-async fn a_version_has_a_description_and_routes_of_it() {
-    let (one, two) = upstreams().await;
-    let gateway = Gateway::start(config(&one, &two, json!([]))).await;
-    let admin = gateway.admin();
-    let described = json!({
-        "openapi": "3.1.0",
-        "info": { "title": "Users", "version": "1" },
-        "paths": {
-            "/users": { "get": {}, "post": {} },
-            "/users/{id}": { "parameters": [], "get": {}, "delete": {} },
-            "/nothing": { "summary": "no operation" },
-        },
-    });
-    let sent = json!({
-        "state": "published", "anonymous": true, "select": { "path": "/v1" }, "openapi": described,
-        "import": { "service": "one" }, "routes": [route("more", "/more", "two")],
-    });
-    let path = "/v1/apis/users/versions/1";
-    let put = admin.send("PUT", path, sent.clone()).await;
-    assert_eq!(put.status, 201, "{}", put.text());
-    let told = admin.call("GET", &format!("{path}/openapi"), Some(VIEWER), "").await;
-    assert_eq!((told.status.as_u16(), told.json()), (200, described));
-    let mut client = Client::connect(gateway.address()).await;
-    for (method, path, status) in [
-        ("GET", "/v1/users", 200),
-        ("POST", "/v1/users", 200),
-        ("DELETE", "/v1/users", 404),
-        ("DELETE", "/v1/users/7", 200),
-        ("GET", "/v1/users/7/x", 404),
-        ("GET", "/v1/nothing", 404),
-        ("GET", "/v1/more", 200),
-    ] {
-        assert_eq!(client.send(request(method, path, &[], "")).await.status, status, "{method} {path}");
-    }
-    let line = r#"stile_requests_total{route="users/1/users-id",service="one",code="200"}"#;
-    assert_eq!(admin.metric(line).await, 1);
-    let mut without = sent;
-    without["openapi"] = Value::Null;
-    let refused = admin.send("PUT", path, without.clone()).await;
-    assert_eq!(refused.status, 422);
-    without["import"] = Value::Null;
-    assert_eq!(admin.send("PUT", path, without).await.status, 200);
-    assert_eq!(admin.get(&format!("{path}/openapi")).await.status, 404);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ const MAX_FUNCTION: usize = 70;
 
 /// Which modules of the gateway each may use: the arrows of the design, from left to right. A row stands for all that
 /// is below its name and has no row of its own; a module may always use what is below the same top-level name.
-const MAY_USE: [(&str, &[&str]); 28] = [
+const MAY_USE: [(&str, &[&str]); 29] = [
     // The command line.
     ("cli", &["app", "control", "config", "plugin"]),
     // Data plane, in the order a request meets it.
@@ -27,6 +27,7 @@ const MAY_USE: [(&str, &[&str]); 28] = [
         &[
             "snapshot",
             "access",
+            "openapi",
             "router",
             "filter",
             "upstream",
@@ -41,6 +42,7 @@ const MAY_USE: [(&str, &[&str]); 28] = [
         "snapshot",
         &[
             "access",
+            "openapi",
             "router",
             "filter",
             "upstream",
@@ -53,6 +55,7 @@ const MAY_USE: [(&str, &[&str]); 28] = [
         ],
     ),
     ("access", &[]),
+    ("openapi", &["router", "exchange"]),
     ("filter", &["plugin", "exchange", "monitor::record", "monitor::count", "worker"]),
     ("upstream", &["balance", "exchange", "monitor::record", "socket", "worker"]),
     ("plugin", &["exchange", "monitor::count", "worker"]),
@@ -93,6 +96,7 @@ const MAY_USE: [(&str, &[&str]); 28] = [
         "snapshot::compile",
         &[
             "access",
+            "openapi",
             "config",
             "router",
             "filter",

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    api::{Api, ApiState, ApiVersion, Grant, Group, Import, Quotas, Select},
+    api::{Api, ApiState, ApiVersion, Grant, Group, Import, Quotas, Select, Validate},
     balance::{Balance, Policy},
     consumer::{Consumer, Credential, CredentialType},
     plugin::{Filter, Isolation, OnError, Plugin, PluginLimits, Reach, Rollout},

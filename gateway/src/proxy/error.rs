@@ -7,6 +7,7 @@ use crate::{
     exchange::{self, Destination},
     filter::{Failed, Unread},
     monitor::record::Fault,
+    openapi::Invalid,
     plugin::{Cause, Phase, Refusal},
     upstream,
 };
@@ -32,6 +33,11 @@ pub enum Error {
     NotAdmitted(Denied),
     #[error("this version of the API is retired")]
     Retired,
+    /// It is not what the description of its version says.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error("the body of the request has more than {0} bytes")]
+    TooLarge(usize),
     /// A plugin has sent it where there is nothing.
     #[error("a plugin has sent it to {}", named(.0))]
     Astray(Destination),
@@ -84,6 +90,8 @@ impl Error {
             Self::NoRoute => (StatusCode::NOT_FOUND, Blame::Client, "no-route", false),
             Self::NoService(_) => (StatusCode::NOT_FOUND, Blame::Client, "no-service", false),
             Self::Retired => (StatusCode::GONE, Blame::Client, "retired", false),
+            Self::Invalid(invalid) => (status_of(invalid), Blame::Client, "invalid", false),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Blame::Client, "body", false),
             Self::NotAdmitted(Denied::Unknown) => (StatusCode::UNAUTHORIZED, Blame::Client, "unknown", false),
             Self::NotAdmitted(Denied::NoGrant) => (StatusCode::FORBIDDEN, Blame::Client, "no-grant", false),
             Self::NotAdmitted(Denied::Scopes(_)) => (StatusCode::FORBIDDEN, Blame::Client, "scopes", false),
@@ -143,7 +151,11 @@ impl Error {
             | Self::NoService(_)
             | Self::NotAdmitted(_)
             | Self::Retired
+            | Self::TooLarge(_)
+            | Self::Invalid(Invalid::NoPath | Invalid::NoMethod { .. } | Invalid::MediaType(_))
             | Self::Panic => self.to_string(),
+            // Each is told by itself.
+            Self::Invalid(Invalid::Findings(_)) => "the request is not as the API describes it".into(),
             Self::Filter(failed) => match failed.failure.cause {
                 Cause::Instances => "a filter is overloaded".into(),
                 Cause::Missing => "a filter is not loaded yet".into(),
@@ -165,6 +177,15 @@ impl Error {
                 Up::Cut(_) => "a filter failed".into(),
             },
         }
+    }
+}
+
+fn status_of(invalid: &Invalid) -> StatusCode {
+    match invalid {
+        Invalid::NoPath => StatusCode::NOT_FOUND,
+        Invalid::NoMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
+        Invalid::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Invalid::Findings(_) => StatusCode::BAD_REQUEST,
     }
 }
 

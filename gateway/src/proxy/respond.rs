@@ -9,11 +9,11 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE},
+    header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE},
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Error,
@@ -24,6 +24,7 @@ use crate::{
     access::Denied,
     exchange::{Body, BodyError, Exchange, ResponseHead, headers, id::X_REQUEST_ID},
     filter::{Chain, Instead},
+    openapi::{Finding, Invalid},
     plugin::{Answer, Caller},
     upstream::Lease,
 };
@@ -133,6 +134,9 @@ pub(super) fn problem(ending: &mut Ending, error: &Error) -> Outgoing {
         Error::NotAdmitted(Denied::Exceeded(exceeded)) => {
             answer.headers.insert(RETRY_AFTER, exceeded.full.reset.into());
         }
+        Error::Invalid(Invalid::NoMethod { allowed, .. }) => {
+            answer.headers.extend(HeaderValue::from_str(&allowed.join(", ")).ok().map(|allowed| (ALLOW, allowed)));
+        }
         _ => {}
     }
     own(exchange, answer)
@@ -188,16 +192,25 @@ fn own(exchange: &mut Exchange, answer: Answer) -> Outgoing {
 
 fn problem_answer(request: &str, error: &Error) -> Answer {
     let status = error.meaning().status;
-    let body = json!({
+    let mut body = json!({
         "type": "about:blank",
         "title": status.canonical_reason(),
         "status": status.as_u16(),
         "detail": error.detail(),
         "request_id": request,
     });
+    if let Error::Invalid(Invalid::Findings(findings)) = error {
+        body["errors"] = findings.iter().map(told).collect();
+    }
     let mut headers = http::HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     Answer { status, headers, body: body.to_string().into() }
+}
+
+/// As an extension of a problem document has it (RFC 9457 §3).
+fn told(Finding { place, name, message }: &Finding) -> Value {
+    let key = if *place == "body" { "pointer" } else { "name" };
+    json!({ "in": place, key: name, "detail": message })
 }
 
 impl HttpBody for Outgoing {

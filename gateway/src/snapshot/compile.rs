@@ -19,7 +19,7 @@ pub use filters::InstancesKey;
 pub use routing::{Explained, explain};
 use written::{Of, Written, written};
 
-use super::{CALL, Listener, Named, Route, Snapshot};
+use super::{CALL, Listener, Named, Route, Snapshot, Validation};
 use crate::{
     access::{Access, Holder, Holdings},
     config::{
@@ -76,6 +76,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
         filters: compiler.of_services(&instances),
         services: &services,
         instances: &instances,
+        validations: compiler.validations(),
     };
     let routes = compiler.routes(&parts);
     // The matches are checked also where what follows from them is wrong.
@@ -128,6 +129,8 @@ struct Parts<'a> {
     balancers: HashMap<Arc<str>, Arc<Filter>>,
     /// Those of services, by service.
     filters: HashMap<Arc<str>, Vec<Arc<Filter>>>,
+    /// What requests of versions of APIs are held to.
+    validations: HashMap<(&'a str, &'a str), Arc<Validation>>,
 }
 
 impl<'a> Compiler<'a> {
@@ -383,6 +386,7 @@ impl<'a> Compiler<'a> {
             balancer: parts.balancers.get(&service.name).cloned(),
             record: records.routes.of([&name, &service.name]),
             product: of.map(|of| Arc::new(products::product(of))),
+            validation: of.and_then(|of| parts.validations.get(&of.key()).cloned()),
             notices: of.map_or_else(Box::default, |of| products::notices(of.version)),
             service,
             strip_prefix: route.rewrite.strip_prefix.as_deref().map(Into::into),
@@ -432,6 +436,7 @@ impl<'a> Compiler<'a> {
             allow_encoded_slash: false,
             record: self.records.routes.of([&none, &service.name]),
             product: None,
+            validation: None,
             notices: Box::default(),
         }
     }

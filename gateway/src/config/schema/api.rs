@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Filter, Route};
-use crate::config::scalar::Timestamp;
+use crate::config::scalar::{Duration, Size, Timestamp};
 
 /// What is offered to consumers under one name.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -52,6 +52,9 @@ pub struct ApiVersion {
     /// Makes a route of each path of that description, for the methods that it has there, beside those in `routes`.
     #[serde(default)]
     pub import: Option<Import>,
+    /// Holds requests to that description: one that is not what it says is refused before the service sees it.
+    #[serde(default)]
+    pub validate: Option<Validate>,
     /// Whether it may be used without a grant. Otherwise an authenticator tells who calls, and that consumer, or a group of it,
     /// has a grant.
     #[serde(default)]
@@ -84,6 +87,16 @@ pub struct Import {
     /// In the order they run on a request.
     #[serde(default)]
     pub filters: Vec<Filter>,
+}
+
+/// How requests are held to a description.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Validate {
+    /// A body that is described, JSON or a form; a larger one is answered 413.
+    pub body: Size,
+    /// Time such a body may take to come.
+    pub body_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -139,4 +152,10 @@ pub struct Group {
     /// What its consumers may use.
     #[serde(default)]
     pub grants: Vec<Grant>,
+}
+
+impl Default for Validate {
+    fn default() -> Self {
+        Self { body: Size::mib(1), body_timeout: Duration::from_secs(30) }
+    }
 }

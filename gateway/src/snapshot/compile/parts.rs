@@ -135,6 +135,6 @@ pub(super) fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'
     format!("there is no {kind} {}{hint}", quoted(name))
 }
 
-fn size(size: crate::config::scalar::Size) -> usize {
+pub(super) fn size(size: crate::config::scalar::Size) -> usize {
     usize::try_from(size.0).unwrap_or(usize::MAX)
 }

@@ -1,7 +1,7 @@
 //! Versions of APIs and grants as they are written, into what decides who may use what.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -16,6 +16,8 @@ use crate::{
         scalar::Timestamp,
         schema::{self, ApiState, ApiVersion},
     },
+    openapi::{Description, Mistake},
+    snapshot::Validation,
 };
 
 /// RFC 9745.
@@ -48,7 +50,52 @@ pub(super) fn notices(version: &ApiVersion) -> Box<[(HeaderName, HeaderValue)]> 
     all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    /// What requests of versions are held to, by the names of both. What a description is compiled to is carried over.
+    pub(super) fn validations(&mut self) -> HashMap<(&'a str, &'a str), Arc<Validation>> {
+        let (config, previous) = (self.input.config, self.input.previous);
+        let mut before: HashMap<(&str, &str), &Arc<Description>> = HashMap::new();
+        for route in previous.iter().flat_map(|previous| &*previous.routes) {
+            if let (Some(product), Some(validation)) = (&route.product, &route.validation) {
+                before.insert((&product.api, &product.version), &validation.description);
+            }
+        }
+        let mut all = HashMap::new();
+        for (a, api) in config.apis.iter().enumerate() {
+            for (v, version) in api.versions.iter().enumerate() {
+                let Some(schema::Validate { body, body_timeout }) = &version.validate else { continue };
+                let at = format!("apis[{a}].versions[{v}]");
+                let Some(written) = &version.openapi else {
+                    self.problem(format!("{at}.validate"), "there is no description that requests could be held to");
+                    continue;
+                };
+                let key = (&*api.name, &*version.name);
+                let same = before.get(&key).filter(|before| before.is_of(written));
+                let description =
+                    match same.map_or_else(|| Description::compile(written).map(Arc::new), |it| Ok(Arc::clone(it))) {
+                        Ok(description) => description,
+                        Err(mistakes) => {
+                            self.mistakes(&format!("{at}.openapi"), &mistakes);
+                            continue;
+                        }
+                    };
+                let (body, body_timeout) = (parts::size(*body), body_timeout.0);
+                let prefix = version.select.path.as_deref().map(Into::into);
+                all.insert(key, Arc::new(Validation { description, prefix, body, body_timeout }));
+            }
+        }
+        all
+    }
+
+    /// Tells what has not been told where routes are made of the description.
+    fn mistakes(&mut self, at: &str, mistakes: &[Mistake]) {
+        for message in mistakes.iter().map(Mistake::to_string) {
+            if !self.problems.iter().any(|known| known.path == at && known.message == message) {
+                self.problem(at, message);
+            }
+        }
+    }
+
     /// Grants of one holder, each of a version that there is and none twice.
     pub(super) fn grants(&mut self, at: &str, grants: &[schema::Grant]) -> Vec<Grant> {
         let config = self.input.config;

@@ -39,7 +39,8 @@ pub fn explain<'a>(config: &'a Config, head: Option<&RequestHead>) -> Result<Exp
     compiler.plugins(&filters::uses(config, &written));
     let services = compiler.services();
     let (instances, balancers, filters) = (HashMap::new(), HashMap::new(), HashMap::new());
-    compiler.routes(&Parts { services: &services, instances: &instances, balancers, filters });
+    let validations = compiler.validations();
+    compiler.routes(&Parts { services: &services, instances: &instances, balancers, filters, validations });
     let explainer = compiler.matches(Explainer::compile(rules(&written)));
     let Some(explainer) = explainer.filter(|_| compiler.problems.is_empty()) else { return Err(compiler.problems) };
     let Some(head) = head else { return Ok(Explained::default()) };

@@ -26,6 +26,13 @@ pub(super) struct Of<'a> {
     pub(super) version: &'a ApiVersion,
 }
 
+impl<'a> Of<'a> {
+    /// The names of both.
+    pub(super) fn key(self) -> (&'a str, &'a str) {
+        (&self.api.name, &self.version.name)
+    }
+}
+
 impl Written<'_> {
     /// Whether requests may find it.
     pub(super) fn is_live(&self) -> bool {

@@ -1,0 +1,193 @@
+//! What an OpenAPI document says of requests, compiled: which paths there are, with which parameters and bodies. It collects no
+//! body and answers nothing, and nothing is fetched for it.
+
+mod body;
+mod document;
+mod json;
+mod parameter;
+mod schema;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::iter;
+
+use http::Method;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use self::{
+    body::Body,
+    document::At,
+    parameter::{Parameter, Sent},
+    schema::Schemas,
+};
+pub use self::{body::Content, document::Document};
+use crate::{
+    exchange::RequestHead,
+    router::{Router, Rule, RuleCause, Subject},
+};
+
+/// So many things that are wrong with one request are told.
+const MOST_FINDINGS: usize = 16;
+
+/// A compiled document.
+#[derive(Debug)]
+pub struct Description {
+    paths: Router<usize>,
+    items: Vec<Vec<(Method, Operation)>>,
+    digest: [u8; 32],
+}
+
+/// One method of one path.
+#[derive(Debug)]
+struct Operation {
+    parameters: Vec<Parameter>,
+    body: Option<Body>,
+}
+
+/// What is wrong with a document, as a JSON Pointer tells where (RFC 6901).
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{pointer}: {message}")]
+pub struct Mistake {
+    pub pointer: String,
+    pub message: String,
+}
+
+/// Why a request is not what the document says of requests.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Invalid {
+    #[error("the API has no such path")]
+    NoPath,
+    #[error("the API has no {method} for this path; it has {}", allowed.join(", "))]
+    NoMethod { method: Method, allowed: Vec<String> },
+    #[error("{0}")]
+    MediaType(String),
+    #[error("the request is not as the API describes it: {}", told(.0))]
+    Findings(Vec<Finding>),
+}
+
+/// One thing that is wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{place} {name}: {message}")]
+pub struct Finding {
+    /// `path`, `query`, `header`, `cookie` or `body`.
+    pub place: &'static str,
+    /// Of the parameter; in a body, a JSON Pointer with `#`.
+    pub name: String,
+    pub message: String,
+}
+
+impl Description {
+    /// Compiles a document, OpenAPI 3.0 or 3.1.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with what it says of requests.
+    pub fn compile(root: &Value) -> Result<Self, Vec<Mistake>> {
+        let document = Document::read(root).map_err(|mistake| vec![mistake])?;
+        let root = document.for_schemas();
+        let mut schemas = Schemas::new(&document, &root).map_err(|mistake| vec![mistake])?;
+        let (mut paths, mut items, mut mistakes) = (Vec::new(), Vec::new(), Vec::new());
+        for (path, item) in document.items() {
+            match item.and_then(|item| operations(&document, &mut schemas, path, &item)) {
+                Ok(operations) => {
+                    paths.push(path);
+                    items.push(operations);
+                }
+                Err(mistake) => mistakes.push(mistake),
+            }
+        }
+        let rule = |(n, path): (usize, _)| (Rule { name: path, path: Some(path), ..Rule::default() }, n);
+        let router = Router::compile(paths.iter().copied().enumerate().map(rule));
+        let router = router.map_err(|errors| {
+            mistakes.extend(errors.into_iter().map(|error| unmatchable(&document, paths[error.rule], error.cause)));
+        });
+        match router {
+            Ok(paths) if mistakes.is_empty() => Ok(Self { paths, items, digest: digest(document.root()) }),
+            _ => Err(mistakes),
+        }
+    }
+
+    /// Whether it was compiled from such a document.
+    pub fn is_of(&self, root: &Value) -> bool {
+        self.digest == digest(root)
+    }
+
+    /// Checks the head of a request for a path of the document. Where its body is to be checked as well, gives what for; `has_body`
+    /// says whether there is one.
+    ///
+    /// # Errors
+    ///
+    /// It is not what the document says.
+    pub fn check(&self, head: &RequestHead, path: &str, has_body: bool) -> Result<Option<&Content>, Invalid> {
+        let operation = self.operation(&head.method, path)?;
+        let sent = Sent::new(head, path);
+        let mut findings: Vec<_> = operation.parameters.iter().flat_map(|it| it.check(&sent)).collect();
+        let body = match &operation.body {
+            Some(body) if has_body => body.of(&head.headers)?,
+            Some(body) => {
+                findings.extend(body.missing());
+                None
+            }
+            None => None,
+        };
+        valid(findings)?;
+        Ok(body)
+    }
+
+    fn operation(&self, method: &Method, path: &str) -> Result<&Operation, Invalid> {
+        let subject = Subject { host: "", path, method, query: None, headers: &http::HeaderMap::new() };
+        let item = self.paths.find(&subject).and_then(|item| self.items.get(*item)).ok_or(Invalid::NoPath)?;
+        let find = |method: &Method| item.iter().find(|(it, _)| it == method);
+        // RFC 9110 §9.3.2: HEAD is GET without what comes of it.
+        let found = find(method).or_else(|| (*method == Method::HEAD).then(|| find(&Method::GET)).flatten());
+        found.map(|(_, operation)| operation).ok_or_else(|| {
+            let allowed = item.iter().map(|(method, _)| method.to_string()).collect();
+            Invalid::NoMethod { method: method.clone(), allowed }
+        })
+    }
+}
+
+fn operations<'a>(
+    document: &Document<'a>,
+    schemas: &mut Schemas<'a>,
+    path: &str,
+    item: &At<'a>,
+) -> Result<Vec<(Method, Operation)>, Mistake> {
+    let all = document.operations(item).map(|(method, operation)| {
+        let body = operation.get("requestBody").map(|body| Body::compile(document, schemas, &body));
+        let parameters = Parameter::compile(document, schemas, path, item, &operation)?;
+        Ok((method, Operation { parameters, body: body.transpose()? }))
+    });
+    all.collect()
+}
+
+/// What is wrong with a path.
+fn unmatchable(document: &Document<'_>, path: &str, cause: RuleCause) -> Mistake {
+    document.paths().key(path).mistake(match cause {
+        RuleCause::Duplicate { first, second, .. } => {
+            format!("\"{first}\" and \"{second}\" are the same but for the names of their parts")
+        }
+        other => other.to_string(),
+    })
+}
+
+/// No findings, or not too many.
+fn valid(mut findings: Vec<Finding>) -> Result<(), Invalid> {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    findings.truncate(MOST_FINDINGS);
+    Err(Invalid::Findings(findings))
+}
+
+fn told(findings: &[Finding]) -> String {
+    let more = findings.len().checked_sub(1).filter(|more| *more > 0).map(|more| format!(", and {more} more"));
+    findings.first().map(Finding::to_string).into_iter().chain(iter::once(more.unwrap_or_default())).collect()
+}
+
+fn digest(root: &Value) -> [u8; 32] {
+    Sha256::digest(root.to_string()).into()
+}

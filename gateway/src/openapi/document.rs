@@ -1,0 +1,149 @@
+//! A document as it is written: where things are in it, and what its references lead to.
+
+use std::borrow::Cow;
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use super::Mistake;
+
+/// Those that a path may have (OpenAPI 3.1 §4.8.9).
+const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
+/// References that lead on to references are followed so far.
+const MOST_HOPS: usize = 16;
+
+/// A document of version 3.
+#[derive(Debug, Clone, Copy)]
+pub struct Document<'a> {
+    root: &'a Value,
+    /// Its schemas are those of OpenAPI 3.0, not JSON Schema's.
+    pub(super) old: bool,
+}
+
+/// A place in a document.
+#[derive(Debug, Clone)]
+pub struct At<'a> {
+    /// JSON Pointer, without `#`.
+    pub(super) pointer: String,
+    pub value: &'a Value,
+}
+
+impl<'a> Document<'a> {
+    /// # Errors
+    ///
+    /// It is no OpenAPI document of version 3, or has no paths.
+    pub fn read(root: &'a Value) -> Result<Self, Mistake> {
+        let version = root["openapi"].as_str().unwrap_or_default();
+        let mistake = |key: &str, message: &str| Mistake { pointer: format!("/{key}"), message: message.to_owned() };
+        if !version.starts_with("3.") {
+            let message = "it is no OpenAPI document of version 3: \"openapi\" does not say 3.1.0 or the like";
+            return Err(mistake("openapi", message));
+        }
+        if !root["paths"].is_object() {
+            return Err(mistake("paths", "the OpenAPI document has no \"paths\""));
+        }
+        Ok(Self { root, old: version.starts_with("3.0") })
+    }
+
+    pub(super) fn root(&self) -> &'a Value {
+        self.root
+    }
+
+    pub(super) fn paths(&self) -> At<'a> {
+        At { pointer: String::new(), value: self.root }.key("paths")
+    }
+
+    /// Every path with what it has, in the order of the document.
+    pub fn items(&self) -> impl Iterator<Item = (&'a str, Result<At<'a>, Mistake>)> {
+        let paths = self.paths();
+        let keys = self.root["paths"].as_object().into_iter().flatten().map(|(path, _)| path.as_str());
+        // Beside paths there may be extensions.
+        keys.filter(|path| !path.starts_with("x-")).map(move |path| {
+            let item = paths.key(path);
+            if !path.starts_with('/') {
+                let message = format!("\"{}\" is no path: it does not begin with \"/\"", path.escape_debug());
+                return (path, Err(item.mistake(message)));
+            }
+            (path, self.resolve(item))
+        })
+    }
+
+    /// The methods of a path.
+    pub fn operations(&self, item: &At<'a>) -> impl Iterator<Item = (Method, At<'a>)> {
+        METHODS.into_iter().filter_map(|name| {
+            let method = Method::from_bytes(name.to_uppercase().as_bytes()).ok()?;
+            Some((method, item.get(name)?))
+        })
+    }
+
+    /// What a place is if it is a reference, or the place itself.
+    pub(super) fn resolve(&self, at: At<'a>) -> Result<At<'a>, Mistake> {
+        let mut now = at.clone();
+        for _ in 0..MOST_HOPS {
+            let Some(reference) = now.value.get("$ref").and_then(Value::as_str) else { return Ok(now) };
+            let Some(pointer) = reference.strip_prefix('#') else {
+                let message = format!("\"{}\" is in another document, and none is fetched", reference.escape_debug());
+                return Err(now.mistake(message));
+            };
+            let pointer = percent_decode_str(pointer).decode_utf8_lossy().into_owned();
+            let Some(value) = self.root.pointer(&pointer) else {
+                return Err(now.mistake(format!("there is nothing at \"{}\"", reference.escape_debug())));
+            };
+            now = At { pointer, value };
+        }
+        Err(at.mistake("its references lead round in circles".to_owned()))
+    }
+
+    /// The document with its schemas as JSON Schema has them.
+    pub(super) fn for_schemas(&self) -> Cow<'a, Value> {
+        if !self.old {
+            return Cow::Borrowed(self.root);
+        }
+        let mut root = self.root.clone();
+        allow_null(&mut root);
+        Cow::Owned(root)
+    }
+}
+
+/// `nullable`, which OpenAPI 3.0 has in the place of a type.
+fn allow_null(value: &mut Value) {
+    if value["nullable"] == true
+        && let Some(kind @ Value::String(_)) = value.get_mut("type")
+    {
+        *kind = vec![kind.take(), "null".into()].into();
+    }
+    match value {
+        Value::Object(parts) => parts.values_mut().for_each(allow_null),
+        Value::Array(parts) => parts.iter_mut().for_each(allow_null),
+        _ => {}
+    }
+}
+
+impl<'a> At<'a> {
+    /// What is there under a key.
+    pub(super) fn get(&self, key: &str) -> Option<Self> {
+        self.value.get(key)?;
+        Some(self.key(key))
+    }
+
+    /// The same; null if there is nothing.
+    pub(super) fn key(&self, key: &str) -> Self {
+        let pointer = format!("{}/{}", self.pointer, key.replace('~', "~0").replace('/', "~1"));
+        Self { pointer, value: &self.value[key] }
+    }
+
+    /// Each of a list.
+    pub(super) fn each(&self) -> impl Iterator<Item = Self> {
+        let parts = self.value.as_array().into_iter().flatten().enumerate();
+        parts.map(|(n, value)| Self { pointer: format!("{}/{n}", self.pointer), value })
+    }
+
+    pub(super) fn text(&self, key: &str) -> &'a str {
+        self.value[key].as_str().unwrap_or_default()
+    }
+
+    pub(super) fn mistake(&self, message: impl Into<String>) -> Mistake {
+        Mistake { pointer: self.pointer.clone(), message: message.into() }
+    }
+}
