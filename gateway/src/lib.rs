@@ -9,6 +9,7 @@ pub mod proxy;
 pub mod snapshot;
 pub mod access;
 pub mod openapi;
+pub mod portal;
 pub mod router;
 pub mod filter;
 pub mod upstream;

@@ -10,8 +10,6 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
-use std::iter;
-
 use http::Method;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -19,11 +17,13 @@ use thiserror::Error;
 
 use self::{
     body::Body,
-    document::At,
     parameter::{Parameter, Sent},
     schema::Schemas,
 };
-pub use self::{body::Content, document::Document};
+pub use self::{
+    body::Content,
+    document::{At, Document},
+};
 use crate::{
     exchange::RequestHead,
     router::{Router, Rule, RuleCause, Subject},
@@ -184,8 +184,11 @@ fn valid(mut findings: Vec<Finding>) -> Result<(), Invalid> {
 }
 
 fn told(findings: &[Finding]) -> String {
-    let more = findings.len().checked_sub(1).filter(|more| *more > 0).map(|more| format!(", and {more} more"));
-    findings.first().map(Finding::to_string).into_iter().chain(iter::once(more.unwrap_or_default())).collect()
+    match findings {
+        [first] => first.to_string(),
+        [first, rest @ ..] => format!("{first}, and {} more", rest.len()),
+        [] => String::new(),
+    }
 }
 
 fn digest(root: &Value) -> [u8; 32] {

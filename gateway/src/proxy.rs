@@ -99,6 +99,10 @@ impl Proxy {
         mut body: Body,
         upgrade: Option<OnUpgrade>,
     ) -> Outgoing {
+        if let Some(page) = snapshot.page(&ending.exchange) {
+            accept::discard(body);
+            return respond::page(ending, page);
+        }
         if ending.exchange.destination.is_none() {
             ending.exchange.destination = snapshot.called(&ending.exchange);
         }

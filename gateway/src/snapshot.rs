@@ -14,7 +14,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use tokio::time::Instant;
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     monitor::{access_log::AccessLog, record::RouteRecord, records::Records},
     openapi::Description,
     plugin::{Caller, Candidate, Handles, Instances, Outbound, States},
+    portal::{Page, Portal},
     router::{Router, Subject},
     upstream::{Endpoint, HostHeader, Service},
     worker::WorkerId,
@@ -54,6 +55,8 @@ pub struct Snapshot {
     pub services: Arc<HashMap<Arc<str>, Arc<Service>>>,
     /// Filters that run before there is a route, by listener.
     entries: Arc<HashMap<Arc<str>, Arc<Chain>>>,
+    /// Pages for developers, by listener.
+    portals: Arc<HashMap<Arc<str>, Arc<Portal>>>,
     /// What is called from time to time.
     pub ticks: Arc<[Ticking]>,
     /// Where requests go that name a route or a service.
@@ -174,6 +177,14 @@ impl Snapshot {
         let called = exchange.request.target.path().strip_prefix(CALL)?;
         let name = called.split_once('/').map_or(called, |(name, _)| name);
         Some(Destination::Call(name.to_owned()))
+    }
+
+    /// The page for developers that the path names, on a listener that has some.
+    pub fn page(&self, exchange: &Exchange) -> Option<&Page> {
+        if self.portals.is_empty() || ![Method::GET, Method::HEAD].contains(&exchange.request.method) {
+            return None;
+        }
+        self.portals.get(&exchange.client.listener)?.page(exchange.request.target.path())
     }
 
     pub fn route(&self, exchange: &Exchange) -> Option<&Arc<Route>> {

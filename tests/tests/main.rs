@@ -32,6 +32,7 @@ mod plugins;
 mod resources;
 mod consumers;
 mod apis;
+mod portal;
 mod history;
 mod transfer;
 mod openapi;

@@ -9,7 +9,7 @@ const MAX_FUNCTION: usize = 70;
 
 /// Which modules of the gateway each may use: the arrows of the design, from left to right. A row stands for all that
 /// is below its name and has no row of its own; a module may always use what is below the same top-level name.
-const MAY_USE: [(&str, &[&str]); 29] = [
+const MAY_USE: [(&str, &[&str]); 30] = [
     // The command line.
     ("cli", &["app", "control", "config", "plugin"]),
     // Data plane, in the order a request meets it.
@@ -28,6 +28,7 @@ const MAY_USE: [(&str, &[&str]); 29] = [
             "snapshot",
             "access",
             "openapi",
+            "portal",
             "router",
             "filter",
             "upstream",
@@ -43,6 +44,7 @@ const MAY_USE: [(&str, &[&str]); 29] = [
         &[
             "access",
             "openapi",
+            "portal",
             "router",
             "filter",
             "upstream",
@@ -56,6 +58,7 @@ const MAY_USE: [(&str, &[&str]); 29] = [
     ),
     ("access", &[]),
     ("openapi", &["router", "exchange"]),
+    ("portal", &["openapi"]),
     ("filter", &["plugin", "exchange", "monitor::record", "monitor::count", "worker"]),
     ("upstream", &["balance", "exchange", "monitor::record", "socket", "worker"]),
     ("plugin", &["exchange", "monitor::count", "worker"]),
@@ -97,6 +100,7 @@ const MAY_USE: [(&str, &[&str]); 29] = [
         &[
             "access",
             "openapi",
+            "portal",
             "config",
             "router",
             "filter",

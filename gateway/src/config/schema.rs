@@ -80,9 +80,24 @@ pub struct Listener {
     /// Let services be called by name, without a route: `/call/SERVICE/PATH` asks SERVICE for `/PATH`. No route sees such a path then.
     #[serde(default)]
     pub call: bool,
+    /// Show APIs to those who call them, with their descriptions and a form to try them; without it, there are no such pages.
+    #[serde(default)]
+    pub portal: Option<Portal>,
     /// What its clients may take up.
     #[serde(default)]
     pub limits: ListenerLimits,
+}
+
+/// Pages for developers.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Portal {
+    /// Where they are; no route sees those paths then.
+    pub path: String,
+    /// What people see above them.
+    pub title: String,
+    /// Which APIs they are of, those versions that are published or deprecated; without any, all APIs.
+    pub apis: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -281,6 +296,12 @@ pub enum HostHeader {
     Client,
     /// The endpoint's address.
     Upstream,
+}
+
+impl Default for Portal {
+    fn default() -> Self {
+        Self { path: "/developers".to_owned(), title: "APIs".to_owned(), apis: Vec::new() }
+    }
 }
 
 impl Default for Config {

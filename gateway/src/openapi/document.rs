@@ -25,7 +25,7 @@ pub struct Document<'a> {
 #[derive(Debug, Clone)]
 pub struct At<'a> {
     /// JSON Pointer, without `#`.
-    pub(super) pointer: String,
+    pub pointer: String,
     pub value: &'a Value,
 }
 
@@ -44,6 +44,11 @@ impl<'a> Document<'a> {
             return Err(mistake("paths", "the OpenAPI document has no \"paths\""));
         }
         Ok(Self { root, old: version.starts_with("3.0") })
+    }
+
+    /// What a JSON Pointer leads to.
+    pub fn at(&self, pointer: &str) -> Option<At<'a>> {
+        Some(At { pointer: pointer.to_owned(), value: self.root.pointer(pointer)? })
     }
 
     pub(super) fn root(&self) -> &'a Value {
@@ -78,7 +83,11 @@ impl<'a> Document<'a> {
     }
 
     /// What a place is if it is a reference, or the place itself.
-    pub(super) fn resolve(&self, at: At<'a>) -> Result<At<'a>, Mistake> {
+    ///
+    /// # Errors
+    ///
+    /// The reference leads nowhere, or out of the document.
+    pub fn resolve(&self, at: At<'a>) -> Result<At<'a>, Mistake> {
         let mut now = at.clone();
         for _ in 0..MOST_HOPS {
             let Some(reference) = now.value.get("$ref").and_then(Value::as_str) else { return Ok(now) };
@@ -122,24 +131,31 @@ fn allow_null(value: &mut Value) {
 
 impl<'a> At<'a> {
     /// What is there under a key.
-    pub(super) fn get(&self, key: &str) -> Option<Self> {
+    pub fn get(&self, key: &str) -> Option<Self> {
         self.value.get(key)?;
         Some(self.key(key))
     }
 
     /// The same; null if there is nothing.
-    pub(super) fn key(&self, key: &str) -> Self {
+    pub fn key(&self, key: &str) -> Self {
         let pointer = format!("{}/{}", self.pointer, key.replace('~', "~0").replace('/', "~1"));
         Self { pointer, value: &self.value[key] }
     }
 
     /// Each of a list.
-    pub(super) fn each(&self) -> impl Iterator<Item = Self> {
+    pub fn each(&self) -> impl Iterator<Item = Self> {
         let parts = self.value.as_array().into_iter().flatten().enumerate();
         parts.map(|(n, value)| Self { pointer: format!("{}/{n}", self.pointer), value })
     }
 
-    pub(super) fn text(&self, key: &str) -> &'a str {
+    /// Each of a mapping.
+    pub fn values(&self) -> impl Iterator<Item = Self> {
+        let keys = self.value.as_object().into_iter().flatten().map(|(key, _)| key);
+        keys.map(|key| self.key(key))
+    }
+
+    /// The text under a key; empty if there is none.
+    pub fn text(&self, key: &str) -> &'a str {
         self.value[key].as_str().unwrap_or_default()
     }
 

@@ -9,7 +9,9 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE},
+    header::{
+        ALLOW, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    },
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -26,6 +28,7 @@ use crate::{
     filter::{Chain, Instead},
     openapi::{Finding, Invalid},
     plugin::{Answer, Caller},
+    portal::Page,
     upstream::Lease,
 };
 
@@ -96,6 +99,16 @@ pub(super) fn instead(ending: &mut Ending, instead: Instead) -> Outgoing {
         Instead::Failed(failed) => problem(ending, &failed.into()),
         Instead::Unread(unread) => problem(ending, &unread.into()),
     }
+}
+
+/// Answers with a page that is made already, or tells that the client has it.
+pub(super) fn page(ending: &mut Ending, page: &Page) -> Outgoing {
+    let exchange = &mut ending.exchange;
+    let asked = exchange.request.headers.get_all(IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
+    let tag = page.headers.get(ETAG).and_then(|tag| tag.to_str().ok()).unwrap_or_default();
+    let is_known = asked.flat_map(|tags| tags.split(',')).any(|known| known.trim().trim_start_matches("W/") == tag);
+    let status = if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+    own(exchange, Answer { status, headers: page.headers.clone(), body: page.body.clone() })
 }
 
 /// Lets an answer meet the filters of a chain in reverse, the gateway's own answers too; one that answers instead is met in

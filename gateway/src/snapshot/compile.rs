@@ -4,6 +4,7 @@
 pub mod consumers;
 mod filters;
 mod parts;
+mod portals;
 pub mod products;
 mod routing;
 mod written;
@@ -83,6 +84,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     let router = compiler.matches(Router::compile(rules(&written)));
     let live = written.iter().take_while(|it| it.is_live()).count();
     let routes: Arc<[_]> = routes.into_iter().take(live).flatten().collect();
+    let portals = compiler.portals();
     let named = compiler.named(&routes, &parts, &uses);
     let Compiler { problems, input, records, states, .. } = compiler;
     match router {
@@ -101,6 +103,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
             access_log,
             records,
             named: Arc::new(named),
+            portals: Arc::new(portals),
             entries: Arc::new(entries),
             ticks: ticks.into(),
             services: Arc::new(services),

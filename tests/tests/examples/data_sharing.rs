@@ -189,4 +189,6 @@ async fn an_api_has_versions_and_grants_over_them() {
     let order = ask("/v2/orders/10").await;
     assert_eq!((order.status.as_u16(), &order.json()["user"], order.header("deprecation")), (200, &json!("Ann"), ""));
     assert_eq!(ask("/v1/users/1").await.status, 200);
+    let page = ask("/developers").await.text();
+    assert!(page.contains("/developers/shop/2") && page.contains("deprecated"), "{page}");
 }

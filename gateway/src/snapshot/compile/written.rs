@@ -137,7 +137,7 @@ fn add(
 }
 
 /// Name and value of a parameter of a media type (RFC 9110 §5.6.6), without quotes.
-fn parameter(text: &str) -> Option<(&str, &str)> {
+pub(super) fn parameter(text: &str) -> Option<(&str, &str)> {
     let is_token = |text: &str| {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
     };
