@@ -6,6 +6,7 @@ pub mod consumer;
 pub mod demo;
 pub mod explain;
 pub mod generation;
+pub mod grant;
 pub mod plugin;
 pub mod resource;
 pub mod run;
@@ -14,6 +15,7 @@ mod table;
 mod target;
 pub mod toolchain;
 pub mod transfer;
+pub mod usage;
 
 use std::{
     io::{self, ErrorKind, IsTerminal, Write, stdout},
@@ -69,9 +71,14 @@ enum Command {
     /// Make, build, check and push plugins; list, get, put and delete those of a running gateway.
     #[command(subcommand)]
     Plugin(plugin::Command),
-    /// List, get, put and delete the consumers of a running gateway, and give them credentials.
+    /// List, get, put and delete the consumers of a running gateway, and give them credentials and grants.
     #[command(subcommand)]
     Consumer(consumer::Command),
+    /// What groups of consumers of a running gateway may use.
+    #[command(subcommand)]
+    Group(grant::Group),
+    /// Say how much consumers have used the APIs of a running gateway, by day.
+    Usage(usage::Arguments),
     /// List the generations of a running gateway, compare with one, bring one back.
     #[command(subcommand)]
     Generation(generation::Command),
@@ -103,6 +110,8 @@ pub fn main() -> ExitCode {
         Command::Api(command) => resource::run(Noun::Api, command),
         Command::Plugin(command) => plugin::plugin(command),
         Command::Consumer(command) => consumer::consumer(command),
+        Command::Group(grant::Group::Grant(command)) => grant::grant("groups", command),
+        Command::Usage(arguments) => usage::usage(&arguments),
         Command::Generation(command) => generation::generation(command),
         Command::Export(arguments) => transfer::export(arguments),
         Command::Import(arguments) => transfer::import(arguments),

@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Target,
+    Target, grant,
     resource::{self, Noun, items, path, read, say},
     table,
 };
@@ -21,6 +21,9 @@ pub enum Command {
     /// List, add, rotate and delete the credentials of a consumer.
     #[command(subcommand)]
     Credential(Credential),
+    /// List, make and delete the grants of a consumer.
+    #[command(subcommand)]
+    Grant(grant::Command),
 }
 
 #[derive(Debug, Subcommand)]
@@ -113,6 +116,7 @@ enum Type {
 pub(super) fn consumer(command: Command) -> Result<ExitCode> {
     let command = match command {
         Command::Resource(command) => return resource::run(Noun::Consumer, command),
+        Command::Grant(command) => return grant::grant("consumers", command),
         Command::Credential(command) => command,
     };
     super::runtime()?.block_on(async {

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use http::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{Target, table};
@@ -129,7 +130,8 @@ pub(super) async fn items(target: &Target, path: &str) -> Result<Vec<Value>> {
             items.extend(more);
         }
         let Some(next) = told["next"].as_str() else { return Ok(items) };
-        page = format!("{path}?after={next}");
+        let and = if path.contains('?') { '&' } else { '?' };
+        page = format!("{path}{and}after={}", utf8_percent_encode(next, NON_ALPHANUMERIC));
     }
 }
 

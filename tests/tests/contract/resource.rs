@@ -1,5 +1,5 @@
-//! `stile service|route|plugin|consumer list|get|put|delete`, `stile consumer credential`, `stile generation`, `stile export`
-//! and `stile import`.
+//! `stile service|route|plugin|consumer list|get|put|delete`, `stile consumer credential|grant`, `stile group grant`, `stile usage`,
+//! `stile generation`, `stile export` and `stile import`.
 
 use std::process::{Output, Stdio};
 
@@ -10,7 +10,7 @@ use stile_tests::{
     gateway::plain,
     process::{Stile, command},
     upstream::Upstream,
-    wait::soon,
+    wait::{soon, until},
 };
 use tokio::io::AsyncWriteExt;
 
@@ -123,6 +123,55 @@ async fn consumers_of_a_running_gateway_are_put_and_given_credentials() {
     assert_eq!(done(&gateway, &["consumer", "delete", "mobile"], "").await, "consumer mobile is deleted\n");
     let wrong = stile(&gateway, &["consumer", "credential", "add", "mobile"], "").await;
     assert_eq!(wrong.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn grants_are_made_and_usage_is_told() {
+    let upstream = Upstream::echo().await;
+    let folder = folder();
+    let mut config = plain(upstream.address());
+    let routes = json!([{ "name": "all", "match": { "path": "/shop" }, "service": "echo" }]);
+    let version = json!({ "name": "1", "state": "published", "routes": routes, "anonymous": true });
+    config["apis"] = json!([{ "name": "shop", "versions": [version] }]);
+    config["store"] = json!({ "path": folder.path().join("store") });
+    let gateway = Stile::run(folder.path(), config).await;
+    done(&gateway, &["consumer", "put", "ann", "-"], "{}").await;
+    let terms = ["--scope", "read", "--scope", "write", "--quota", "minute=5", "--quota", "day=100"];
+    let put = |of: &'static [&'static str]| [of, &terms].concat();
+    for (of, said) in [
+        (&["consumer", "grant", "put", "ann", "shop", "--version", "1"][..], "ann may use version 1 of shop\n"),
+        (&["group", "grant", "put", "partners", "shop"], "partners may use each version of shop\n"),
+    ] {
+        assert_eq!(done(&gateway, &put(of), "").await, said);
+    }
+    let table = done(&gateway, &["consumer", "grant", "list", "ann"], "").await;
+    assert_eq!(table, "API   VERSION  SCOPES       QUOTAS\nshop  1        read, write  minute=5 day=100\n");
+    let told = done(&gateway, &["group", "grant", "list", "partners", "--json"], "").await;
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((&told["items"][0]["version"], &told["items"][0]["quotas"]["minute"]), (&Value::Null, &json!(5)));
+    let deleted = done(&gateway, &["group", "grant", "delete", "partners", "shop"], "").await;
+    assert_eq!(deleted, "the grant of partners for each version of shop is deleted\n");
+    for (wrong, code) in [
+        (&["group", "grant", "delete", "partners", "shop"][..], 1),
+        (&["consumer", "grant", "put", "ann", "a b"], 1),
+        (&["consumer", "grant", "put", "ann", "shop", "--quota", "hour=1"], 2),
+        (&["usage", "--from", "today"], 1),
+    ] {
+        assert_eq!(stile(&gateway, wrong, "").await.status.code(), Some(code), "{wrong:?}");
+    }
+
+    assert_eq!(
+        done(&gateway, &["usage"], "").await,
+        "DAY  API  VERSION  CONSUMER  REQUESTS  REFUSED  FAILED  RECEIVED  SENT\n"
+    );
+    assert_eq!(fetch(gateway.address(), "/shop").await.status, 200);
+    let used = async || {
+        let table = done(&gateway, &["usage", "--api", "shop", "--from", "2026-01-01"], "").await;
+        table.lines().nth(1).map(str::to_owned)
+    };
+    let row = until("it is written", used).await;
+    let cells: Vec<_> = row.split_whitespace().collect();
+    assert_eq!(&cells[1..7], ["shop", "1", "-", "1", "0", "0"], "{row}");
 }
 
 #[tokio::test]
