@@ -14,5 +14,6 @@ pub mod load;
 pub mod wire;
 pub mod pattern;
 
+pub mod population;
 pub mod guest;
 pub mod wait;

@@ -59,9 +59,12 @@ impl Body {
 
     /// What one of the media type that the head tells is held to.
     pub(super) fn of(&self, headers: &HeaderMap) -> Result<Option<&Content>, Invalid> {
-        let text = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
-        let Some(text) = text else { return Err(self.unsupported("the body has no Content-Type")) };
-        let kind = text.parse::<Mime>();
+        let mut told = headers.get_all(CONTENT_TYPE).iter();
+        let kind = match (told.next(), told.next()) {
+            (None, _) => return Err(self.unsupported("the body has no Content-Type")),
+            (Some(_), Some(_)) => return Err(self.unsupported("the body has more than one Content-Type")),
+            (Some(text), None) => text.to_str().unwrap_or_default().parse::<Mime>(),
+        };
         let kind = kind.map_err(|_| self.unsupported("the Content-Type is no media type"))?;
         let found = self.kinds.iter().find(|(range, _)| is_in(&kind, range));
         let content = found.ok_or_else(|| self.unsupported(&format!("the body is {}", kind.essence_str())))?.1.as_ref();

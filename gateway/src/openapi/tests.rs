@@ -183,6 +183,10 @@ fn a_body_is_what_its_media_type_asks_for() {
     }
     for (fields, expected) in [
         (&[][..], "the body has no Content-Type; the API takes application/json"),
+        (
+            &[(CONTENT_TYPE, "application/json"), (CONTENT_TYPE, "text/plain")],
+            "the body has more than one Content-Type; the API takes application/json",
+        ),
         (&[(CONTENT_TYPE, "text/plain")], "the body is text/plain; the API takes application/json"),
         (&[(CONTENT_TYPE, "json")], "the Content-Type is no media type; the API takes application/json"),
         (&[(CONTENT_TYPE, "application/json; charset=utf-16")], "the body is not in UTF-8"),

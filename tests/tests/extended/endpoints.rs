@@ -1,49 +1,23 @@
 //! A hundred thousand endpoints that announced themselves: what a heartbeat costs, how soon a registration gets requests, how
 //! much memory they have, how soon a gateway is there with them.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use rustix::time::{ClockId, clock_gettime};
-use serde_json::{Value, json};
-use stile_gateway::{app, registry::Announcement};
+use serde_json::json;
+use stile_gateway::app;
 use stile_tests::{
     admin::SECRET,
     client::{Client, with},
     gateway,
+    population::{ENDPOINTS, config, fill, id, service},
     process::Stile,
     upstream::Upstream,
 };
 use tokio::time::Instant;
 
-const ENDPOINTS: usize = 100_000;
-const SERVICES: usize = 1000;
 const HEARTBEATS: usize = 20_000;
-
-fn service(n: usize) -> String {
-    format!("service-{:04}", n % SERVICES)
-}
-
-fn id(n: usize) -> String {
-    format!("{}-{n:06}", service(n))
-}
-
-fn announcement(n: usize) -> Announcement {
-    let address = SocketAddr::from(([10, 0, (n >> 8 & 255) as u8, (n & 255) as u8], 1000 + (n >> 16) as u16));
-    let sent = json!({ "address": address, "ttl": "1h", "metadata": { "zone": "eu-1", "version": "1.2.3" } });
-    serde_json::from_value(sent).expect("it is right")
-}
-
-fn config() -> Value {
-    // Those of which there are few have no endpoint that leads nowhere.
-    let names = (0..SERVICES).map(service).chain((0..50).map(|n| format!("few-{n:02}")));
-    let services: Vec<Value> = names.map(|name| json!({ "name": name })).collect();
-    json!({
-        "listeners": [{ "name": "public", "address": "127.0.0.1:0", "call": true }],
-        "services": services,
-        "store": { "path": "store" },
-    })
-}
 
 fn own_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
@@ -56,11 +30,7 @@ async fn filled(folder: &std::path::Path) -> (Duration, Duration) {
     let inside = app::Gateway::start(gateway::engine(), &file).await.expect("it starts");
     let registry = inside.control().registry();
     let start = Instant::now();
-    for batch in (0..ENDPOINTS).collect::<Vec<_>>().chunks(2000) {
-        let register = async |n: usize| registry.register(&service(n), &id(n), &announcement(n)).await;
-        let made = join_all(batch.iter().map(|n| register(*n))).await;
-        assert!(made.iter().all(|made| matches!(made, Ok(true))), "{:?}", made[0]);
-    }
+    fill(registry).await;
     let registered = start.elapsed();
     let names: Vec<_> = (0..ENDPOINTS).step_by(7).map(|n| (service(n), id(n))).collect();
     let before = own_cpu();
