@@ -149,7 +149,10 @@ impl Access {
             return if product.anonymous { Ok(Vec::new()) } else { Err(Denied::Unknown) };
         };
         let holders = iter::once(Holder::Consumer(name)).chain(groups.iter().map(|group| Holder::Group(group)));
-        let held = holders.flat_map(|holder| [&self.file, &self.stored].map(|held| (holder, held.grants(holder))));
+        let held = holders.flat_map(|holder| {
+            let lookup = holder.lookup();
+            [&self.file, &self.stored].map(|held| (holder, held.grants(&lookup)))
+        });
         match grant::find(product, held) {
             Ok((holder, grant)) => {
                 self.meters.take(holder, grant, name, now).map_err(|exceeded| Denied::Exceeded(Box::new(exceeded)))
@@ -208,8 +211,8 @@ impl Holdings {
         self.len() == 0
     }
 
-    pub fn grants(&self, holder: Holder<'_>) -> &[Grant] {
-        self.grants.get(&holder.lookup()).map_or(&[], |grants| grants)
+    fn grants(&self, holder: &Lookup) -> &[Grant] {
+        self.grants.get(holder).map_or(&[], |grants| grants)
     }
 
     /// Makes these the grants that somebody has.

@@ -5,7 +5,7 @@ mod body;
 mod record;
 mod version;
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -28,6 +28,16 @@ pub struct Chain {
     pub logs: bool,
     /// Who calls is known once so many have run: the last of them is an authenticator.
     known: usize,
+}
+
+/// Some of a chain's filters, by whether it is known behind them who calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    All,
+    /// Up to the last that may tell.
+    UntilKnown,
+    /// Those after that one.
+    OnceKnown,
 }
 
 /// One plugin with its configuration on a route.
@@ -89,48 +99,21 @@ impl Chain {
         first
     }
 
-    /// Runs the request phases in order, up to the first that answers or fails closed. Each filter is asked who calls, sees
-    /// the head, then the body as the filters before it have left it, and says where it goes.
+    /// Runs the request phases of some of its filters in order, up to the first that answers or fails closed. Each filter is asked
+    /// who calls, sees the head, then the body as the filters before it have left it, and says where it goes.
     pub async fn request(
         &self,
         caller: Caller<'_>,
         exchange: &mut Exchange,
         body: &mut Body,
         first: usize,
+        span: Span,
     ) -> Option<Instead> {
-        self.run(caller, exchange, body, first, 0..self.filters.len()).await
-    }
-
-    /// The same, up to the last filter that may tell who calls.
-    pub async fn authenticate(
-        &self,
-        caller: Caller<'_>,
-        exchange: &mut Exchange,
-        body: &mut Body,
-        first: usize,
-    ) -> Option<Instead> {
-        self.run(caller, exchange, body, first, 0..self.known).await
-    }
-
-    /// The same, of those after that one.
-    pub async fn decide(
-        &self,
-        caller: Caller<'_>,
-        exchange: &mut Exchange,
-        body: &mut Body,
-        first: usize,
-    ) -> Option<Instead> {
-        self.run(caller, exchange, body, first, self.known..self.filters.len()).await
-    }
-
-    async fn run(
-        &self,
-        caller: Caller<'_>,
-        exchange: &mut Exchange,
-        body: &mut Body,
-        first: usize,
-        which: Range<usize>,
-    ) -> Option<Instead> {
+        let which = match span {
+            Span::All => 0..self.filters.len(),
+            Span::UntilKnown => 0..self.known,
+            Span::OnceKnown => self.known..self.filters.len(),
+        };
         for (slot, filter) in (first + which.start..).zip(&self.filters[which]) {
             let instead = match filter.request(caller, exchange, slot, body).await {
                 Ok(instead) => instead,

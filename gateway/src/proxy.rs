@@ -17,6 +17,7 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use crate::{
     exchange::{Body, Client, Destination, Exchange, id::RequestIds},
+    filter::Span,
     plugin::Caller,
     snapshot::{Pinned, Reader, Route},
     upstream::Lease,
@@ -69,7 +70,7 @@ impl Proxy {
         let met = match entry.filter(|_| refused.is_none()) {
             Some(entry) => {
                 let first = entry.enter(&mut ending.exchange);
-                entry.request(caller, &mut ending.exchange, &mut body, first).await
+                entry.request(caller, &mut ending.exchange, &mut body, first, Span::All).await
             }
             None => None,
         };
@@ -165,7 +166,7 @@ async fn decide(
         admit::count(snapshot, route, ending);
         return Some(respond::problem(ending, &error));
     }
-    if let Some(instead) = route.chain.authenticate(caller, &mut ending.exchange, body, first).await {
+    if let Some(instead) = route.chain.request(caller, &mut ending.exchange, body, first, Span::UntilKnown).await {
         admit::count(snapshot, route, ending);
         return Some(respond::instead(ending, instead));
     }
@@ -176,7 +177,7 @@ async fn decide(
     if let Err(error) = validate::validate(route, &ending.exchange, body).await {
         return Some(respond::problem(ending, &error));
     }
-    let instead = route.chain.decide(caller, &mut ending.exchange, body, first).await?;
+    let instead = route.chain.request(caller, &mut ending.exchange, body, first, Span::OnceKnown).await?;
     Some(respond::instead(ending, instead))
 }
 

@@ -14,7 +14,7 @@ use http_body::{Body as HttpBody, Frame};
 use serde_json::{Value, json};
 use stile_gateway::{
     exchange::{Body, Client, Exchange, RequestHead, ResponseHead, body::BodyError, id::RequestIds},
-    filter::Instead,
+    filter::{Instead, Span},
     plugin::{Caller, Cause, Handles, Outbound},
     snapshot::Snapshot,
     worker::WorkerId,
@@ -45,7 +45,7 @@ impl Called {
     pub async fn request(&self, exchange: &mut Exchange, body: &mut Body) -> Option<Instead> {
         let chain = &self.snapshot.routes[0].chain;
         let first = chain.enter(exchange);
-        let instead = chain.request(self.caller(), exchange, body, first).await;
+        let instead = chain.request(self.caller(), exchange, body, first, Span::All).await;
         exchange.filters.clear();
         instead
     }

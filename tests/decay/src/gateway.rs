@@ -15,6 +15,7 @@ use stile_gateway::{
     access::Holdings,
     config::Document,
     exchange::{Body, Client, Exchange, RequestHead, ResponseHead, id::RequestIds},
+    filter::Span,
     listener::{self, Open, Share},
     plugin::{Bounds, Caller, Engine, Handles, Module, Revision, Running},
     proxy::{Logs, Proxy},
@@ -136,7 +137,7 @@ impl Filtered {
             for _ in 0..count {
                 let chain = &snapshot.routes[0].chain;
                 let first = chain.enter(exchange);
-                let instead = chain.request(caller, exchange, &mut Body::Empty, first).await;
+                let instead = chain.request(caller, exchange, &mut Body::Empty, first, Span::All).await;
                 exchange.filters.clear();
                 assert!(instead.is_none(), "the filter proceeds");
             }
