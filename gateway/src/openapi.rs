@@ -1,12 +1,14 @@
 //! What an OpenAPI document says of requests, compiled: which paths there are, with which parameters and bodies. It collects no
 //! body and answers nothing, and nothing is fetched for it.
 
+mod adapt;
 mod body;
 mod document;
 mod json;
 mod parameter;
 mod schema;
 mod shape;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -21,11 +23,11 @@ use self::{
     schema::Schemas,
 };
 pub use self::{
-    body::Content,
-    document::{At, Document},
+    body::Held,
+    document::{At, Document, pattern},
 };
 use crate::{
-    exchange::RequestHead,
+    exchange::{RequestHead, path::normalize_pattern},
     router::{Router, Rule, RuleCause, Subject},
 };
 
@@ -86,26 +88,34 @@ impl Description {
     ///
     /// Everything that is wrong with what it says of requests.
     pub fn compile(root: &Value) -> Result<Self, Vec<Mistake>> {
-        let document = Document::read(root).map_err(|mistake| vec![mistake])?;
-        let root = document.for_schemas();
-        let mut schemas = Schemas::new(&document, &root).map_err(|mistake| vec![mistake])?;
+        let written = Document::read(root).map_err(|mistake| vec![mistake])?;
+        let adapted = adapt::adapted(&written);
+        let document = Document::read(&adapted).map_err(|mistake| vec![mistake])?;
+        let mut schemas = Schemas::new(&document);
         let (mut paths, mut items, mut mistakes) = (Vec::new(), Vec::new(), Vec::new());
         for (path, item) in document.items() {
-            match item.and_then(|item| operations(&document, &mut schemas, path, &item)) {
+            // In its one form, by whose segments parameters are found; what has none is refused as a route's is.
+            let whole = pattern(path);
+            let normal = normalize_pattern(path).unwrap_or_else(|_| path.to_owned());
+            match item.and_then(|item| operations(&document, &mut schemas, &normal, &item)) {
                 Ok(operations) => {
-                    paths.push(path);
+                    paths.push((path, whole));
                     items.push(operations);
                 }
                 Err(mistake) => mistakes.push(mistake),
             }
         }
-        let rule = |(n, path): (usize, _)| (Rule { name: path, path: Some(path), ..Rule::default() }, n);
-        let router = Router::compile(paths.iter().copied().enumerate().map(rule));
-        let router = router.map_err(|errors| {
-            mistakes.extend(errors.into_iter().map(|error| unmatchable(&document, paths[error.rule], error.cause)));
+        let rules = paths.iter().map(|(name, path)| Rule { name, path: Some(path), ..Rule::default() });
+        let router = Router::compile(rules.enumerate().map(|(n, rule)| (rule, n))).map_err(|errors| {
+            mistakes.extend(errors.into_iter().map(|error| unmatchable(&document, paths[error.rule].0, error.cause)));
         });
+        if mistakes.is_empty()
+            && let Err(wrong) = schemas.compile()
+        {
+            mistakes = wrong;
+        }
         match router {
-            Ok(paths) if mistakes.is_empty() => Ok(Self { paths, items, digest: digest(document.root()) }),
+            Ok(paths) if mistakes.is_empty() => Ok(Self { paths, items, digest: digest(root) }),
             _ => Err(mistakes),
         }
     }
@@ -116,12 +126,12 @@ impl Description {
     }
 
     /// Checks the head of a request for a path of the document. Where its body is to be checked as well, gives what for; `has_body`
-    /// says whether there is one.
+    /// says whether there is any.
     ///
     /// # Errors
     ///
     /// It is not what the document says.
-    pub fn check(&self, head: &RequestHead, path: &str, has_body: bool) -> Result<Option<&Content>, Invalid> {
+    pub fn check(&self, head: &RequestHead, path: &str, has_body: bool) -> Result<Option<Held<'_>>, Invalid> {
         let operation = self.operation(&head.method, path)?;
         let sent = Sent::new(head, path);
         let mut findings: Vec<_> = operation.parameters.iter().flat_map(|it| it.check(&sent)).collect();

@@ -117,8 +117,8 @@ impl Portal {
 
     /// The page at a path, with or without a slash at its end.
     pub fn page(&self, path: &str) -> Option<&Page> {
-        let below = path.strip_prefix(&*self.prefix)?;
-        self.pages.get(path.strip_suffix('/').filter(|_| below == "/").unwrap_or(path))
+        path.strip_prefix(&*self.prefix)?;
+        self.pages.get(path.strip_suffix('/').unwrap_or(path))
     }
 }
 

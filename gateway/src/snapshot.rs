@@ -92,8 +92,8 @@ pub struct Route {
 #[derive(Debug)]
 pub struct Validation {
     pub description: Arc<Description>,
-    /// What paths begin with that the description has without.
-    pub prefix: Option<Box<str>>,
+    /// So many segments paths begin with that the description has without.
+    pub prefix: usize,
     /// Bytes of a body that is described.
     pub body: usize,
     /// Time such a body may take to come.

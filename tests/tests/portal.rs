@@ -84,8 +84,9 @@ async fn pages_show_what_is_served_and_how_it_is_called() {
     );
     has(
         &second,
-        &["name=\"id\" data-in=\"path\"", "&quot;name&quot;: &quot;ann&quot;", "id=\"schema-User\"", "Changed."],
+        &["data-name=\"id\" data-in=\"path\"", "&quot;name&quot;: &quot;ann&quot;", "id=\"schema-User\"", "Changed."],
     );
+    assert_eq!(page(&gateway, "/developers/shop/2/").await, second);
     assert_eq!(gateway.get("/developers/shop/2/openapi.json").await.json(), described());
 
     let first = page(&gateway, "/developers/shop/1").await;
@@ -129,9 +130,12 @@ async fn pages_go_with_the_configuration() {
     config["apis"][1]["versions"][0]["state"] = json!("published");
     gateway.rewrite(config.clone()).await;
     has(&page(&gateway, "/docs").await, &["/docs/gone/1"]);
-    config["listeners"][0]["portal"] = json!({ "path": "docs", "apis": ["shops"] });
-    let refused = gateway.rewrite_refused(config.clone()).await;
-    has(&refused, &["\"docs\" is no plain path such as /developers", "did you mean \"shop\"?"]);
+    for path in ["docs", "/do/../cs", "/docs/*", "/d%6fcs", "/docs?x"] {
+        config["listeners"][0]["portal"] = json!({ "path": path, "apis": ["shops"] });
+        let refused = gateway.rewrite_refused(config.clone()).await;
+        let no_path = format!("\"{path}\" is no plain path such as /developers");
+        has(&refused, &[&no_path, "did you mean \"shop\"?"]);
+    }
     config["listeners"][0].as_object_mut().expect("a listener").remove("portal");
     gateway.rewrite(config).await;
     assert_eq!(gateway.get("/docs").await.status, 200);

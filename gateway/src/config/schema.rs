@@ -92,7 +92,7 @@ pub struct Listener {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Portal {
-    /// Where they are; no route sees those paths then.
+    /// Where they are: a plain path. What is asked for there and is no page is for routes.
     pub path: String,
     /// What people see above them.
     pub title: String,

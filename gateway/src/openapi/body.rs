@@ -1,5 +1,7 @@
 //! The body of an operation: of which media types it may be, and what is asked of those that can be read here, JSON and forms.
 
+use std::cmp::Reverse;
+
 use http::{
     HeaderMap, HeaderValue,
     header::{CONTENT_ENCODING, CONTENT_TYPE},
@@ -13,6 +15,7 @@ use super::{
     json,
     parameter::pairs,
     schema::{Schema, Schemas},
+    shape::Shape,
     valid,
 };
 
@@ -23,11 +26,12 @@ pub(super) struct Body {
     kinds: Vec<(Mime, Option<Content>)>,
 }
 
-/// What a body that can be read is held to.
-#[derive(Debug)]
-pub struct Content {
-    form: bool,
+/// What bodies that can be read are held to.
+#[derive(Debug, Clone)]
+struct Content {
     schema: Schema,
+    /// Of forms, unless the document says how their parts are encoded.
+    form: Option<Shape>,
 }
 
 impl Body {
@@ -43,12 +47,17 @@ impl Body {
             let media = content.key(name);
             let kind = name.parse::<Mime>();
             let kind = kind.map_err(|_| media.mistake(format!("\"{}\" is no media type", name.escape_debug())))?;
-            let form = kind.essence_str() == mime::APPLICATION_WWW_FORM_URLENCODED.essence_str();
-            let schema = media.get("schema").filter(|_| form || is_json(&kind));
-            let schema = schema.map(|schema| schemas.at(schema)).transpose()?;
-            kinds.push((kind, schema.map(|schema| Content { form, schema })));
+            let is_form = is_in(&mime::APPLICATION_WWW_FORM_URLENCODED, &kind);
+            let is_read = is_form || is_json(&kind) || kind.subtype() == mime::STAR;
+            let held = media.get("schema").filter(|_| is_read).map(|schema| {
+                let form = (is_form && media.get("encoding").is_none()).then(|| Shape::of(document, &schema));
+                Ok(Content { schema: schemas.at(schema)?, form })
+            });
+            kinds.push((kind, held.transpose()?));
         }
-        kinds.sort_by_key(|(kind, _)| (kind.type_() == mime::STAR, kind.subtype() == mime::STAR));
+        kinds.sort_by_key(|(kind, _)| {
+            (kind.type_() == mime::STAR, kind.subtype() == mime::STAR, Reverse(kind.params().count()))
+        });
         Ok(Self { required: at.value["required"] == true, kinds })
     }
 
@@ -57,8 +66,8 @@ impl Body {
         self.required.then(|| finding(String::new(), "is required".to_owned()))
     }
 
-    /// What one of the media type that the head tells is held to.
-    pub(super) fn of(&self, headers: &HeaderMap) -> Result<Option<&Content>, Invalid> {
+    /// What one of the media type that the head tells is held to, and whether it is a form.
+    pub(super) fn of(&self, headers: &HeaderMap) -> Result<Option<Held<'_>>, Invalid> {
         let mut told = headers.get_all(CONTENT_TYPE).iter();
         let kind = match (told.next(), told.next()) {
             (None, _) => return Err(self.unsupported("the body has no Content-Type")),
@@ -67,10 +76,15 @@ impl Body {
         };
         let kind = kind.map_err(|_| self.unsupported("the Content-Type is no media type"))?;
         let found = self.kinds.iter().find(|(range, _)| is_in(&kind, range));
-        let content = found.ok_or_else(|| self.unsupported(&format!("the body is {}", kind.essence_str())))?.1.as_ref();
-        if content.is_none() {
-            return Ok(None);
-        }
+        let content = found.ok_or_else(|| self.unsupported(&format!("the body is {kind}")))?.1.as_ref();
+        let held = content.and_then(|Content { schema, form }| match form {
+            _ if is_json(&kind) => Some(Held { schema, form: None }),
+            Some(shape) if is_in(&kind, &mime::APPLICATION_WWW_FORM_URLENCODED) => {
+                Some(Held { schema, form: Some(shape) })
+            }
+            _ => None,
+        });
+        let Some(held) = held else { return Ok(None) };
         // What is read here must be what the service will read.
         let is_plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
         if !headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
@@ -78,19 +92,28 @@ impl Body {
                 "the body has a Content-Encoding, and the API does not take any".to_owned(),
             ));
         }
-        if kind.get_param(mime::CHARSET).is_some_and(|charset| charset != mime::UTF_8) {
+        let mut charsets = kind.params().filter(|(name, _)| *name == mime::CHARSET);
+        if !charsets.all(|(_, charset)| charset == mime::UTF_8 || charset == "utf8") {
             return Err(Invalid::MediaType("the body is not in UTF-8".to_owned()));
         }
-        Ok(content)
+        Ok(Some(held))
     }
 
     fn unsupported(&self, what: &str) -> Invalid {
-        let kinds: Vec<_> = self.kinds.iter().map(|(kind, _)| kind.essence_str()).collect();
+        let kinds: Vec<_> = self.kinds.iter().map(|(kind, _)| kind.as_ref()).collect();
         Invalid::MediaType(format!("{what}; the API takes {}", kinds.join(", ")))
     }
 }
 
-impl Content {
+/// What one body is held to.
+#[derive(Debug)]
+pub struct Held<'a> {
+    schema: &'a Schema,
+    /// Where it is a form.
+    form: Option<&'a Shape>,
+}
+
+impl Held<'_> {
     /// Checks a body.
     ///
     /// # Errors
@@ -98,17 +121,16 @@ impl Content {
     /// It cannot be read, or is not what the document says.
     pub fn check(&self, bytes: &[u8]) -> Result<(), Invalid> {
         let refused = |message: String| Invalid::Findings(vec![finding(String::new(), message)]);
-        let value: Value = if self.form {
-            let text = std::str::from_utf8(bytes).map_err(|_| refused("is not UTF-8".to_owned()))?;
-            let named = |name: String| refused(format!("has \"{}\" more than once", name.escape_debug()));
-            self.schema.shape.object(pairs(text).into_iter()).map_err(named)?
-        } else {
-            json::read(bytes).map_err(|error| refused(format!("is no JSON: {error}")))?
+        let value: Value = match self.form {
+            Some(shape) => {
+                let text = std::str::from_utf8(bytes).map_err(|_| refused("is not UTF-8".to_owned()))?;
+                let named = |name: String| refused(format!("has \"{}\" more than once", name.escape_debug()));
+                shape.object(pairs(text).into_iter()).map_err(named)?
+            }
+            None => json::read(bytes).map_err(|error| refused(format!("is no JSON: {error}")))?,
         };
-        if self.schema.allows(&value) {
-            return Ok(());
-        }
-        valid(self.schema.findings(&value).into_iter().map(|(pointer, message)| finding(pointer, message)).collect())
+        let (_, wrong) = self.schema.check(value);
+        valid(wrong.into_iter().map(|(pointer, message)| finding(pointer, message)).collect())
     }
 }
 
@@ -116,12 +138,18 @@ fn finding(pointer: String, message: String) -> Finding {
     Finding { place: "body", name: format!("#{pointer}"), message }
 }
 
-fn is_json(kind: &Mime) -> bool {
+pub(super) fn is_json(kind: &Mime) -> bool {
     kind.subtype() == mime::JSON || kind.suffix() == Some(mime::JSON)
 }
 
+/// Whether it is of a range, with all parameters of that but the charset.
 fn is_in(kind: &Mime, range: &Mime) -> bool {
     let one = range.type_() == mime::STAR || range.type_() == kind.type_();
-    let same = || range.subtype() == kind.subtype() && range.suffix() == kind.suffix();
-    one && (range.subtype() == mime::STAR || same())
+    let same_suffix = range.suffix() == kind.suffix();
+    let other = match range.subtype() {
+        mime::STAR => range.suffix().is_none() || same_suffix,
+        exact => exact == kind.subtype() && same_suffix,
+    };
+    let mut asked = range.params().filter(|(name, _)| *name != mime::CHARSET);
+    one && other && asked.all(|(name, value)| kind.get_param(name) == Some(value))
 }

@@ -1,7 +1,5 @@
 //! A document as it is written: where things are in it, and what its references lead to.
 
-use std::borrow::Cow;
-
 use http::Method;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -17,7 +15,7 @@ const MOST_HOPS: usize = 16;
 #[derive(Debug, Clone, Copy)]
 pub struct Document<'a> {
     root: &'a Value,
-    /// Its schemas are those of OpenAPI 3.0, not JSON Schema's.
+    /// Of OpenAPI 3.0, whose schemas are not JSON Schema's.
     pub(super) old: bool,
 }
 
@@ -103,30 +101,17 @@ impl<'a> Document<'a> {
         }
         Err(at.mistake("its references lead round in circles".to_owned()))
     }
-
-    /// The document with its schemas as JSON Schema has them.
-    pub(super) fn for_schemas(&self) -> Cow<'a, Value> {
-        if !self.old {
-            return Cow::Borrowed(self.root);
-        }
-        let mut root = self.root.clone();
-        allow_null(&mut root);
-        Cow::Owned(root)
-    }
 }
 
-/// `nullable`, which OpenAPI 3.0 has in the place of a type.
-fn allow_null(value: &mut Value) {
-    if value["nullable"] == true
-        && let Some(kind @ Value::String(_)) = value.get_mut("type")
-    {
-        *kind = vec![kind.take(), "null".into()].into();
-    }
-    match value {
-        Value::Object(parts) => parts.values_mut().for_each(allow_null),
-        Value::Array(parts) => parts.iter_mut().for_each(allow_null),
-        _ => {}
-    }
+/// A path as routes are written: the names of its parts may have characters there that no part has here.
+pub fn pattern(path: &str) -> String {
+    let part = |part: &str| match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
+        Some(name) if !name.contains(['{', '}']) => {
+            format!("{{{}}}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "_"))
+        }
+        _ => part.to_owned(),
+    };
+    path.split('/').map(part).collect::<Vec<_>>().join("/")
 }
 
 impl<'a> At<'a> {

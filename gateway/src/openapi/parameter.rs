@@ -2,12 +2,15 @@
 //! values are good.
 
 use http::{HeaderMap, HeaderName, header::COOKIE};
-use percent_encoding::percent_decode_str;
+use mime::Mime;
+use percent_encoding::{percent_decode, percent_decode_str};
 use serde_json::Value;
 
 use super::{
     Finding, Mistake,
+    body::is_json,
     document::{At, Document},
+    json,
     schema::{Schema, Schemas},
     shape::Shape,
 };
@@ -25,6 +28,7 @@ pub(super) struct Parameter {
     may_be_empty: bool,
     style: Style,
     schema: Schema,
+    shape: Shape,
 }
 
 #[derive(Debug)]
@@ -47,20 +51,33 @@ enum Style {
     Deep,
     /// JSON.
     Json,
+    /// One text, as it is.
+    Whole,
 }
 
 /// What of a request is looked at.
 pub(super) struct Sent<'a> {
     path: &'a str,
     query: Vec<(String, String)>,
+    cookies: Vec<(String, String)>,
     headers: &'a HeaderMap,
 }
 
 impl<'a> Sent<'a> {
     pub(super) fn new(head: &'a RequestHead, path: &'a str) -> Self {
         let query = head.target.query().unwrap_or_default();
-        Self { path, query: pairs(query), headers: &head.headers }
+        let cookies = head.headers.get_all(COOKIE).iter().flat_map(|field| cookies(field.as_bytes())).collect();
+        Self { path, query: pairs(query), cookies, headers: &head.headers }
     }
+}
+
+fn cookies(field: &[u8]) -> impl Iterator<Item = (String, String)> {
+    field.split(|byte| *byte == b';').filter_map(|pair| {
+        let pair = pair.trim_ascii();
+        let equals = pair.iter().position(|byte| *byte == b'=')?;
+        let text = |octets: &[u8]| percent_decode(octets).decode_utf8_lossy().into_owned();
+        Some((text(&pair[..equals]), text(&pair[equals + 1..])))
+    })
 }
 
 /// Names and values of a query, or of a form, with what is no UTF-8 in them replaced.
@@ -81,7 +98,7 @@ impl Parameter {
     ) -> Result<Vec<Self>, Mistake> {
         let mut all: Vec<Self> = Vec::new();
         for written in operation.key("parameters").each().chain(item.key("parameters").each()) {
-            let Some(new) = Self::one(schemas, path, &document.resolve(written)?)? else { continue };
+            let Some(new) = Self::one(document, schemas, path, &document.resolve(written)?)? else { continue };
             if !all.iter().any(|it| it.name == new.name && it.place() == new.place()) {
                 all.push(new);
             }
@@ -90,7 +107,12 @@ impl Parameter {
     }
 
     /// Nothing if it is one that parameters do not describe.
-    fn one<'a>(schemas: &mut Schemas<'a>, path: &str, at: &At<'a>) -> Result<Option<Self>, Mistake> {
+    fn one<'a>(
+        document: &Document<'a>,
+        schemas: &mut Schemas<'a>,
+        path: &str,
+        at: &At<'a>,
+    ) -> Result<Option<Self>, Mistake> {
         let name = at.text("name").to_owned();
         let flag = |key: &str, default: bool| at.value[key].as_bool().unwrap_or(default);
         let place = match at.text("in") {
@@ -111,16 +133,20 @@ impl Parameter {
         };
         let content = at.key("content");
         let kind = content.value.as_object().and_then(|kinds| kinds.keys().next());
-        let (style, schema) = match kind {
-            Some(kind) => (Style::Json, content.key(kind).get("schema")),
-            None => (Style::of(at, &place)?, at.get("schema")),
-        };
+        let schema = kind.map_or_else(|| at.clone(), |kind| content.key(kind)).get("schema");
         let schema = schema.ok_or_else(|| at.mistake("it has no schema"))?;
+        let shape = Shape::of(document, &schema);
+        let style = match kind {
+            Some(kind) if kind.parse::<Mime>().is_ok_and(|kind| is_json(&kind)) => Style::Json,
+            Some(_) => Style::Whole,
+            None => Style::of(at, &place, &shape)?,
+        };
         Ok(Some(Self {
             required: flag("required", false) || matches!(place, Place::Path(_)),
             may_be_empty: flag("allowEmptyValue", false),
             style,
             schema: schemas.at(schema)?,
+            shape,
             name,
             place,
         }))
@@ -132,14 +158,13 @@ impl Parameter {
             Ok(None) if self.required => Some("is required".to_owned()),
             Ok(None) => None,
             Ok(Some((value, text))) => {
-                // What may be a number may be a text as well.
-                let is_good =
-                    || self.schema.allows(&value) || text.is_some_and(|text| self.schema.allows(&text.into()));
-                if is_good() {
+                let (_, wrong) = self.schema.check(value);
+                // What may be a number or a list may be a text as well.
+                let is_good = || text.is_some_and(|text| self.schema.check(text.into()).1.is_empty());
+                if wrong.is_empty() || is_good() {
                     return Vec::new();
                 }
-                let findings = self.schema.findings(&value);
-                return findings.into_iter().map(|(_, message)| self.finding(message)).collect();
+                return wrong.into_iter().map(|(_, message)| self.finding(message)).collect();
             }
             Err(message) => Some(message),
         };
@@ -161,14 +186,18 @@ impl Parameter {
 
     /// Its value, and the text if it is of one that may as well stand for itself; nothing if it is not there.
     fn read(&self, sent: &Sent<'_>) -> Result<Option<(Value, Option<String>)>, String> {
-        if self.style == Style::Deep || (self.style == Style::Each && matches!(*self.schema.shape, Shape::Object(_))) {
-            let object = self.parts(sent)?;
-            return Ok(object.map(|object| (object, None)));
+        let (is_list, is_object) = (self.shape.list.is_some(), self.shape.object.is_some());
+        if self.style == Style::Deep || (self.style == Style::Each && is_object) {
+            let pairs = self.parts(sent);
+            if !pairs.is_empty() {
+                return Ok(Some((self.object(pairs.into_iter())?, None)));
+            }
         }
         let texts = self.texts(sent)?;
         let Some(text) = texts.first() else { return Ok(None) };
-        if self.style == Style::Each && matches!(*self.schema.shape, Shape::List(_)) {
-            return Ok(Some((self.schema.shape.list(texts.iter().map(String::as_str)), None)));
+        if self.style == Style::Each && is_list {
+            let only = (texts.len() == 1).then(|| text.clone());
+            return Ok(Some((self.shape.list(texts.iter().map(String::as_str)), only)));
         }
         if texts.len() > 1 {
             return Err("is there more than once".to_owned());
@@ -176,38 +205,33 @@ impl Parameter {
         if text.is_empty() && self.may_be_empty {
             return Ok(None);
         }
-        match (&*self.schema.shape, self.style) {
-            (_, Style::Json) => {
-                let value = serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))?;
-                Ok(Some((value, None)))
+        let value = match self.style {
+            Style::Json => {
+                let value = json::read(text.as_bytes()).map_err(|error| format!("is no JSON: {error}"))?;
+                return Ok(Some((value, None)));
             }
-            (Shape::List(_), Style::Joined(between)) => {
-                let parts = text.split(between).map(str::trim).filter(|_| !text.is_empty());
-                Ok(Some((self.schema.shape.list(parts), None)))
+            Style::Joined(between) if is_list => {
+                self.shape.list(text.split(between).map(str::trim).filter(|_| !text.is_empty()))
             }
-            (Shape::Object(_), Style::Joined(between)) => {
+            Style::Joined(between) if is_object => {
                 let parts: Vec<_> = text.split(between).map(|part| part.trim().to_owned()).collect();
                 if !parts.len().is_multiple_of(2) {
                     return Err("is not NAME,VALUE,NAME,VALUE".to_owned());
                 }
-                let pairs = parts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
-                Ok(Some((self.object(pairs)?, None)))
+                self.object(parts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())))?
             }
-            (shape, _) => Ok(Some((shape.value(text), Some(text.clone())))),
-        }
+            _ => self.shape.value(text),
+        };
+        Ok(Some((value, Some(text.clone()))))
     }
 
     /// Every text under its name.
     fn texts(&self, sent: &Sent<'_>) -> Result<Vec<String>, String> {
-        let decoded = |text: &str| {
-            let decoded = percent_decode_str(text).decode_utf8().map_err(|_| "is not UTF-8".to_owned())?;
-            Ok(decoded.into_owned())
-        };
         match &self.place {
-            Place::Path(segment) => sent.path.split('/').nth(*segment).map(decoded).into_iter().collect(),
-            Place::Query => {
-                let named = sent.query.iter().filter(|(name, _)| *name == self.name);
-                Ok(named.map(|(_, value)| value.clone()).collect())
+            Place::Path(segment) => {
+                let Some(text) = sent.path.split('/').nth(*segment) else { return Ok(Vec::new()) };
+                let text = percent_decode_str(text).decode_utf8().map_err(|_| "is not UTF-8".to_owned())?;
+                Ok(vec![text.into_owned()])
             }
             Place::Header(name) => {
                 let values = sent.headers.get_all(name).iter().map(|value| value.to_str());
@@ -215,43 +239,52 @@ impl Parameter {
                 // RFC 9110 §5.3: fields of one name are one list.
                 Ok(if values.is_empty() { Vec::new() } else { vec![values.join(", ")] })
             }
-            Place::Cookie => {
-                let cookies = sent.headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-                let pairs =
-                    cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
-                pairs.filter(|(name, _)| *name == self.name).map(|(_, value)| decoded(value)).collect()
+            Place::Query | Place::Cookie => {
+                let named = self.named(sent).iter().filter(|(name, _)| *name == self.name);
+                Ok(named.map(|(_, value)| value.clone()).collect())
             }
         }
     }
 
+    /// What has names of its own.
+    fn named<'s>(&self, sent: &'s Sent<'_>) -> &'s [(String, String)] {
+        match self.place {
+            Place::Query => &sent.query,
+            Place::Cookie => &sent.cookies,
+            Place::Path(_) | Place::Header(_) => &[],
+        }
+    }
+
     /// An object whose parts have names of their own.
-    fn parts(&self, sent: &Sent<'_>) -> Result<Option<Value>, String> {
-        let Shape::Object(properties) = &*self.schema.shape else { return Ok(None) };
+    fn parts(&self, sent: &Sent<'_>) -> Vec<(String, String)> {
         let own = |name: &str| match self.style {
             Style::Deep => {
                 let part = name.strip_prefix(&*self.name)?.strip_prefix('[')?.strip_suffix(']')?;
                 Some(part.to_owned())
             }
-            _ => properties.iter().any(|(it, _)| it == name).then(|| name.to_owned()),
+            _ => self.shape.object.as_ref().is_some_and(|it| it.has(name)).then(|| name.to_owned()),
         };
-        let pairs: Vec<_> = sent.query.iter().filter_map(|(name, value)| Some((own(name)?, value.clone()))).collect();
-        if pairs.is_empty() { Ok(None) } else { self.object(pairs.into_iter()).map(Some) }
+        self.named(sent).iter().filter_map(|(name, value)| Some((own(name)?, value.clone()))).collect()
     }
 
     fn object(&self, pairs: impl Iterator<Item = (String, String)>) -> Result<Value, String> {
-        self.schema.shape.object(pairs).map_err(|name| format!("has \"{}\" more than once", name.escape_debug()))
+        self.shape.object(pairs).map_err(|name| format!("has \"{}\" more than once", name.escape_debug()))
     }
 }
 
 impl Style {
-    fn of(at: &At<'_>, place: &Place) -> Result<Self, Mistake> {
+    fn of(at: &At<'_>, place: &Place, shape: &Shape) -> Result<Self, Mistake> {
         let default = if matches!(place, Place::Query | Place::Cookie) { "form" } else { "simple" };
         let style = at.value["style"].as_str().unwrap_or(default);
         let explode = at.value["explode"].as_bool().unwrap_or(style == "form");
         match (place, style) {
             (Place::Query | Place::Cookie, "form") if explode => Ok(Self::Each),
             (Place::Query | Place::Cookie, "form") => Ok(Self::Joined(',')),
-            (Place::Path(_) | Place::Header(_), "simple") if !explode => Ok(Self::Joined(',')),
+            // Only of an object's parts it makes a difference.
+            (Place::Path(_) | Place::Header(_), "simple") if !explode || shape.object.is_none() => {
+                Ok(Self::Joined(','))
+            }
+            (Place::Query, "spaceDelimited" | "pipeDelimited") if explode => Ok(Self::Each),
             (Place::Query, "spaceDelimited") => Ok(Self::Joined(' ')),
             (Place::Query, "pipeDelimited") => Ok(Self::Joined('|')),
             (Place::Query, "deepObject") => Ok(Self::Deep),

@@ -1,15 +1,15 @@
-//! The schemas of a document, compiled when something asks for them, each once.
+//! The schemas that requests are held to, compiled together: what several refer to is there once.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::{Arc, OnceLock};
 
 use jsonschema::{Draft, PatternOptions, Registry, ValidationError, Validator};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     MOST_FINDINGS, Mistake,
     document::{At, Document},
-    shape::Shape,
+    steps::{self, Counted, Seen},
 };
 
 /// What references in the document are relative to.
@@ -20,73 +20,116 @@ const IN_FRAGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'~').remov
 const MOST_STEPS_BACK: usize = 10_000;
 /// A message names parts of what was sent, which may be long.
 const MOST_MESSAGE: usize = 300;
+/// Steps that the check of one value may take: so many, and more for each that it takes to go through it once.
+const STEPS: usize = 50_000;
+const STEPS_FOR_EACH: usize = 200;
+const MOST_STEPS: usize = 4_000_000;
+/// Where what is wrong is in a value is looked for if it takes no more steps to go through it.
+const MOST_TOLD: usize = 2_000;
 
-/// What is asked of a value, and in which form it comes as text.
+/// What is asked of a value.
 #[derive(Debug, Clone)]
 pub(super) struct Schema {
-    validator: Arc<Validator>,
-    pub(super) shape: Arc<Shape>,
+    all: Arc<OnceLock<Validator<Counted>>>,
+    /// What a value of it is called in what all are checked with.
+    name: String,
 }
 
-/// Where schemas come from.
+/// What is wrong with a value: where in it, as a JSON Pointer, and what.
+pub(super) type Wrong = (String, String);
+
+/// Those of one document.
 pub(super) struct Schemas<'a> {
     document: Document<'a>,
-    registry: Registry<'a>,
-    draft: Draft,
-    made: HashMap<String, Schema>,
+    wanted: Vec<At<'a>>,
+    all: Arc<OnceLock<Validator<Counted>>>,
 }
 
 impl<'a> Schemas<'a> {
-    /// `root` is the document as `Document::for_schemas` has it.
-    pub(super) fn new(document: &Document<'a>, root: &'a Value) -> Result<Self, Mistake> {
-        let draft = if document.old { Draft::Draft4 } else { Draft::Draft202012 };
-        let registry = Registry::new().draft(draft).add(BASE, root).and_then(|it| it.prepare());
-        let registry = registry.map_err(|error| Mistake {
-            pointer: String::new(),
-            message: format!("its schemas cannot be read: {error}"),
-        })?;
-        Ok(Self { document: *document, registry, draft, made: HashMap::new() })
+    /// Of a document that is adapted.
+    pub(super) fn new(document: &Document<'a>) -> Self {
+        Self { document: *document, wanted: Vec::new(), all: Arc::default() }
     }
 
-    /// The schema at a place.
+    /// The schema at a place. It can be asked once all are compiled.
     pub(super) fn at(&mut self, at: At<'a>) -> Result<Schema, Mistake> {
-        // One that is only a reference is what that leads to.
-        let is_reference = at.value.as_object().is_some_and(|keys| keys.len() == 1);
-        let at = if is_reference { self.document.resolve(at)? } else { at };
-        if let Some(made) = self.made.get(&at.pointer) {
-            return Ok(made.clone());
+        // One that is only a reference is what that leads to; in OpenAPI 3.0 each is.
+        let says_more = |key: &String| !["$ref", "summary", "description"].contains(&key.as_str());
+        let is_more = !self.document.old && at.value.as_object().is_some_and(|keys| keys.keys().any(says_more));
+        let at = if is_more { at } else { self.document.resolve(at)? };
+        let known = self.wanted.iter().position(|wanted| wanted.pointer == at.pointer);
+        let number = known.unwrap_or(self.wanted.len());
+        if known.is_none() {
+            self.wanted.push(at);
         }
-        let reference = format!("{BASE}#{}", utf8_percent_encode(&at.pointer, IN_FRAGMENT));
-        let options = jsonschema::options()
-            .with_draft(self.draft)
-            .with_registry(&self.registry)
-            .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(MOST_STEPS_BACK))
-            .should_validate_formats(true)
-            .offline();
-        let validator = options.build(&json!({ "$ref": reference }));
-        let validator = validator.map_err(|error| at.mistake(format!("this is no schema: {error}")))?;
-        let shape = Shape::of(&self.document, &at)?;
-        let schema = Schema { validator: Arc::new(validator), shape: Arc::new(shape) };
-        self.made.insert(at.pointer, schema.clone());
-        Ok(schema)
+        Ok(Schema { all: Arc::clone(&self.all), name: number.to_string() })
+    }
+
+    /// Compiles all that were asked for.
+    ///
+    /// # Errors
+    ///
+    /// Each that is no schema.
+    pub(super) fn compile(self) -> Result<(), Vec<Mistake>> {
+        let draft = if self.document.old { Draft::Draft4 } else { Draft::Draft202012 };
+        let registry = Registry::new().draft(draft).add(BASE, self.document.root()).and_then(|it| it.prepare());
+        let registry = registry.map_err(|error| {
+            vec![Mistake { pointer: String::new(), message: format!("its schemas cannot be read: {error}") }]
+        })?;
+        let build = |schema: &Value| {
+            let options = jsonschema::options_for::<Counted>()
+                .with_draft(draft)
+                .with_registry(&registry)
+                .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(MOST_STEPS_BACK))
+                .should_validate_formats(true)
+                .offline();
+            options.build(schema)
+        };
+        let reference = |at: &At<'_>| {
+            let pointer = utf8_percent_encode(&at.pointer, IN_FRAGMENT);
+            json!({ "$ref": format!("{BASE}#{pointer}") })
+        };
+        let named = self.wanted.iter().enumerate().map(|(n, at)| (n.to_string(), reference(at)));
+        if let Ok(validator) = build(&json!({ "properties": named.collect::<Map<_, _>>() })) {
+            let _ = self.all.set(validator);
+            return Ok(());
+        }
+        let mistake = |at: &At<'_>| {
+            let error = build(&reference(at)).err()?;
+            Some(at.mistake(format!("this is no schema: {error}")))
+        };
+        Err(self.wanted.iter().filter_map(mistake).collect())
     }
 }
 
 impl Schema {
-    pub(super) fn allows(&self, value: &Value) -> bool {
-        self.validator.is_valid(value)
+    /// What is wrong with a value, some of it; it is given back.
+    pub(super) fn check(&self, value: Value) -> (Value, Vec<Wrong>) {
+        let through = steps::through(&value);
+        let mut named = Value::Object(Map::from_iter([(self.name.clone(), value)]));
+        let most = MOST_STEPS.min(STEPS + STEPS_FOR_EACH * through);
+        let seen = Seen(&named);
+        let wrong = self.all.get().map_or_else(Vec::new, |all| match steps::within(most, || all.is_valid(seen)) {
+            Some(true) => Vec::new(),
+            Some(false) if through <= MOST_TOLD => {
+                let told = || all.iter_errors(seen).take(MOST_FINDINGS).map(|it| self.told(&it)).collect();
+                let wrong = steps::within(STEPS, told);
+                wrong.unwrap_or_else(|| vec![(String::new(), "is not what its schema says".to_owned())])
+            }
+            Some(false) => vec![(String::new(), "is not what its schema says, and too large to tell where".to_owned())],
+            None => vec![(String::new(), "takes too long to check".to_owned())],
+        });
+        (named[&self.name].take(), wrong)
     }
 
-    /// What is wrong with a value: where in it, as a JSON Pointer, and what.
-    pub(super) fn findings(&self, value: &Value) -> Vec<(String, String)> {
-        let told = |error: ValidationError<'_>| {
-            let mut message = error.masked_with("the value").to_string();
-            if message.len() > MOST_MESSAGE {
-                message.truncate(message.floor_char_boundary(MOST_MESSAGE));
-                message.push('…');
-            }
-            (error.instance_path().as_str().to_owned(), message)
-        };
-        self.validator.iter_errors(value).take(MOST_FINDINGS).map(told).collect()
+    fn told(&self, error: &ValidationError<'_>) -> Wrong {
+        let mut message = error.masked_with("the value").to_string();
+        if message.len() > MOST_MESSAGE {
+            message.truncate(message.floor_char_boundary(MOST_MESSAGE));
+            message.push('…');
+        }
+        let pointer = error.instance_path().as_str();
+        let below = pointer.get(self.name.len() + 1..).unwrap_or_default();
+        (below.to_owned(), message)
     }
 }

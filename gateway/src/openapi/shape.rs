@@ -3,78 +3,95 @@
 use serde_json::{Map, Number, Value};
 
 use super::{
-    Mistake,
     document::{At, Document},
+    json,
 };
 
-/// Schemas in schemas are looked at so deep.
-const MOST_DEPTH: usize = 8;
+/// Schemas that are looked at for one shape.
+const MOST_SCHEMAS: usize = 500;
+/// An object with its parts, and what those are lists of: texts have no more.
+const MOST_DEPTH: usize = 2;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Shape {
-    /// One text, which may stand for other than itself.
-    One(Types),
-    List(Box<Self>),
-    Object(Vec<(String, Self)>),
-}
-
-/// What beside a text may be meant; nothing of it where a schema says nothing of types.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Types {
+/// All that a value may be, whichever branch of its schema it is of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// What one text may stand for beside itself.
     number: bool,
     boolean: bool,
     null: bool,
+    pub(super) list: Option<Box<Self>>,
+    pub(super) object: Option<Object>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Object {
+    properties: Vec<(String, Shape)>,
+    /// Of other names, where the schema says something of them.
+    others: Option<Box<Shape>>,
 }
 
 impl Shape {
-    pub(super) fn of(document: &Document<'_>, schema: &At<'_>) -> Result<Self, Mistake> {
-        Self::within(document, schema, MOST_DEPTH)
+    pub(super) fn of(document: &Document<'_>, schema: &At<'_>) -> Self {
+        let mut shape = Self::default();
+        let mut left = MOST_SCHEMAS;
+        shape.add(document, schema, MOST_DEPTH, &mut left);
+        shape
     }
 
-    fn within(document: &Document<'_>, schema: &At<'_>, depth: usize) -> Result<Self, Mistake> {
-        let Some(deeper) = depth.checked_sub(1) else { return Ok(Self::One(Types::default())) };
-        let schema = &document.resolve(schema.clone())?;
-        let has = |kind: &str| match &schema.value["type"] {
+    fn within(document: &Document<'_>, schema: &At<'_>, depth: usize, left: &mut usize) -> Self {
+        let mut shape = Self::default();
+        shape.add(document, schema, depth, left);
+        shape
+    }
+
+    /// Adds what a schema allows. What leads nowhere, or is beyond the bounds, adds nothing.
+    fn add(&mut self, document: &Document<'_>, schema: &At<'_>, depth: usize, left: &mut usize) {
+        let (Ok(schema), Some(less)) = (document.resolve(schema.clone()), left.checked_sub(1)) else { return };
+        *left = less;
+        let written = schema.value;
+        let has = |kind: &str| match &written["type"] {
             Value::String(only) => only == kind,
             Value::Array(kinds) => kinds.iter().any(|it| it == kind),
             _ => false,
         };
+        self.number |= has("number") || has("integer");
+        self.boolean |= has("boolean");
+        self.null |= has("null");
+        for known in written["enum"].as_array().into_iter().flatten().chain(written.get("const")) {
+            self.number |= known.is_number();
+            self.boolean |= known.is_boolean();
+            self.null |= known.is_null();
+        }
+        let deeper = depth.saturating_sub(1);
         if has("array") {
-            let items = schema.get("items").map(|items| Self::within(document, &items, deeper)).transpose()?;
-            return Ok(Self::List(Box::new(items.unwrap_or(Self::One(Types::default())))));
-        }
-        if has("object") || schema.value["properties"].is_object() {
-            let all = schema.key("properties");
-            let names = all.value.as_object().into_iter().flatten().map(|(name, _)| name);
-            let properties = names.map(|name| Ok((name.clone(), Self::within(document, &all.key(name), deeper)?)));
-            return Ok(Self::Object(properties.collect::<Result<_, Mistake>>()?));
-        }
-        let numbers = has("number") || has("integer");
-        let mut types = Types { number: numbers, boolean: has("boolean"), null: has("null") };
-        let known = schema.value["enum"].as_array().into_iter().flatten().chain(schema.value.get("const"));
-        if schema.value["type"].is_null() {
-            known.for_each(|value| types.add_type_of(value));
-        }
-        for branches in ["anyOf", "oneOf", "allOf"] {
-            for branch in schema.key(branches).each() {
-                match Self::within(document, &branch, deeper)? {
-                    Self::One(more) => types.add(more),
-                    // The first that is more than one text says how they are told apart.
-                    whole => return Ok(whole),
-                }
+            let list = self.list.get_or_insert_default();
+            if let Some(items) = schema.get("items").filter(|_| depth > 0) {
+                list.add(document, &items, deeper, left);
             }
         }
-        Ok(Self::One(types))
+        if has("object") || written["properties"].is_object() {
+            let object = self.object.get_or_insert_default();
+            let properties = schema.key("properties");
+            let names = properties.value.as_object().into_iter().flatten().map(|(name, _)| name);
+            for (name, property) in names.zip(properties.values()).filter(|_| depth > 1) {
+                object.properties.push((name.clone(), Self::within(document, &property, deeper, left)));
+            }
+            if let Some(others) = schema.get("additionalProperties").filter(|it| depth > 1 && it.value.is_object()) {
+                object.others = Some(Box::new(Self::within(document, &others, deeper, left)));
+            }
+        }
+        for branches in ["anyOf", "oneOf", "allOf"] {
+            schema.key(branches).each().for_each(|branch| self.add(document, &branch, depth, left));
+        }
     }
 
     /// The value that one text stands for.
     pub(super) fn value(&self, text: &str) -> Value {
-        let Self::One(types) = self else { return text.into() };
         match text {
-            "true" | "false" if types.boolean => (text == "true").into(),
-            "null" | "" if types.null => Value::Null,
+            "true" | "false" if self.boolean => (text == "true").into(),
+            "null" | "" if self.null => Value::Null,
             _ => {
-                let number = types.number.then(|| text.parse::<Number>().ok()).flatten();
+                let number = self.number.then(|| text.parse::<Number>().ok()).flatten();
                 number.map_or_else(|| text.into(), Value::Number)
             }
         }
@@ -82,7 +99,7 @@ impl Shape {
 
     /// The list that texts stand for.
     pub(super) fn list<'t>(&self, texts: impl Iterator<Item = &'t str>) -> Value {
-        let item = if let Self::List(item) = self { item } else { self };
+        let item = self.list.as_deref().unwrap_or(self);
         texts.map(|text| item.value(text)).collect()
     }
 
@@ -92,16 +109,17 @@ impl Shape {
     ///
     /// The name that is there twice.
     pub(super) fn object(&self, pairs: impl Iterator<Item = (String, String)>) -> Result<Value, String> {
-        let properties = if let Self::Object(properties) = self { &properties[..] } else { &[] };
+        let unknown = Object::default();
+        let known = self.object.as_ref().unwrap_or(&unknown);
         let mut object = Map::new();
         for (name, text) in pairs {
-            let shape = properties.iter().find(|(it, _)| *it == name).map(|(_, shape)| shape);
-            match (shape, object.get_mut(&name)) {
-                (Some(Self::List(item)), Some(Value::Array(list))) => list.push(item.value(&text)),
+            let list = known.shapes(&name).find_map(|shape| shape.list.as_deref());
+            match (list, object.get_mut(&name)) {
+                (Some(item), Some(Value::Array(list))) => list.push(item.value(&text)),
                 (_, Some(_)) => return Err(name),
-                (Some(Self::List(item)), None) => drop(object.insert(name, vec![item.value(&text)].into())),
-                (shape, None) => {
-                    let value = shape.map_or_else(|| text.as_str().into(), |shape| shape.value(&text));
+                (Some(item), None) => drop(object.insert(name, vec![item.value(&text)].into())),
+                (None, None) => {
+                    let value = known.value(&name, &text);
                     object.insert(name, value);
                 }
             }
@@ -110,15 +128,26 @@ impl Shape {
     }
 }
 
-impl Types {
-    fn add(&mut self, more: Self) {
-        self.number |= more.number;
-        self.boolean |= more.boolean;
-        self.null |= more.null;
+impl Object {
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.properties.iter().any(|(it, _)| it == name)
     }
 
-    fn add_type_of(&mut self, value: &Value) {
-        let more = Self { number: value.is_number(), boolean: value.is_boolean(), null: value.is_null() };
-        self.add(more);
+    /// What a part of this name may be; of several branches, of each.
+    fn shapes(&self, name: &str) -> impl Iterator<Item = &Shape> {
+        let others = self.others.as_deref().filter(|_| !self.has(name));
+        self.properties.iter().filter(move |(it, _)| it == name).map(|(_, shape)| shape).chain(others)
+    }
+
+    /// An object in an object is JSON (OpenAPI 3.0 §4.7.15).
+    fn value(&self, name: &str, text: &str) -> Value {
+        for shape in self.shapes(name) {
+            let object = shape.object.as_ref().and_then(|_| json::read(text.as_bytes()).ok());
+            match object.unwrap_or_else(|| shape.value(text)) {
+                Value::String(_) => {}
+                other => return other,
+            }
+        }
+        text.into()
     }
 }

@@ -59,7 +59,7 @@ fn get(description: &Description, target: &str, fields: &[(HeaderName, &'static 
 fn post(description: &Description, fields: &[(HeaderName, &'static str)], body: &str) -> Vec<String> {
     let head = head(&Method::POST, "/users", fields);
     let checked = description.check(&head, head.target.path(), !body.is_empty());
-    told(checked.and_then(|content| content.map_or(Ok(()), |content| content.check(body.as_bytes()))))
+    told(checked.and_then(|held| held.map_or(Ok(()), |held| held.check(body.as_bytes()))))
 }
 
 fn told(checked: Result<(), Invalid>) -> Vec<String> {
@@ -308,4 +308,164 @@ fn external_references_elsewhere_do_not_matter() {
     let responses = json!({ "200": { "content": { "application/json": { "schema": { "$ref": "other.json" } } } } });
     let description = compiled(&json!({ "/a": { "get": { "responses": responses } } }));
     assert_eq!(get(&description, "/a", &[]), [""; 0]);
+}
+
+/// Each level of it may be tried in two ways, by each of those above.
+#[test]
+fn a_check_takes_so_many_steps_and_no_more() {
+    let branch = |op: &Value| {
+        json!({ "type": "object", "required": ["args"], "properties": {
+        "args": { "type": "array", "items": { "$ref": "#/components/schemas/Expr" } },
+        "op": op,
+    } })
+    };
+    let of_two = |one: &Value, two: &Value| {
+        let content = json!({ "application/json": { "schema": { "$ref": "#/components/schemas/Expr" } } });
+        let mut whole = document("3.1.0", &json!({ "/users": { "post": { "requestBody": { "content": content } } } }));
+        let branches = [json!({ "type": "integer" }), branch(one), branch(two)];
+        whole["components"]["schemas"]["Expr"] = json!({ "anyOf": branches });
+        Description::compile(&whole).expect("a good document")
+    };
+    let nested =
+        |depth: usize, leaf: &str| format!("{}{leaf}{}", r#"{"op":"and","args":["#.repeat(depth), "]}".repeat(depth));
+    let json = [(CONTENT_TYPE, "application/json")];
+    let apart = of_two(&json!({ "enum": ["and"] }), &json!({ "enum": ["or"] }));
+    assert_eq!(post(&apart, &json, &nested(40, "1")), [""; 0]);
+    assert_eq!(post(&apart, &json, &nested(40, "true")), ["body #: is not what its schema says"]);
+    let alike = of_two(&json!({}), &json!({ "type": "string" }));
+    assert_eq!(post(&alike, &json, &nested(40, "1")), [""; 0]);
+    assert_eq!(post(&alike, &json, &nested(40, "true")), ["body #: is not what its schema says"]);
+    let long = |part: &str| format!(r#"{{"op":"and","args":[{}]}}"#, vec![part; 50_000].join(","));
+    assert_eq!(post(&apart, &json, &long("1")), [""; 0], "a long one may take longer");
+    let told = ["body #: is not what its schema says, and too large to tell where"];
+    assert_eq!(post(&apart, &json, &long("{}")), told);
+
+    // What does not lead back to itself the validator tries anew each time.
+    let content = json!({ "application/json": { "schema": { "$ref": "#/components/schemas/S0" } } });
+    let mut whole = document("3.1.0", &json!({ "/users": { "post": { "requestBody": { "content": content } } } }));
+    whole["components"]["schemas"]["S24"] = json!({ "type": "integer" });
+    for n in 0..24 {
+        let below = json!({ "properties": { "x": { "$ref": format!("#/components/schemas/S{}", n + 1) } } });
+        whole["components"]["schemas"][format!("S{n}")] = json!({ "anyOf": [below, below, below] });
+    }
+    let deep = Description::compile(&whole).expect("a good document");
+    let nested = |leaf: &str| format!("{}{leaf}{}", r#"{"x":"#.repeat(24), "}".repeat(24));
+    assert_eq!(post(&deep, &json, &nested("1")), [""; 0]);
+    assert_eq!(post(&deep, &json, &nested("true")), ["body #: takes too long to check"]);
+}
+
+/// As many schemas as there are names at each level, were they all looked at.
+#[test]
+fn what_refers_to_itself_many_times_has_an_end() {
+    let all: serde_json::Map<_, _> =
+        (0..100).map(|n| (format!("p{n}"), json!({ "$ref": "#/components/schemas/Wide" }))).collect();
+    let form = json!({ "schema": { "$ref": "#/components/schemas/Wide" } });
+    let content = json!({ "application/json": form, "application/x-www-form-urlencoded": form });
+    let mut whole = document("3.1.0", &json!({ "/users": { "post": { "requestBody": { "content": content } } } }));
+    whole["components"]["schemas"]["Wide"] =
+        json!({ "type": "object", "properties": all, "additionalProperties": false });
+    let description = Description::compile(&whole).expect("a good document");
+    let of = |kind: &'static str, body: &str| post(&description, &[(CONTENT_TYPE, kind)], body);
+    assert_eq!(of("application/json", r#"{"p1":{"p2":{}}}"#), [""; 0]);
+    assert_eq!(of("application/x-www-form-urlencoded", "p1={}"), [""; 0]);
+    assert_eq!(of("application/json", r#"{"p1":{"x":{}}}"#).len(), 1);
+}
+
+#[test]
+fn what_is_read_only_is_not_required_of_requests() {
+    let schema = json!({ "type": "object", "required": ["id", "name"], "properties": {
+        "id": { "type": "integer", "readOnly": true },
+        "name": { "type": "string" },
+    } });
+    for version in ["3.0.3", "3.1.0"] {
+        let content = json!({ "application/json": { "schema": schema } });
+        let paths = json!({ "/users": { "post": { "requestBody": { "content": content } } } });
+        let description = Description::compile(&document(version, &paths)).expect("a good document");
+        let of = |body| post(&description, &[(CONTENT_TYPE, "application/json")], body);
+        assert_eq!(of(r#"{"name":"ann"}"#), [""; 0], "{version}");
+        assert_eq!(of(r#"{"id":1}"#), ["body #: \"name\" is a required property"], "{version}");
+    }
+}
+
+#[test]
+fn a_media_type_is_read_by_what_was_sent_and_found_by_its_parameters() {
+    let needs = |name: &str| json!({ "schema": { "type": "object", "required": [name] } });
+    let content = json!({
+        "application/json; version=1": needs("a"),
+        "application/json; version=2": needs("b"),
+        "application/*": needs("c"),
+    });
+    let description = compiled(&json!({ "/users": { "post": { "requestBody": { "content": content } } } }));
+    let of = |kind: &'static str, body| post(&description, &[(CONTENT_TYPE, kind)], body);
+    assert_eq!(of("application/json; version=2", r#"{"b":1}"#), [""; 0]);
+    assert_eq!(of("application/json; version=2", r#"{"a":1}"#), ["body #: \"b\" is a required property"]);
+    assert_eq!(of("application/json", r#"{"a":1}"#), ["body #: \"c\" is a required property"]);
+    assert_eq!(of("application/json; charset=utf8; charset=utf-16", r#"{"c":1}"#), ["the body is not in UTF-8"]);
+    assert_eq!(of("application/pdf", "whatever"), [""; 0]);
+    assert_eq!(of("text/plain", "x").len(), 1);
+}
+
+#[test]
+fn cookies_are_octets_and_names_in_json_are_there_once() {
+    let role = json!({ "type": "object", "properties": { "role": { "enum": ["user"] } } });
+    let description = of_parameters(&json!([
+        { "name": "sid", "in": "cookie", "schema": { "type": "string", "pattern": "^[0-9]+$" } },
+        { "name": "f", "in": "query", "content": { "application/json": { "schema": role } } },
+        { "name": "t", "in": "query", "content": { "text/plain": { "schema": { "type": "string" } } } },
+    ]));
+    let with_cookie = |cookie: &'static [u8]| {
+        let mut head = head(&Method::GET, "/a/1", &[]);
+        head.headers.insert(COOKIE, HeaderValue::from_bytes(cookie).expect("a value"));
+        told(description.check(&head, "/a/1", false).map(drop))
+    };
+    assert_eq!(with_cookie(b"a=\xff; sid=1"), [""; 0]);
+    assert_eq!(with_cookie(b"sid=evil; a=\xff"), ["cookie sid: the value does not match \"^[0-9]+$\""]);
+    assert_eq!(with_cookie(b"sid=1; sid=2"), ["cookie sid: is there more than once"]);
+    let twice = "/a/1?f=%7B%22role%22:%22admin%22,%22role%22:%22user%22%7D";
+    assert!(get(&description, twice, &[])[0].contains("more than once"));
+    assert_eq!(get(&description, "/a/1?t=hello&f=%7B%22role%22:%22user%22%7D", &[]), [""; 0]);
+}
+
+#[test]
+fn forms_are_read_whichever_branch_says_what_they_have() {
+    let base = json!({ "type": "object", "required": ["name"], "properties": { "name": { "type": "string" } } });
+    let more = json!({ "properties": { "age": { "type": "integer" } } });
+    let address = json!({ "type": "object", "properties": { "zip": { "type": "integer" } } });
+    for (schema, form) in [
+        (json!({ "allOf": [base, more] }), "name=x&age=3"),
+        (json!({ "oneOf": [base, { "required": ["b"], "properties": { "b": { "type": "integer" } } }] }), "b=3"),
+        (json!({ "type": "object", "additionalProperties": { "type": "integer" } }), "b=3"),
+        (json!({ "type": "object", "properties": { "address": address } }), "address=%7B%22zip%22:1%7D"),
+    ] {
+        let content = json!({ "application/x-www-form-urlencoded": { "schema": schema } });
+        let description = compiled(&json!({ "/users": { "post": { "requestBody": { "content": content } } } }));
+        let kind = [(CONTENT_TYPE, "application/x-www-form-urlencoded")];
+        assert_eq!(post(&description, &kind, form), [""; 0], "{schema}");
+    }
+    let list = json!({ "type": "array", "items": { "type": "integer" } });
+    let description = of_parameters(&json!([
+        { "name": "ids", "in": "query", "schema": { "anyOf": [{ "enum": ["all"] }, list] } },
+        { "name": "map", "in": "query", "style": "deepObject", "schema": { "type": "object", "additionalProperties": { "type": "integer" } } },
+    ]));
+    for good in ["ids=all", "ids=1&ids=2", "map[a]=1&map[b]=2"] {
+        assert_eq!(get(&description, &format!("/a/1?{good}"), &[]), [""; 0], "{good}");
+    }
+    assert_eq!(get(&description, "/a/1?map[a]=x", &[]).len(), 1);
+}
+
+#[test]
+fn parts_of_paths_have_whatever_names_and_nullable_is_beside_branches_too() {
+    let user = json!({ "nullable": true, "allOf": [{ "$ref": "#/components/schemas/User" }] });
+    let content = json!({ "application/json": { "schema": user } });
+    let paths = json!({
+        "/users": { "post": { "requestBody": { "content": content } } },
+        "/users//{user-id}": { "get": { "parameters": [
+            { "name": "user-id", "in": "path", "required": true, "schema": { "type": "integer" } },
+        ] } },
+    });
+    let description = Description::compile(&document("3.0.3", &paths)).expect("a good document");
+    assert_eq!(get(&description, "/users/7", &[]), [""; 0]);
+    assert_eq!(get(&description, "/users/x", &[]).len(), 1);
+    let of = |body| post(&description, &[(CONTENT_TYPE, "application/json")], body);
+    assert_eq!((of("null").len(), of(r#"{"name":"ann"}"#).len(), of("1").len()), (0, 0, 1));
 }

@@ -152,7 +152,8 @@ fn input(document: &Document<'_>, parameter: &At<'_>) -> Markup {
     let required = parameter.value["required"] == true;
     let schema = document.resolve(schema_of(parameter)).ok();
     let written = schema.as_ref().map_or(&Value::Null, |schema| schema.value);
-    let is_list = written["type"] == "array" && parameter.value["explode"] != false && place == "query";
+    let is_form = matches!(parameter.text("style"), "" | "form");
+    let is_list = is_array(written) && is_form && parameter.value["explode"] != false && place == "query";
     let style = if is_list { "each" } else { parameter.text("style") };
     let known: Vec<String> = match &written["enum"] {
         Value::Array(known) => {
@@ -165,15 +166,22 @@ fn input(document: &Document<'_>, parameter: &At<'_>) -> Markup {
         label {
             (name) " " small { (place) @if is_list { ", with commas" } } " "
             @if known.is_empty() {
-                input name=(name) data-in=(place) data-style=(style) required[required] autocomplete="off";
+                input data-name=(name) data-in=(place) data-style=(style) required[required] autocomplete="off";
             } @else {
-                select name=(name) data-in=(place) data-style=(style) required[required] {
+                select data-name=(name) data-in=(place) data-style=(style) required[required] {
                     @if !required { option {} }
                     @for one in &known { option { (one) } }
                 }
             }
         }
     }
+}
+
+/// Or may be, among other things.
+fn is_array(schema: &Value) -> bool {
+    let branches = ["anyOf", "oneOf"].into_iter().filter_map(|key| schema[key].as_array()).flatten();
+    let among = |kinds: &Value| *kinds == "array" || kinds.as_array().is_some_and(|all| all.contains(&"array".into()));
+    branches.map(|branch| &branch["type"]).chain([&schema["type"]]).any(among)
 }
 
 fn body_input(document: &Document<'_>, body: &At<'_>) -> Markup {

@@ -4,9 +4,8 @@ use std::mem;
 
 use super::Error;
 use crate::{
-    exchange::{Body, Exchange, body::Uncollected, path::strip_prefix},
+    exchange::{Body, Exchange, body::Uncollected},
     filter::Unread,
-    openapi::Invalid,
     snapshot::Route,
 };
 
@@ -14,21 +13,49 @@ use crate::{
 /// not seen it.
 pub(super) async fn validate(route: &Route, exchange: &Exchange, body: &mut Body) -> Result<(), Error> {
     let Some(validation) = &route.validation else { return Ok(()) };
-    let path = exchange.request.target.path();
-    let stripped = validation.prefix.as_deref().map(|prefix| strip_prefix(path, prefix).ok_or(Invalid::NoPath));
-    let stripped = stripped.transpose()?;
-    let path = stripped.as_deref().unwrap_or(path);
-    let Some(content) = validation.description.check(&exchange.request, path, !body.is_empty())? else { return Ok(()) };
+    *body = mem::take(body).begun(validation.body_timeout).await.map_err(unread)?;
+    let path = below(exchange.request.target.path(), validation.prefix);
+    let Some(held) = validation.description.check(&exchange.request, path, !body.is_empty())? else { return Ok(()) };
     let whole = match mem::take(body).collect(validation.body, validation.body_timeout).await {
         Ok(whole) => whole,
         Err(Uncollected::TooLarge(unread)) => {
             *body = unread;
             return Err(Error::TooLarge(validation.body));
         }
-        Err(Uncollected::TooSlow) => return Err(Unread::SlowRequest.into()),
-        Err(Uncollected::Broken(_)) => return Err(Unread::BrokenRequest.into()),
+        Err(other) => return Err(unread(other)),
     };
-    let checked = content.check(&whole.bytes);
+    let checked = held.check(&whole.bytes);
     *body = whole.into();
     Ok(checked?)
+}
+
+/// A path without so many of its first segments, which the route has matched.
+fn below(path: &str, segments: usize) -> &str {
+    let slash = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/').nth(segments);
+    slash.map_or(if segments == 0 { path } else { "/" }, |(at, _)| &path[at..])
+}
+
+fn unread(why: Uncollected) -> Error {
+    match why {
+        Uncollected::Broken(_) => Unread::BrokenRequest.into(),
+        Uncollected::TooSlow | Uncollected::TooLarge(_) => Unread::SlowRequest.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::below;
+
+    #[test]
+    fn the_prefix_of_a_version_is_taken_off_by_segments() {
+        for (path, segments, rest) in [
+            ("/users/7", 0, "/users/7"),
+            ("/v1/users/7", 1, "/users/7"),
+            ("/t/acme/users", 2, "/users"),
+            ("/v1", 1, "/"),
+            ("/v1/", 1, "/"),
+        ] {
+            assert_eq!(below(path, segments), rest, "{path}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use stile_tests::{
     admin::VIEWER,
     client::{Client, request},
     gateway::Gateway,
+    raw,
 };
 
 use super::{ANN, ask, config, route, upstreams, version};
@@ -77,7 +78,10 @@ async fn requests_are_held_to_a_description_where_that_is_asked_for() {
     let (one, two) = upstreams().await;
     let validated = json!({ "anonymous": true, "select": { "path": "/v1" }, "openapi": users_described(), "validate": { "body": "64B" } });
     let plain = json!({ "anonymous": true, "select": { "path": "/v2" }, "openapi": users_described() });
-    let apis = json!([{ "name": "users", "versions": [version("1", "one", validated), version("2", "two", plain)] }]);
+    let mut deep = validated.clone();
+    deep["select"]["path"] = json!("/deep//v3/");
+    let versions = [version("1", "one", validated), version("2", "two", plain), version("3", "two", deep)];
+    let apis = json!([{ "name": "users", "versions": versions }]);
     let gateway = Gateway::start(config(&one, &two, apis)).await;
     let mut client = Client::connect(gateway.address()).await;
     let json = [("content-type", "application/json")];
@@ -102,6 +106,13 @@ async fn requests_are_held_to_a_description_where_that_is_asked_for() {
     assert_eq!((status, &*allow), (405, "GET"));
     assert_eq!(post("/v1/orders", &json, good).await.0, 404);
     assert_eq!(post("/v2/orders", &json, "anything").await.0, 200, "the other version asks for nothing");
+    assert_eq!(post("/deep/v3/users", &json, good).await.0, 200);
+    assert_eq!(post("/deep/v3/users", &json, "{}").await.0, 400);
+
+    let chunked =
+        "POST /v1/users HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    let told = raw::ask(gateway.address(), format!("{chunked}0\r\n\r\n")).await.json();
+    assert_eq!(told["errors"], json!([{ "in": "body", "pointer": "#", "detail": "is required" }]));
 
     let told = gateway.get("/v1/users/x").await.json();
     assert_eq!(
@@ -109,9 +120,9 @@ async fn requests_are_held_to_a_description_where_that_is_asked_for() {
         json!([{ "in": "path", "name": "id", "detail": "the value is not of type \"integer\"" }])
     );
     assert_eq!(gateway.get("/v1/users/7").await.status, 200);
-    assert_eq!((one.count(), two.count()), (2, 1), "nothing else came through");
+    assert_eq!((one.count(), two.count()), (2, 2), "nothing else came through");
     let line = r#"stile_errors_total{route="users/1/all",service="one",blame="client",cause="invalid"}"#;
-    assert_eq!(gateway.admin().metric(line).await, 5);
+    assert_eq!(gateway.admin().metric(line).await, 6);
 }
 
 /// An authenticator that wants the body reads it before it is checked; what comes behind it sees only what is good.

@@ -35,30 +35,32 @@ async function send(form) {
 
 // The request that a form describes, as `fetch` takes it.
 function read(form) {
-  const { method, path } = form.dataset;
-  const headers = { ...JSON.parse(form.dataset.headers) };
-  const query = Object.entries(JSON.parse(form.dataset.query));
+  const { method, path, headers: fields, query: fixed } = form.dataset;
+  const headers = new Headers(JSON.parse(fields));
+  const given = JSON.parse(fixed);
+  const query = Object.entries(given);
   const cookies = [];
   let target = path;
   let body;
   let media;
   for (const input of form.querySelectorAll("[data-in]")) {
-    const { name, value } = input;
-    const place = input.dataset.in;
+    const { value } = input;
+    const { in: place, name, style } = input.dataset;
     if (place === "media") media = value;
     else if (place === "body") body = value || undefined;
     else if (place === "path") target = filled(target, name, value);
     else if (value === "") continue;
-    else if (place === "query") query.push(...parameters(name, value, input.dataset.style));
-    else if (place === "header") headers[name] = value;
+    // What the version is selected by stands already.
+    else if (place === "query" && !Object.hasOwn(given, name)) query.push(...parameters(name, value, style));
+    else if (place === "header") headers.set(name, value);
     else if (place === "cookie") cookies.push(`${name}=${encodeURIComponent(value)}`);
   }
-  if (body !== undefined && media) headers["Content-Type"] = media;
+  if (body !== undefined && media) headers.set("Content-Type", media);
   // A page may not write the field itself.
   for (const cookie of cookies) document.cookie = `${cookie}; path=/; SameSite=Strict`;
   const name = document.querySelector("#credential-name")?.value.trim();
   const credential = document.querySelector("#credential")?.value;
-  if (name && credential) headers[name] = credential;
+  if (name && credential) headers.set(name, credential);
   const url = new URL(target, location.origin);
   for (const [name, value] of query) url.searchParams.append(name, value);
   return { url: url.href, method, headers, body };
@@ -95,6 +97,6 @@ function pretty(text) {
 
 function curl({ url, method, headers, body }) {
   const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-  const fields = Object.entries(headers).map(([name, value]) => ` -H ${quoted(`${name}: ${value}`)}`);
+  const fields = [...headers].map(([name, value]) => ` -H ${quoted(`${name}: ${value}`)}`);
   return `curl -X ${method} ${quoted(url)}${fields.join("")}${body === undefined ? "" : ` --data-raw ${quoted(body)}`}`;
 }

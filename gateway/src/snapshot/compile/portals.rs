@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{Compiler, written::parameter};
 use crate::{
     config::schema::{self, Api, ApiState, ApiVersion},
+    exchange::path::normalize,
     portal::{self, Portal, Select, Shown, Version},
 };
 
@@ -16,7 +17,8 @@ impl Compiler<'_> {
         for (n, listener) in config.listeners.iter().enumerate() {
             let Some(written) = &listener.portal else { continue };
             let at = format!("listeners[{n}].portal");
-            if !written.path.starts_with('/') || written.path.contains(['*', '{', '?', '#', '%']) {
+            let is_normal = normalize(&written.path).is_ok_and(|normal| normal.path == written.path);
+            if !is_normal || written.path.contains(['*', '%']) {
                 let message = format!("\"{}\" is no plain path such as /developers", written.path.escape_debug());
                 self.problem(format!("{at}.path"), message);
             }

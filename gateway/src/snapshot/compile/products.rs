@@ -16,6 +16,7 @@ use crate::{
         scalar::Timestamp,
         schema::{self, ApiState, ApiVersion},
     },
+    exchange::path::normalize_pattern,
     openapi::{Description, Mistake},
     snapshot::Validation,
 };
@@ -80,7 +81,7 @@ impl<'a> Compiler<'a> {
                         }
                     };
                 let (body, body_timeout) = (parts::size(*body), body_timeout.0);
-                let prefix = version.select.path.as_deref().map(Into::into);
+                let prefix = version.select.path.as_deref().map_or(0, segments);
                 all.insert(key, Arc::new(Validation { description, prefix, body, body_timeout }));
             }
         }
@@ -119,6 +120,12 @@ impl<'a> Compiler<'a> {
         }
         grants.iter().map(grant).collect()
     }
+}
+
+/// Those of a pattern in its one form.
+fn segments(pattern: &str) -> usize {
+    let pattern = normalize_pattern(pattern).unwrap_or_default();
+    pattern.split('/').filter(|segment| !segment.is_empty()).count()
 }
 
 /// A grant as it counts.

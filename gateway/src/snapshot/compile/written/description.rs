@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::{
     config::schema::{ApiVersion, HostHeader, Import, Match, Rewrite, Route, default_timeout},
-    openapi::{Document, Mistake},
+    openapi::{Document, Mistake, pattern},
 };
 
 /// None without a description, or if none are to be made of it; or why there can be none.
@@ -26,7 +26,7 @@ pub(super) fn routes(version: &ApiVersion) -> Result<Vec<Route>, String> {
         if methods.is_empty() {
             continue;
         }
-        let matches = Match { path: Some(path.to_owned()), methods, ..Match::default() };
+        let matches = Match { path: Some(pattern(path)), methods, ..Match::default() };
         routes.push(Route {
             name: name(path, |name| names.insert(name.to_owned())),
             matches,
