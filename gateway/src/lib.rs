@@ -16,6 +16,7 @@ pub mod upstream;
 pub mod balance;
 pub mod exchange;
 pub mod client;
+pub mod cpu;
 pub mod worker;
 
 // Plugin host.

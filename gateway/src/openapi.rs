@@ -3,6 +3,7 @@
 
 mod adapt;
 mod body;
+mod counted;
 mod document;
 mod json;
 mod parameter;
@@ -17,14 +18,13 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+pub use self::{
+    body::{Body, Held},
+    document::{At, Document, pattern},
+};
 use self::{
-    body::Body,
     parameter::{Parameter, Sent},
     schema::Schemas,
-};
-pub use self::{
-    body::Held,
-    document::{At, Document, pattern},
 };
 use crate::{
     exchange::{RequestHead, path::normalize_pattern},
@@ -125,26 +125,16 @@ impl Description {
         self.digest == digest(root)
     }
 
-    /// Checks the head of a request for a path of the document. Where its body is to be checked as well, gives what for; `has_body`
-    /// says whether there is any.
+    /// Checks the head of a request for a path of the document, and gives what is asked of its body, if anything.
     ///
     /// # Errors
     ///
     /// It is not what the document says.
-    pub fn check(&self, head: &RequestHead, path: &str, has_body: bool) -> Result<Option<Held<'_>>, Invalid> {
+    pub fn check(&self, head: &RequestHead, path: &str) -> Result<Option<&Body>, Invalid> {
         let operation = self.operation(&head.method, path)?;
         let sent = Sent::new(head, path);
-        let mut findings: Vec<_> = operation.parameters.iter().flat_map(|it| it.check(&sent)).collect();
-        let body = match &operation.body {
-            Some(body) if has_body => body.of(&head.headers)?,
-            Some(body) => {
-                findings.extend(body.missing());
-                None
-            }
-            None => None,
-        };
-        valid(findings)?;
-        Ok(body)
+        valid(operation.parameters.iter().flat_map(|it| it.check(&sent)).collect())?;
+        Ok(operation.body.as_ref())
     }
 
     fn operation(&self, method: &Method, path: &str) -> Result<&Operation, Invalid> {

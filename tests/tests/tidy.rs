@@ -9,7 +9,7 @@ const MAX_FUNCTION: usize = 70;
 
 /// Which modules of the gateway each may use: the arrows of the design, from left to right. A row stands for all that
 /// is below its name and has no row of its own; a module may always use what is below the same top-level name.
-const MAY_USE: [(&str, &[&str]); 30] = [
+const MAY_USE: [(&str, &[&str]); 31] = [
     // The command line.
     ("cli", &["app", "control", "config", "plugin"]),
     // Data plane, in the order a request meets it.
@@ -57,11 +57,11 @@ const MAY_USE: [(&str, &[&str]); 30] = [
         ],
     ),
     ("access", &[]),
-    ("openapi", &["router", "exchange"]),
+    ("openapi", &["router", "exchange", "cpu"]),
     ("portal", &["openapi"]),
     ("filter", &["plugin", "exchange", "monitor::record", "monitor::count", "worker"]),
     ("upstream", &["balance", "exchange", "monitor::record", "socket", "worker"]),
-    ("plugin", &["exchange", "monitor::count", "worker"]),
+    ("plugin", &["exchange", "monitor::count", "worker", "cpu"]),
     ("router", &["exchange"]),
     ("balance", &[]),
     // Control plane.
@@ -128,6 +128,7 @@ const MAY_USE: [(&str, &[&str]); 30] = [
     ("monitor::record", &["worker"]),
     ("monitor::count", &["worker"]),
     ("worker", &[]),
+    ("cpu", &[]),
 ];
 
 fn complain(what: &str, complaints: &[String]) {

@@ -129,30 +129,6 @@ impl Body {
     }
 }
 
-impl Body {
-    /// Waits until it is known whether there is anything of it, where its length does not tell.
-    pub async fn begun(mut self, limit: Duration) -> Result<Self, Uncollected> {
-        if self.is_empty() || self.size_hint().exact().is_some() {
-            return Ok(self);
-        }
-        let first = async {
-            while let Some(frame) = self.frame().await {
-                match frame.map_err(Uncollected::Broken)?.into_data() {
-                    Ok(piece) if piece.is_empty() => {}
-                    Ok(piece) => return Ok(Some((Some(piece), None))),
-                    Err(frame) => return Ok(Some((None, frame.into_trailers().ok()))),
-                }
-            }
-            Ok(None)
-        };
-        Ok(match timeout(limit, first).await.unwrap_or(Err(Uncollected::TooSlow))? {
-            Some((Some(piece), _)) => Self::changed(Resumed { read: [Some(piece), None], next: 0, rest: self }),
-            Some((None, Some(trailers))) => Self::changed(Trailed { bytes: None, trailers: Some(trailers) }),
-            _ => Self::Empty,
-        })
-    }
-}
-
 impl From<Whole> for Body {
     fn from(Whole { bytes, trailers }: Whole) -> Self {
         match trailers {
@@ -303,14 +279,6 @@ mod tests {
         let known = Body::from(Bytes::from_static(b"abcdef")).collect(5, SECOND).await;
         let Err(Uncollected::TooLarge(again)) = known else { panic!("{known:?}") };
         assert_eq!(text(again).await, "abcdef");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn whether_there_is_anything_is_known_once_it_has_begun() {
-        for (pieces, whole) in [(vec![], ""), (vec!["", ""], ""), (vec!["", "ab", "cd"], "abcd")] {
-            let body = Body::changed(Pieces(pieces)).begun(SECOND).await.expect("it comes");
-            assert_eq!((body.is_empty(), &*text(body).await), (whole.is_empty(), whole));
-        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,26 +10,41 @@ const BY_NAME: [&str; 6] = ["properties", "patternProperties", "dependentSchemas
 /// Keys whose values are no schemas, whatever they look like.
 const AS_WRITTEN: [&str; 5] = ["enum", "const", "default", "example", "examples"];
 
+/// Schemas that are looked at for what is read only in one.
+const MOST_SCHEMAS: usize = 100;
+
 pub(super) fn adapted(document: &Document<'_>) -> Value {
     let mut root = document.root().clone();
-    adapt(&mut root, document);
+    adapt(&mut root, document, &[]);
     root
 }
 
-fn adapt(value: &mut Value, document: &Document<'_>) {
+/// OpenAPI 3.0 §4.7.24: what is read only is required of answers alone; `spared` are such of what the schema is a part of.
+fn adapt(value: &mut Value, document: &Document<'_>, spared: &[String]) {
     match value {
-        Value::Array(parts) => parts.iter_mut().for_each(|part| adapt(part, document)),
+        Value::Array(parts) => parts.iter_mut().for_each(|part| adapt(part, document, spared)),
         Value::Object(parts) => {
+            let mut names = spared.to_vec();
+            add_read_only(parts, document, &mut names, &mut { MOST_SCHEMAS });
             for (key, part) in parts.iter_mut() {
                 match part {
                     Value::Object(named) if BY_NAME.contains(&key.as_str()) => {
-                        named.values_mut().for_each(|part| adapt(part, document));
+                        named.values_mut().for_each(|part| adapt(part, document, &[]));
+                    }
+                    Value::Array(branches) if key == "allOf" => {
+                        branches.iter_mut().for_each(|part| adapt(part, document, &names));
                     }
                     _ if AS_WRITTEN.contains(&key.as_str()) => {}
-                    _ => adapt(part, document),
+                    _ => adapt(part, document, &[]),
                 }
             }
-            spare_read_only(parts, document);
+            if let Some(Value::Array(required)) = parts.get_mut("required") {
+                required.retain(|name| names.iter().all(|it| name != it));
+                // Draft 4 knows no empty list of them.
+                if required.is_empty() {
+                    parts.remove("required");
+                }
+            }
             if document.old && parts.get("nullable") == Some(&Value::Bool(true)) {
                 allow_null(value);
             }
@@ -38,21 +53,20 @@ fn adapt(value: &mut Value, document: &Document<'_>) {
     }
 }
 
-/// OpenAPI 3.0 §4.7.24: what is read only is required of answers alone.
-fn spare_read_only(schema: &mut Map<String, Value>, document: &Document<'_>) {
-    let Some(Value::Array(required)) = schema.get("required") else { return };
-    let is_read_only = |name: &Value| {
-        let property = name.as_str().and_then(|name| schema.get("properties")?.get(name));
-        let named = property.and_then(|property| property["$ref"].as_str()?.strip_prefix('#'));
-        let property = named.map_or(property, |pointer| document.root().pointer(pointer));
-        property.is_some_and(|property| property["readOnly"] == true)
-    };
-    let left: Vec<_> = required.iter().filter(|name| !is_read_only(name)).cloned().collect();
-    // Draft 4 knows no empty list of them.
-    if left.is_empty() {
-        schema.remove("required");
-    } else {
-        schema.insert("required".to_owned(), left.into());
+/// The names of properties that are read only, in the schema or a branch of its `allOf`.
+fn add_read_only(schema: &Map<String, Value>, document: &Document<'_>, names: &mut Vec<String>, left: &mut usize) {
+    let Some(less) = left.checked_sub(1) else { return };
+    *left = less;
+    let target = |schema: &Value| document.root().pointer(schema["$ref"].as_str()?.strip_prefix('#')?);
+    for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        if [Some(property), target(property)].into_iter().flatten().any(|it| it["readOnly"] == true) {
+            names.push(name.clone());
+        }
+    }
+    for branch in schema.get("allOf").and_then(Value::as_array).into_iter().flatten() {
+        if let Some(branch) = target(branch).unwrap_or(branch).as_object() {
+            add_read_only(branch, document, names, left);
+        }
     }
 }
 

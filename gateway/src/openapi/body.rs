@@ -19,8 +19,9 @@ use super::{
     valid,
 };
 
+/// The body of an operation.
 #[derive(Debug)]
-pub(super) struct Body {
+pub struct Body {
     required: bool,
     /// The most exact first.
     kinds: Vec<(Mime, Option<Content>)>,
@@ -61,13 +62,21 @@ impl Body {
         Ok(Self { required: at.value["required"] == true, kinds })
     }
 
-    /// What is wrong if there is none.
-    pub(super) fn missing(&self) -> Option<Finding> {
-        self.required.then(|| finding(String::new(), "is required".to_owned()))
+    /// Whether there may be none.
+    ///
+    /// # Errors
+    ///
+    /// It is required.
+    pub fn none(&self) -> Result<(), Invalid> {
+        valid(self.required.then(|| finding(String::new(), "is required".to_owned())).into_iter().collect())
     }
 
-    /// What one of the media type that the head tells is held to, and whether it is a form.
-    pub(super) fn of(&self, headers: &HeaderMap) -> Result<Option<Held<'_>>, Invalid> {
+    /// What one of the media type that the head tells is held to; nothing if it is not to be read.
+    ///
+    /// # Errors
+    ///
+    /// The document has none of the kind, or it could not be read.
+    pub fn of(&self, headers: &HeaderMap) -> Result<Option<Held<'_>>, Invalid> {
         let mut told = headers.get_all(CONTENT_TYPE).iter();
         let kind = match (told.next(), told.next()) {
             (None, _) => return Err(self.unsupported("the body has no Content-Type")),

@@ -158,9 +158,10 @@ impl Parameter {
             Ok(None) if self.required => Some("is required".to_owned()),
             Ok(None) => None,
             Ok(Some((value, text))) => {
-                let (_, wrong) = self.schema.check(value);
+                let (value, wrong) = self.schema.check(value);
                 // What may be a number or a list may be a text as well.
-                let is_good = || text.is_some_and(|text| self.schema.check(text.into()).1.is_empty());
+                let other = text.filter(|text| value.as_str() != Some(text));
+                let is_good = || other.is_some_and(|text| self.schema.check(text.into()).1.is_empty());
                 if wrong.is_empty() || is_good() {
                     return Vec::new();
                 }

@@ -1,5 +1,7 @@
 //! Requests against small documents, and documents that are wrong.
 
+mod bounds;
+
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
     header::{CONTENT_ENCODING, CONTENT_TYPE, COOKIE},
@@ -52,14 +54,21 @@ fn head(method: &Method, target: &str, fields: &[(HeaderName, &'static str)]) ->
 /// What is wrong with a GET.
 fn get(description: &Description, target: &str, fields: &[(HeaderName, &'static str)]) -> Vec<String> {
     let head = head(&Method::GET, target, fields);
-    told(description.check(&head, head.target.path(), false).map(drop))
+    told(checked(description, &head, ""))
 }
 
 /// What is wrong with a POST.
 fn post(description: &Description, fields: &[(HeaderName, &'static str)], body: &str) -> Vec<String> {
     let head = head(&Method::POST, "/users", fields);
-    let checked = description.check(&head, head.target.path(), !body.is_empty());
-    told(checked.and_then(|held| held.map_or(Ok(()), |held| held.check(body.as_bytes()))))
+    told(checked(description, &head, body))
+}
+
+fn checked(description: &Description, head: &RequestHead, body: &str) -> Result<(), Invalid> {
+    let Some(described) = description.check(head, head.target.path())? else { return Ok(()) };
+    if body.is_empty() {
+        return described.none();
+    }
+    described.of(&head.headers)?.map_or(Ok(()), |held| held.check(body.as_bytes()))
 }
 
 fn told(checked: Result<(), Invalid>) -> Vec<String> {
@@ -88,7 +97,7 @@ fn a_path_and_a_method_are_among_those_described() {
     }
     assert_eq!(get(&description, "/orders", &[]), ["the API has no such path"]);
     assert_eq!(get(&description, "/users/x", &[]), ["path id: the value is not of type \"integer\""]);
-    let check = |method: Method| told(description.check(&head(&method, "/users", &[]), "/users", false).map(drop));
+    let check = |method: Method| told(checked(&description, &head(&method, "/users", &[]), ""));
     assert_eq!(check(Method::HEAD), [""; 0]);
     assert_eq!(check(Method::DELETE), ["the API has no DELETE for this path; it has GET, POST"]);
 }
@@ -283,26 +292,6 @@ fn what_is_wrong_with_a_document_is_told_with_its_place() {
     assert!(pattern.starts_with("/paths/~1a~1{id}/get/parameters/0/schema: this is no schema: "), "{pattern}");
 }
 
-/// A text that a pattern would go back over forever is refused.
-#[test]
-fn a_pattern_takes_so_many_steps_and_no_more() {
-    let description = of_parameters(&json!([
-        { "name": "q", "in": "query", "schema": { "type": "string", "pattern": "^(?=(a+)+$)a*b?$" } },
-    ]));
-    assert_eq!(get(&description, "/a/1?q=aaa", &[]), [""; 0]);
-    let long = format!("/a/1?q={}!", "a".repeat(64));
-    assert_eq!(get(&description, &long, &[]).len(), 1);
-}
-
-#[test]
-fn so_many_findings_are_told_and_no_more() {
-    let items = json!({ "type": "array", "items": { "type": "integer" } });
-    let content = json!({ "application/json": { "schema": items } });
-    let description = compiled(&json!({ "/users": { "post": { "requestBody": { "content": content } } } }));
-    let body = json!(vec!["x"; 100]).to_string();
-    assert_eq!(post(&description, &[(CONTENT_TYPE, "application/json")], &body).len(), super::MOST_FINDINGS);
-}
-
 #[test]
 fn external_references_elsewhere_do_not_matter() {
     let responses = json!({ "200": { "content": { "application/json": { "schema": { "$ref": "other.json" } } } } });
@@ -310,77 +299,25 @@ fn external_references_elsewhere_do_not_matter() {
     assert_eq!(get(&description, "/a", &[]), [""; 0]);
 }
 
-/// Each level of it may be tried in two ways, by each of those above.
-#[test]
-fn a_check_takes_so_many_steps_and_no_more() {
-    let branch = |op: &Value| {
-        json!({ "type": "object", "required": ["args"], "properties": {
-        "args": { "type": "array", "items": { "$ref": "#/components/schemas/Expr" } },
-        "op": op,
-    } })
-    };
-    let of_two = |one: &Value, two: &Value| {
-        let content = json!({ "application/json": { "schema": { "$ref": "#/components/schemas/Expr" } } });
-        let mut whole = document("3.1.0", &json!({ "/users": { "post": { "requestBody": { "content": content } } } }));
-        let branches = [json!({ "type": "integer" }), branch(one), branch(two)];
-        whole["components"]["schemas"]["Expr"] = json!({ "anyOf": branches });
-        Description::compile(&whole).expect("a good document")
-    };
-    let nested =
-        |depth: usize, leaf: &str| format!("{}{leaf}{}", r#"{"op":"and","args":["#.repeat(depth), "]}".repeat(depth));
-    let json = [(CONTENT_TYPE, "application/json")];
-    let apart = of_two(&json!({ "enum": ["and"] }), &json!({ "enum": ["or"] }));
-    assert_eq!(post(&apart, &json, &nested(40, "1")), [""; 0]);
-    assert_eq!(post(&apart, &json, &nested(40, "true")), ["body #: is not what its schema says"]);
-    let alike = of_two(&json!({}), &json!({ "type": "string" }));
-    assert_eq!(post(&alike, &json, &nested(40, "1")), [""; 0]);
-    assert_eq!(post(&alike, &json, &nested(40, "true")), ["body #: is not what its schema says"]);
-    let long = |part: &str| format!(r#"{{"op":"and","args":[{}]}}"#, vec![part; 50_000].join(","));
-    assert_eq!(post(&apart, &json, &long("1")), [""; 0], "a long one may take longer");
-    let told = ["body #: is not what its schema says, and too large to tell where"];
-    assert_eq!(post(&apart, &json, &long("{}")), told);
-
-    // What does not lead back to itself the validator tries anew each time.
-    let content = json!({ "application/json": { "schema": { "$ref": "#/components/schemas/S0" } } });
-    let mut whole = document("3.1.0", &json!({ "/users": { "post": { "requestBody": { "content": content } } } }));
-    whole["components"]["schemas"]["S24"] = json!({ "type": "integer" });
-    for n in 0..24 {
-        let below = json!({ "properties": { "x": { "$ref": format!("#/components/schemas/S{}", n + 1) } } });
-        whole["components"]["schemas"][format!("S{n}")] = json!({ "anyOf": [below, below, below] });
-    }
-    let deep = Description::compile(&whole).expect("a good document");
-    let nested = |leaf: &str| format!("{}{leaf}{}", r#"{"x":"#.repeat(24), "}".repeat(24));
-    assert_eq!(post(&deep, &json, &nested("1")), [""; 0]);
-    assert_eq!(post(&deep, &json, &nested("true")), ["body #: takes too long to check"]);
-}
-
-/// As many schemas as there are names at each level, were they all looked at.
-#[test]
-fn what_refers_to_itself_many_times_has_an_end() {
-    let all: serde_json::Map<_, _> =
-        (0..100).map(|n| (format!("p{n}"), json!({ "$ref": "#/components/schemas/Wide" }))).collect();
-    let form = json!({ "schema": { "$ref": "#/components/schemas/Wide" } });
-    let content = json!({ "application/json": form, "application/x-www-form-urlencoded": form });
-    let mut whole = document("3.1.0", &json!({ "/users": { "post": { "requestBody": { "content": content } } } }));
-    whole["components"]["schemas"]["Wide"] =
-        json!({ "type": "object", "properties": all, "additionalProperties": false });
-    let description = Description::compile(&whole).expect("a good document");
-    let of = |kind: &'static str, body: &str| post(&description, &[(CONTENT_TYPE, kind)], body);
-    assert_eq!(of("application/json", r#"{"p1":{"p2":{}}}"#), [""; 0]);
-    assert_eq!(of("application/x-www-form-urlencoded", "p1={}"), [""; 0]);
-    assert_eq!(of("application/json", r#"{"p1":{"x":{}}}"#).len(), 1);
-}
-
 #[test]
 fn what_is_read_only_is_not_required_of_requests() {
-    let schema = json!({ "type": "object", "required": ["id", "name"], "properties": {
+    let plain = json!({ "type": "object", "required": ["id", "name"], "properties": {
         "id": { "type": "integer", "readOnly": true },
         "name": { "type": "string" },
     } });
-    for version in ["3.0.3", "3.1.0"] {
+    let referring = json!({ "type": "object", "required": ["id", "name"], "properties": {
+        "id": { "$ref": "#/components/schemas/Id", "readOnly": true },
+    } });
+    let apart = json!({ "allOf": [{ "$ref": "#/components/schemas/Base" }, { "required": ["id", "name"] }] });
+    for (version, schema) in
+        [("3.0.3", &plain), ("3.1.0", &plain), ("3.1.0", &referring), ("3.0.3", &apart), ("3.1.0", &apart)]
+    {
         let content = json!({ "application/json": { "schema": schema } });
-        let paths = json!({ "/users": { "post": { "requestBody": { "content": content } } } });
-        let description = Description::compile(&document(version, &paths)).expect("a good document");
+        let mut whole = document(version, &json!({ "/users": { "post": { "requestBody": { "content": content } } } }));
+        whole["components"]["schemas"]["Id"] = json!({ "type": "integer" });
+        whole["components"]["schemas"]["Base"] = plain.clone();
+        whole["components"]["schemas"]["Base"].as_object_mut().expect("an object").remove("required");
+        let description = Description::compile(&whole).expect("a good document");
         let of = |body| post(&description, &[(CONTENT_TYPE, "application/json")], body);
         assert_eq!(of(r#"{"name":"ann"}"#), [""; 0], "{version}");
         assert_eq!(of(r#"{"id":1}"#), ["body #: \"name\" is a required property"], "{version}");
@@ -416,7 +353,7 @@ fn cookies_are_octets_and_names_in_json_are_there_once() {
     let with_cookie = |cookie: &'static [u8]| {
         let mut head = head(&Method::GET, "/a/1", &[]);
         head.headers.insert(COOKIE, HeaderValue::from_bytes(cookie).expect("a value"));
-        told(description.check(&head, "/a/1", false).map(drop))
+        told(checked(&description, &head, ""))
     };
     assert_eq!(with_cookie(b"a=\xff; sid=1"), [""; 0]);
     assert_eq!(with_cookie(b"sid=evil; a=\xff"), ["cookie sid: the value does not match \"^[0-9]+$\""]);
@@ -468,4 +405,23 @@ fn parts_of_paths_have_whatever_names_and_nullable_is_beside_branches_too() {
     assert_eq!(get(&description, "/users/x", &[]).len(), 1);
     let of = |body| post(&description, &[(CONTENT_TYPE, "application/json")], body);
     assert_eq!((of("null").len(), of(r#"{"name":"ann"}"#).len(), of("1").len()), (0, 0, 1));
+}
+
+#[test]
+fn what_is_unique_is_known_whatever_it_is() {
+    let content = json!({ "application/json": { "schema": { "uniqueItems": true } } });
+    let description = compiled(&json!({ "/users": { "post": { "requestBody": { "content": content } } } }));
+    let of = |body: &str| post(&description, &[(CONTENT_TYPE, "application/json")], body).is_empty();
+    for unique in [
+        "[1,2,true,\"1\",null,[],[[]],[[],[]],{}]",
+        "[9223372036854775808,9223372036854775809]",
+        "[0.1,0.2,[1,2],[12]]",
+    ] {
+        assert!(of(unique), "{unique}");
+    }
+    for twice in
+        ["[1,1.0]", "[{\"a\":1,\"b\":2},{\"b\":2.0,\"a\":1}]", "[0,-0.0]", "[[1e2],[100]]", "[\"é\",\"\\u00e9\"]"]
+    {
+        assert!(!of(twice), "{twice}");
+    }
 }

@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use super::ticker::Ticker;
+use crate::cpu;
 
 /// Bounds of one plugin's instances; see the configuration reference for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -182,7 +182,7 @@ impl CallClock {
     pub(super) fn resume(&self) {
         self.ticker.needed();
         if self.ticking.load(Relaxed) {
-            self.resumed.store(cpu_now(), Relaxed);
+            self.resumed.store(cpu::nanos(), Relaxed);
         }
     }
 
@@ -191,7 +191,7 @@ impl CallClock {
         if self.ticking.load(Relaxed) {
             let resumed = self.resumed.load(Relaxed);
             if resumed > 0 {
-                self.spent.fetch_add(cpu_now().saturating_sub(resumed), Relaxed);
+                self.spent.fetch_add(cpu::nanos().saturating_sub(resumed), Relaxed);
             }
             self.resumed.store(0, Relaxed);
         }
@@ -208,7 +208,7 @@ impl CallClock {
             return false;
         }
         let resumed = self.resumed.load(Relaxed);
-        let running = if resumed > 0 { cpu_now().saturating_sub(resumed) } else { 0 };
+        let running = if resumed > 0 { cpu::nanos().saturating_sub(resumed) } else { 0 };
         self.spent.load(Relaxed) + running >= self.deadline.load(Relaxed)
     }
 }
@@ -285,12 +285,6 @@ impl ResourceLimiter for Meter {
     fn memories(&self) -> usize {
         PARTS
     }
-}
-
-/// CPU time of this thread, in nanoseconds.
-fn cpu_now() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 fn nanos(duration: Duration) -> u64 {

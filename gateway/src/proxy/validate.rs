@@ -2,6 +2,8 @@
 
 use std::mem;
 
+use http::header::CONTENT_TYPE;
+
 use super::Error;
 use crate::{
     exchange::{Body, Exchange, body::Uncollected},
@@ -13,18 +15,32 @@ use crate::{
 /// not seen it.
 pub(super) async fn validate(route: &Route, exchange: &Exchange, body: &mut Body) -> Result<(), Error> {
     let Some(validation) = &route.validation else { return Ok(()) };
-    *body = mem::take(body).begun(validation.body_timeout).await.map_err(unread)?;
     let path = below(exchange.request.target.path(), validation.prefix);
-    let Some(held) = validation.description.check(&exchange.request, path, !body.is_empty())? else { return Ok(()) };
+    let Some(described) = validation.description.check(&exchange.request, path)? else { return Ok(()) };
+    if body.is_empty() {
+        return Ok(described.none()?);
+    }
+    let headers = &exchange.request.headers;
+    let held = match described.of(headers) {
+        Ok(None) => return Ok(()),
+        // Without a length and a type it may turn out to be none.
+        Err(invalid) if headers.contains_key(CONTENT_TYPE) => return Err(invalid.into()),
+        held => held,
+    };
     let whole = match mem::take(body).collect(validation.body, validation.body_timeout).await {
         Ok(whole) => whole,
         Err(Uncollected::TooLarge(unread)) => {
             *body = unread;
             return Err(Error::TooLarge(validation.body));
         }
-        Err(other) => return Err(unread(other)),
+        Err(Uncollected::TooSlow) => return Err(Unread::SlowRequest.into()),
+        Err(Uncollected::Broken(_)) => return Err(Unread::BrokenRequest.into()),
     };
-    let checked = held.check(&whole.bytes);
+    let checked = match held {
+        _ if whole.bytes.is_empty() => described.none(),
+        Ok(held) => held.map_or(Ok(()), |held| held.check(&whole.bytes)),
+        Err(invalid) => Err(invalid),
+    };
     *body = whole.into();
     Ok(checked?)
 }
@@ -33,13 +49,6 @@ pub(super) async fn validate(route: &Route, exchange: &Exchange, body: &mut Body
 fn below(path: &str, segments: usize) -> &str {
     let slash = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/').nth(segments);
     slash.map_or(if segments == 0 { path } else { "/" }, |(at, _)| &path[at..])
-}
-
-fn unread(why: Uncollected) -> Error {
-    match why {
-        Uncollected::Broken(_) => Unread::BrokenRequest.into(),
-        Uncollected::TooSlow | Uncollected::TooLarge(_) => Unread::SlowRequest.into(),
-    }
 }
 
 #[cfg(test)]

@@ -109,10 +109,16 @@ async fn requests_are_held_to_a_description_where_that_is_asked_for() {
     assert_eq!(post("/deep/v3/users", &json, good).await.0, 200);
     assert_eq!(post("/deep/v3/users", &json, "{}").await.0, 400);
 
-    let chunked =
-        "POST /v1/users HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
-    let told = raw::ask(gateway.address(), format!("{chunked}0\r\n\r\n")).await.json();
-    assert_eq!(told["errors"], json!([{ "in": "body", "pointer": "#", "detail": "is required" }]));
+    let chunked = |path: &str, kind: &str, body: &str| {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\n{kind}transfer-encoding: chunked\r\n\r\n");
+        raw::ask(gateway.address(), head + body)
+    };
+    let missing = json!([{ "in": "body", "pointer": "#", "detail": "is required" }]);
+    for kind in ["content-type: application/json\r\n", ""] {
+        assert_eq!(chunked("/v1/users", kind, "0\r\n\r\n").await.json()["errors"], missing, "{kind:?}");
+    }
+    assert_eq!(chunked("/v1/users", "", "1\r\nx\r\n0\r\n\r\n").await.status(), 415);
+    assert_eq!(chunked("/v1/orders", "", "").await.status(), 404, "it waits for no body");
 
     let told = gateway.get("/v1/users/x").await.json();
     assert_eq!(
@@ -122,7 +128,7 @@ async fn requests_are_held_to_a_description_where_that_is_asked_for() {
     assert_eq!(gateway.get("/v1/users/7").await.status, 200);
     assert_eq!((one.count(), two.count()), (2, 2), "nothing else came through");
     let line = r#"stile_errors_total{route="users/1/all",service="one",blame="client",cause="invalid"}"#;
-    assert_eq!(gateway.admin().metric(line).await, 6);
+    assert_eq!(gateway.admin().metric(line).await, 9);
 }
 
 /// An authenticator that wants the body reads it before it is checked; what comes behind it sees only what is good.

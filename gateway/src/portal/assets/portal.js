@@ -12,10 +12,6 @@ for (const form of document.querySelectorAll("form.try")) {
 }
 
 async function send(form) {
-  const request = read(form);
-  const command = form.querySelector(".command");
-  command.textContent = curl(request);
-  command.hidden = false;
   const output = form.querySelector("output");
   const show = (status, headers, body) => {
     output.querySelector(".status").textContent = status;
@@ -24,6 +20,10 @@ async function send(form) {
     output.hidden = false;
   };
   try {
+    const request = read(form);
+    const command = form.querySelector(".command");
+    command.textContent = curl(request);
+    command.hidden = false;
     const { url, ...rest } = request;
     const answer = await fetch(url, { ...rest, credentials: "same-origin", cache: "no-store" });
     const headers = [...answer.headers].map(([name, value]) => `${name}: ${value}`).join("\n");
