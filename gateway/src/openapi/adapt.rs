@@ -9,7 +9,6 @@ use super::document::Document;
 const BY_NAME: [&str; 6] = ["properties", "patternProperties", "dependentSchemas", "$defs", "definitions", "schemas"];
 /// Keys whose values are no schemas, whatever they look like.
 const AS_WRITTEN: [&str; 5] = ["enum", "const", "default", "example", "examples"];
-
 /// Schemas that are looked at for what is read only in one.
 const MOST_SCHEMAS: usize = 100;
 
@@ -22,7 +21,7 @@ pub(super) fn adapted(document: &Document<'_>) -> Value {
 /// OpenAPI 3.0 §4.7.24: what is read only is required of answers alone; `spared` are such of what the schema is a part of.
 fn adapt(value: &mut Value, document: &Document<'_>, spared: &[String]) {
     match value {
-        Value::Array(parts) => parts.iter_mut().for_each(|part| adapt(part, document, spared)),
+        Value::Array(parts) => parts.iter_mut().for_each(|part| adapt(part, document, &[])),
         Value::Object(parts) => {
             let mut names = spared.to_vec();
             add_read_only(parts, document, &mut names, &mut { MOST_SCHEMAS });

@@ -102,15 +102,22 @@ impl<'a> Schemas<'a> {
         let named = self.wanted.iter().enumerate().map(|(n, at)| (n.to_string(), reference(at)));
         let all = json!({ "properties": named.collect::<Map<_, _>>() });
         let built = plain.build(&all).map(|validator| (validator, false));
-        if let Ok((validator, goes_back)) = built.or_else(|_| going_back.build(&all).map(|it| (it, true))) {
-            let _ = self.all.set(Compiled { validator, goes_back });
-            return Ok(());
-        }
+        let error = match built.or_else(|_| going_back.build(&all).map(|validator| (validator, true))) {
+            Ok((validator, goes_back)) => {
+                let _ = self.all.set(Compiled { validator, goes_back });
+                return Ok(());
+            }
+            Err(error) => error,
+        };
         let mistake = |at: &At<'_>| {
             let error = going_back.build(&reference(at)).err()?;
             Some(at.mistake(format!("this is no schema: {error}")))
         };
-        Err(self.wanted.iter().filter_map(mistake).take(MOST_MISTAKES).collect())
+        let mistakes: Vec<_> = self.wanted.iter().filter_map(mistake).take(MOST_MISTAKES).collect();
+        if mistakes.is_empty() {
+            return Err(vec![Mistake { pointer: String::new(), message: error.to_string() }]);
+        }
+        Err(mistakes)
     }
 }
 
