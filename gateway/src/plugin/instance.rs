@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    mem,
     pin::{Pin, pin},
     sync::{
         Arc, LazyLock,
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{sync::OwnedSemaphorePermit, time::sleep};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 use super::{
@@ -213,10 +214,19 @@ async fn bounded<F: Future>(clock: &CallClock, limit: Option<Duration>, mut call
     if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(metered.as_mut().poll(cx))).await {
         return Some(output);
     }
-    match limit {
-        Some(limit) => timeout(limit, metered).await.ok(),
-        None => Some(metered.await),
-    }
+    let mut timer = pin!(limit.map(sleep));
+    // It has had its turn: a guest that gave way at a tick goes on only when its neighbours have had theirs.
+    let mut had_its_turn = true;
+    poll_fn(|cx| {
+        if !mem::take(&mut had_its_turn)
+            && let Poll::Ready(output) = metered.as_mut().poll(cx)
+        {
+            return Poll::Ready(Some(output));
+        }
+        let timer = timer.as_mut().as_pin_mut();
+        timer.map_or(Poll::Pending, |timer| timer.poll(cx).map(|()| None))
+    })
+    .await
 }
 
 /// What an error of wasmtime means for the plugin.
