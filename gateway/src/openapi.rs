@@ -62,8 +62,8 @@ pub struct Mistake {
 pub enum Invalid {
     #[error("the API has no such path")]
     NoPath,
-    #[error("the API has no {method} for this path; it has {}", allowed.join(", "))]
-    NoMethod { method: Method, allowed: Vec<String> },
+    #[error("the API has no {method} for this path; it has {}", listed(allowed))]
+    NoMethod { method: Method, allowed: Vec<Method> },
     #[error("{0}")]
     MediaType(String),
     #[error("the request is not as the API describes it: {}", told(.0))]
@@ -144,7 +144,7 @@ impl Description {
         // RFC 9110 §9.3.2: HEAD is GET without what comes of it.
         let found = find(method).or_else(|| (*method == Method::HEAD).then(|| find(&Method::GET)).flatten());
         found.map(|(_, operation)| operation).ok_or_else(|| {
-            let allowed = item.iter().map(|(method, _)| method.to_string()).collect();
+            let allowed = item.iter().map(|(method, _)| method.clone()).collect();
             Invalid::NoMethod { method: method.clone(), allowed }
         })
     }
@@ -181,6 +181,11 @@ fn valid(mut findings: Vec<Finding>) -> Result<(), Invalid> {
     }
     findings.truncate(MOST_FINDINGS);
     Err(Invalid::Findings(findings))
+}
+
+/// As the field `Allow` has them.
+pub fn listed(methods: &[Method]) -> String {
+    methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn told(findings: &[Finding]) -> String {

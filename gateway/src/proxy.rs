@@ -18,8 +18,9 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use crate::{
     exchange::{Body, Client, Destination, Exchange, id::RequestIds},
     filter::Span,
+    openapi::Invalid,
     plugin::Caller,
-    snapshot::{Pinned, Reader, Route},
+    snapshot::{Pinned, Reader, Route, Snapshot},
     upstream::Lease,
     worker::WorkerId,
 };
@@ -111,7 +112,7 @@ impl Proxy {
             Some(route) if !ending.exchange.encoded_slash || route.allow_encoded_slash => route,
             unserved => {
                 accept::discard(body);
-                return respond::problem(ending, &unserved_by(unserved, &ending.exchange));
+                return respond::problem(ending, &unserved_by(snapshot, unserved, &ending.exchange));
             }
         };
         if route.chain.logs {
@@ -182,11 +183,14 @@ async fn decide(
 }
 
 /// Why a request has no route, or not that one.
-fn unserved_by(route: Option<&Arc<Route>>, exchange: &Exchange) -> Error {
+fn unserved_by(snapshot: &Snapshot, route: Option<&Arc<Route>>, exchange: &Exchange) -> Error {
     match (route, &exchange.destination) {
         (Some(_), _) => Error::EncodedSlash,
         (None, Some(Destination::Call(name))) => Error::NoService(name.clone()),
         (None, Some(destination)) => Error::Astray(destination.clone()),
-        (None, None) => Error::NoRoute,
+        (None, None) => match snapshot.methods(exchange) {
+            allowed if allowed.is_empty() => Error::NoRoute,
+            allowed => Invalid::NoMethod { method: exchange.request.method.clone(), allowed }.into(),
+        },
     }
 }

@@ -113,7 +113,7 @@ pub struct Standing {
     pub member: Arc<Member>,
     pub source: Source,
     pub drained: bool,
-    /// None of one that requests do not see: it is drained, or another has its address.
+    /// None of one whose address another has.
     pub endpoint: Option<Arc<Endpoint>>,
     /// Of a registration: its time, and what is left of it.
     pub lease: Option<(Duration, Duration)>,
@@ -313,16 +313,15 @@ impl Registry {
     pub fn list(&self, service: &str) -> Result<Vec<Standing>, RegistryError> {
         let known = self.service(service)?;
         let table = known.table.load_full();
-        let usable: HashMap<SocketAddr, usize> =
-            table.members.iter().enumerate().map(|(index, member)| (member.address, index)).collect();
+        let by_address: HashMap<SocketAddr, _> = table.all().map(|it| (it.0.address, it)).collect();
         let roll = self.rolls.get(service);
         let standing = |member: &Arc<Member>, source, record: Option<&Record>| {
-            let index = usable.get(&member.address).filter(|index| Arc::ptr_eq(&table.members[**index], member));
+            let counts = by_address.get(&member.address).filter(|(known, _)| Arc::ptr_eq(known, member));
             Standing {
                 member: Arc::clone(member),
                 source,
                 drained: table.roster.drained.contains(&member.id),
-                endpoint: index.map(|index| Arc::clone(&table.endpoints[*index])),
+                endpoint: counts.map(|(_, endpoint)| Arc::clone(endpoint)),
                 lease: record.map(|record| (record.ttl, self.store.left(record.lease).unwrap_or_default())),
             }
         };

@@ -196,6 +196,25 @@ impl Snapshot {
         }
     }
 
+    /// Those that an API has for this path where it has not this one. A route of no API is a way, and does not say what there is.
+    pub fn methods(&self, exchange: &Exchange) -> Vec<Method> {
+        let is_of_api = |method: &Method| {
+            let subject = Subject { method, ..subject(&exchange.request) };
+            self.router.find(&subject).is_some_and(|index| self.routes[*index].product.is_some())
+        };
+        let all = [
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+            Method::OPTIONS,
+            Method::TRACE,
+        ];
+        all.into_iter().filter(is_of_api).collect()
+    }
+
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
         self.listeners.iter().find(|listener| &*listener.name == name)
     }
@@ -203,7 +222,7 @@ impl Snapshot {
     /// Lets go of what this worker has kept idle for too long.
     pub fn sweep(&self, worker: WorkerId) {
         for service in self.services.values() {
-            for endpoint in &service.table.load().endpoints {
+            for (_, endpoint) in service.table.load().all() {
                 endpoint.sweep(worker);
             }
         }

@@ -192,12 +192,18 @@ async fn a_drained_endpoint_ends_what_it_has_and_gets_nothing_new() {
     assert_eq!(admin.send("PUT", &format!("{}/drain", at("slow")), Value::Null).await.status, 204);
     assert_eq!(answers(&gateway, 6).await, [("b".to_owned(), 6)].into());
     assert_eq!(slow.open(), 1, "what it has goes on");
+    let told = admin.get("/v1/services/echo/endpoints").await.json();
+    let told = &told["items"][1];
+    assert_eq!((&told["id"], &told["health"], &told["in_flight"]), (&json!("slow"), &json!("up"), &json!(1)));
+    let in_flight = format!("stile_endpoint_requests_in_flight{{service=\"echo\",endpoint=\"{}\"}} 1", slow.address());
+    let metrics = admin.get("/metrics").await.text();
+    assert!(metrics.contains(&in_flight), "{in_flight} in {metrics}");
     // One of the configuration goes by its address.
     let fixed = at(&b.address().to_string());
     assert_eq!(admin.send("PUT", &format!("{fixed}/drain"), Value::Null).await.status, 204);
     assert_eq!(gateway.get("/").await.status, 503, "none is left");
     let told = admin.get("/v1/services/echo/endpoints").await.json();
-    assert_eq!((&told["items"][0]["drained"], &told["items"][1]["health"]), (&json!(true), &json!("unused")));
+    assert_eq!((&told["items"][0]["drained"], &told["items"][1]["drained"]), (&json!(true), &json!(true)));
     assert_eq!(admin.get("/v1/services/echo/discover").await.status, 503);
     for path in [&fixed, &at("slow")] {
         assert_eq!(admin.send("DELETE", &format!("{path}/drain"), Value::Null).await.status, 204);

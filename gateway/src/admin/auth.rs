@@ -64,9 +64,8 @@ impl Tokens {
         Self { known: tokens.iter().map(entry).collect(), attempts: Attempts::default() }
     }
 
-    fn actor(&self, presented: &str) -> Option<&Actor> {
-        let digest = Digest256::of(presented.as_bytes());
-        self.known.iter().find(|(known, _)| *known == digest).map(|(_, actor)| actor)
+    fn actor(&self, presented: Digest256) -> Option<&Actor> {
+        self.known.iter().find(|(known, _)| *known == presented).map(|(_, actor)| actor)
     }
 }
 
@@ -127,19 +126,19 @@ fn permit(
     service: Option<&str>,
 ) -> Result<Actor, Response> {
     let (attempts, now) = (&admin.tokens.attempts, Instant::now());
-    if let Some(wait) = attempts.wait(client.ip(), now) {
+    let presented = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
+    let presented = presented.map(|token| Digest256::of(token.as_bytes()));
+    if let Some(wait) = attempts.wait(client.ip(), presented, now) {
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens came from this address");
         return Err(([(RETRY_AFTER, wait.as_secs().max(1).to_string())], problem).into_response());
     }
-    let presented = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
-    let Some(actor) = presented.and_then(|token| admin.tokens.actor(token)) else {
-        // Asking without a token is no guess.
-        if presented.is_some() {
-            attempts.failed(client.ip(), now);
-        }
+    // Asking without a token is no guess.
+    let Some((token, actor)) = presented.and_then(|token| Some((token, admin.tokens.actor(token)?))) else {
+        presented.inspect(|token| attempts.wrong(client.ip(), *token, now));
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "a bearer token of this gateway is needed");
         return Err(([(WWW_AUTHENTICATE, "Bearer")], problem).into_response());
     };
+    attempts.right(client.ip(), token, now);
     let Actor { name, role, .. } = actor;
     if !actor.may(needs, service) {
         let detail = match (role, needs.bound, service) {

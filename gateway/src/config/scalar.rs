@@ -198,6 +198,13 @@ pub fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(legal)
 }
 
+pub const SCOPE: &str = "a scope has 1 to 128 bytes and no blank";
+
+/// What versions of APIs ask for and grants have.
+pub fn is_scope(scope: &str) -> bool {
+    (1..=128).contains(&scope.len()) && !scope.contains(char::is_whitespace)
+}
+
 macro_rules! as_text {
     ($type:ident, $format:literal, $pattern:literal, $means:literal) => {
         impl<'de> Deserialize<'de> for $type {

@@ -15,7 +15,11 @@ use super::{
 };
 use crate::{
     access::{Holder, Holdings},
-    config::{Config, scalar::is_name, schema},
+    config::{
+        Config,
+        scalar::{NAME, SCOPE, is_name, is_scope},
+        schema,
+    },
     snapshot::compile::products,
     store::{Commit, Store, StoreError},
 };
@@ -276,11 +280,11 @@ pub(super) fn malformed(grant: &schema::Grant) -> Vec<(String, String)> {
     let named = [("api", Some(&grant.api)), ("version", grant.version.as_ref())];
     let named = named.into_iter().filter_map(|(key, name)| Some((key, name?)));
     let unnamed = named.filter(|(_, name)| !is_name(name));
-    let unnamed = unnamed.map(|(key, name)| (key.to_owned(), format!("\"{}\" is no name", name.escape_debug())));
-    let is_scope = |scope: &str| (1..=128).contains(&scope.len()) && !scope.contains(char::is_whitespace);
+    let unnamed =
+        unnamed.map(|(key, name)| (key.to_owned(), format!("\"{}\" is no name: {NAME}", name.escape_debug())));
     let scopes = grant.scopes.iter().enumerate().filter(|(_, scope)| !is_scope(scope));
-    let scopes = scopes.map(|(n, scope)| (format!("scopes[{n}]"), format!("\"{}\" is no scope", scope.escape_debug())));
-    unnamed.chain(scopes).collect()
+    let no_scope = |scope: &str| format!("\"{}\" is no scope: {SCOPE}", scope.escape_debug());
+    unnamed.chain(scopes.map(|(n, scope)| (format!("scopes[{n}]"), no_scope(scope)))).collect()
 }
 
 fn name(whose: &Whose) -> String {

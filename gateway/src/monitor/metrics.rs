@@ -137,7 +137,7 @@ fn endpoints(text: &mut Text, snapshot: &Snapshot) {
     services.sort_by(|a, b| a.name.cmp(&b.name));
     let tables = services.iter().map(|service| (&service.name, service.table.load_full()));
     let endpoints = tables.flat_map(|(name, table)| {
-        let told = table.endpoints.iter().map(|it| (it.address.to_string(), it.is_up().into(), it.in_flight() as u64));
+        let told = table.all().map(|(_, it)| (it.address.to_string(), it.is_up().into(), it.in_flight() as u64));
         told.map(|(address, up, in_flight)| (name, address, up, in_flight)).collect::<Vec<_>>()
     });
     let endpoints: Vec<(_, _, u64, _)> = endpoints.take(snapshot.records.bound()).collect();

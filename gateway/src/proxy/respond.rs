@@ -26,7 +26,7 @@ use crate::{
     access::Denied,
     exchange::{Body, BodyError, Exchange, ResponseHead, headers, id::X_REQUEST_ID},
     filter::{Chain, Instead},
-    openapi::{Finding, Invalid},
+    openapi::{Finding, Invalid, listed},
     plugin::{Answer, Caller},
     portal::Page,
     upstream::Lease,
@@ -148,7 +148,7 @@ pub(super) fn problem(ending: &mut Ending, error: &Error) -> Outgoing {
             answer.headers.insert(RETRY_AFTER, exceeded.full.reset.into());
         }
         Error::Invalid(Invalid::NoMethod { allowed, .. }) => {
-            answer.headers.extend(HeaderValue::from_str(&allowed.join(", ")).ok().map(|allowed| (ALLOW, allowed)));
+            answer.headers.extend(HeaderValue::from_str(&listed(allowed)).ok().map(|allowed| (ALLOW, allowed)));
         }
         _ => {}
     }

@@ -58,6 +58,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     let mut compiler = Compiler::new(input);
     compiler.names();
     compiler.tokens();
+    compiler.versions();
     let trusted = compiler.sources();
     compiler.capabilities();
     let written = Arc::clone(&compiler.written);
@@ -185,11 +186,18 @@ impl<'a> Compiler<'a> {
         self.unique("groups", config.groups.iter().map(|it| it.name.as_str()));
     }
 
-    /// What a token is for goes with its role.
+    /// What a token is for goes with its role, and what it is says whose it is.
     fn tokens(&mut self) {
         let config = self.input.config;
+        let mut seen = HashMap::new();
         for (index, token) in config.admin.iter().flat_map(|admin| &admin.tokens).enumerate() {
             let path = |key: &str| format!("admin.tokens[{index}].{key}");
+            if let Some(other) = seen.get(&token.secret) {
+                let message = "another token has the same secret: none could tell whose it is";
+                self.problems.push(Problem::new(path("secret"), message).with_other(other));
+            } else {
+                seen.insert(&token.secret, path("secret"));
+            }
             if token.role == schema::Role::Service {
                 if token.services.is_empty() && token.discover.is_empty() {
                     self.problem(

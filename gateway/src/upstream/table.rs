@@ -49,6 +49,8 @@ pub struct Table {
     pub weights: Vec<u16>,
     pub endpoints: Vec<Arc<Endpoint>>,
     pub members: Vec<Arc<Member>>,
+    /// Those that may not be chosen, with what they go on with: exchanges that they have, connections.
+    pub drained: Vec<(Arc<Member>, Arc<Endpoint>)>,
     /// What it was made of.
     pub roster: Arc<Roster>,
 }
@@ -83,17 +85,25 @@ impl Table {
         let all = listed.fixed.iter().chain(&roster.members);
         let mut seen = HashSet::new();
         // Of one address the first counts, also where that is drained.
-        let usable = |member: &&Arc<Member>| seen.insert(member.address) && !roster.drained.contains(&member.id);
-        let members: Vec<Arc<Member>> = all.filter(usable).cloned().collect();
-        let before = before.into_iter().flat_map(|table| &table.endpoints).filter(|it| it.limits() == listed.limits);
+        let counts = all.filter(|member| seen.insert(member.address)).cloned();
+        let (drained, members): (Vec<_>, Vec<_>) = counts.partition(|member| roster.drained.contains(&member.id));
+        let before = before.into_iter().flat_map(Self::all).map(|(_, endpoint)| endpoint);
+        let before = before.filter(|endpoint| endpoint.limits() == listed.limits);
         let before: HashMap<SocketAddr, &Arc<Endpoint>> = before.map(|it| (it.address, it)).collect();
         let endpoint = |member: &Arc<Member>| match before.get(&member.address) {
             Some(endpoint) => Arc::clone(endpoint),
             None => Arc::new(Endpoint::new(member.address, listed.limits, listed.workers)),
         };
         let endpoints = members.iter().map(endpoint).collect();
+        let drained = drained.into_iter().map(|member| (Arc::clone(&member), endpoint(&member))).collect();
         let weights: Vec<u16> = members.iter().map(|member| member.weight).collect();
-        Self { balancer: Balancer::new(listed.policy, &weights), weights, endpoints, members, roster }
+        Self { balancer: Balancer::new(listed.policy, &weights), weights, endpoints, members, drained, roster }
+    }
+
+    /// Every endpoint with its member, those that may be chosen first.
+    pub fn all(&self) -> impl Iterator<Item = (&Arc<Member>, &Arc<Endpoint>)> {
+        let drained = self.drained.iter().map(|(member, endpoint)| (member, endpoint));
+        self.members.iter().zip(&self.endpoints).chain(drained)
     }
 }
 
@@ -130,6 +140,8 @@ mod tests {
         assert_eq!((ids(&table), &table.weights), (vec!["fixed", "other"], &vec![2, 4]));
         let table = Table::new(&listed(&[&fixed], 1), roster(&[&same, &other], &["fixed", "other"]), None);
         assert!(ids(&table).is_empty() && table.endpoints.is_empty());
+        let drained: Vec<&str> = table.all().map(|(member, _)| &*member.id).collect();
+        assert_eq!(drained, ["fixed", "other"]);
         let table = Table::new(&listed(&[&fixed], 1), roster(&[&same, &other], &["same"]), None);
         assert_eq!(ids(&table), ["fixed", "other"]);
     }
@@ -141,6 +153,10 @@ mod tests {
         let second = Table::new(&listed(&[&b], 1), roster(&[&member("again", 1, 9)], &[]), [&first]);
         assert!(Arc::ptr_eq(&first.endpoints[1], &second.endpoints[0]));
         assert!(Arc::ptr_eq(&first.endpoints[0], &second.endpoints[1]));
+        let drained = Table::new(&listed(&[&a, &b], 1), roster(&[], &["b"]), [&first]);
+        let restored = Table::new(&listed(&[&a, &b], 1), Arc::default(), [&drained]);
+        assert!(Arc::ptr_eq(&first.endpoints[1], &drained.drained[0].1));
+        assert!(Arc::ptr_eq(&first.endpoints[1], &restored.endpoints[1]));
         let third = Table::new(&listed(&[&a], 2), Arc::default(), [&first]);
         assert!(!Arc::ptr_eq(&first.endpoints[0], &third.endpoints[0]), "other limits, another pool");
     }

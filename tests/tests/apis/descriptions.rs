@@ -54,7 +54,8 @@ async fn a_version_has_a_description_and_routes_of_it() {
     for (method, path, status) in [
         ("GET", "/v1/users", 200),
         ("POST", "/v1/users", 200),
-        ("DELETE", "/v1/users", 404),
+        ("HEAD", "/v1/users", 200),
+        ("DELETE", "/v1/users", 405),
         ("DELETE", "/v1/users/7", 200),
         ("GET", "/v1/users/7/x", 404),
         ("GET", "/v1/nothing", 404),
@@ -62,6 +63,8 @@ async fn a_version_has_a_description_and_routes_of_it() {
     ] {
         assert_eq!(client.send(request(method, path, &[], "")).await.status, status, "{method} {path}");
     }
+    let refused = client.send(request("PUT", "/v1/users/7", &[], "")).await;
+    assert_eq!((refused.status.as_u16(), refused.header("allow")), (405, "GET, HEAD, DELETE"));
     let line = r#"stile_requests_total{route="users/1/users-id",service="one",code="200"}"#;
     assert_eq!(admin.metric(line).await, 1);
     let mut without = sent;

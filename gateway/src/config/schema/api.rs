@@ -49,7 +49,7 @@ pub struct ApiVersion {
     /// Its description, an OpenAPI document, served at `/v1/apis/API/versions/VERSION/openapi`.
     #[serde(default)]
     pub openapi: Option<Value>,
-    /// Makes a route of each path of that description, for the methods that it has there, beside those in `routes`.
+    /// Makes a route of each path of that description, for the methods that it has there and HEAD with GET, beside those in `routes`.
     #[serde(default)]
     pub import: Option<Import>,
     /// Holds requests to that description: one that is not what it says is refused before the service sees it.

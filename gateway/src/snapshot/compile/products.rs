@@ -13,7 +13,7 @@ use crate::{
     access::{Grant, Product, Quotas},
     config::{
         Premise, Problem,
-        scalar::Timestamp,
+        scalar::{SCOPE, Timestamp, is_scope},
         schema::{self, ApiState, ApiVersion},
     },
     exchange::path::normalize_pattern,
@@ -52,6 +52,28 @@ pub(super) fn notices(version: &ApiVersion) -> Box<[(HeaderName, HeaderValue)]> 
 }
 
 impl<'a> Compiler<'a> {
+    /// What versions say of their life, and what of grants for them.
+    pub(super) fn versions(&mut self) {
+        let config = self.input.config;
+        for (a, api) in config.apis.iter().enumerate() {
+            for (v, version) in api.versions.iter().enumerate() {
+                let at = format!("apis[{a}].versions[{v}]");
+                self.scopes(&at, &version.scopes);
+                if let (Some(since), Some(end)) = (version.deprecated, version.sunset)
+                    && end < since
+                {
+                    self.problem(format!("{at}.sunset"), format!("{end} is before it is deprecated, at {since}"));
+                }
+            }
+        }
+    }
+
+    fn scopes(&mut self, at: &str, scopes: &[String]) {
+        for (n, scope) in scopes.iter().enumerate().filter(|(_, scope)| !is_scope(scope)) {
+            self.problem(format!("{at}.scopes[{n}]"), format!("\"{}\" is no scope: {SCOPE}", scope.escape_debug()));
+        }
+    }
+
     /// What requests of versions are held to, by the names of both. What a description is compiled to is carried over.
     pub(super) fn validations(&mut self) -> HashMap<(&'a str, &'a str), Arc<Validation>> {
         let (config, previous) = (self.input.config, self.input.previous);
@@ -101,8 +123,9 @@ impl<'a> Compiler<'a> {
     pub(super) fn grants(&mut self, at: &str, grants: &[schema::Grant]) -> Vec<Grant> {
         let config = self.input.config;
         let mut seen = HashSet::new();
-        for (n, schema::Grant { api, version, .. }) in grants.iter().enumerate() {
+        for (n, schema::Grant { api, version, scopes, .. }) in grants.iter().enumerate() {
             let path = format!("{at}[{n}]");
+            self.scopes(&path, scopes);
             let Some(found) = config.apis.iter().find(|it| it.name == *api) else {
                 let known = config.apis.iter().map(|it| &it.name);
                 self.unknown(format!("{path}.api"), ("API", "apis"), api, known);
@@ -111,7 +134,10 @@ impl<'a> Compiler<'a> {
             let is_there = |version: &String| found.versions.iter().any(|it| it.name == *version);
             if let Some(version) = version.as_ref().filter(|version| !is_there(version)) {
                 let known = found.versions.iter().map(|it| it.name.as_str());
-                let message = parts::unknown("version", version, known);
+                let message = match version.as_str() {
+                    "*" => "a grant of each version is one without a version".to_owned(),
+                    version => parts::unknown("version", version, known),
+                };
                 self.problems.push(Problem::new(format!("{path}.version"), message).given([Premise::Names("apis")]));
             }
             if !seen.insert((api, version)) {

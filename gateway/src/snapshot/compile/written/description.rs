@@ -22,9 +22,13 @@ pub(super) fn routes(version: &ApiVersion) -> Result<Vec<Route>, String> {
     let mut routes = Vec::new();
     for (path, item) in document.items() {
         let item = item.map_err(told)?;
-        let methods: Vec<String> = document.operations(&item).map(|(method, _)| method.to_string()).collect();
+        let mut methods: Vec<String> = document.operations(&item).map(|(method, _)| method.to_string()).collect();
         if methods.is_empty() {
             continue;
+        }
+        // RFC 9110 §9.3.2: what has GET has HEAD.
+        if methods.iter().any(|method| method == "GET") && !methods.iter().any(|method| method == "HEAD") {
+            methods.push("HEAD".to_owned());
         }
         let matches = Match { path: Some(pattern(path)), methods, ..Match::default() };
         routes.push(Route {
