@@ -10,6 +10,7 @@ mod include;
 pub mod layers;
 mod load;
 pub mod resource;
+pub mod sent;
 mod tree;
 mod variable;
 pub mod watch;

@@ -5,7 +5,6 @@ mod adapt;
 mod body;
 mod counted;
 mod document;
-mod json;
 mod parameter;
 mod schema;
 mod shape;
@@ -28,6 +27,7 @@ use self::{
 };
 use crate::{
     exchange::{RequestHead, path::normalize_pattern},
+    json,
     router::{Router, Rule, RuleCause, Subject},
 };
 

@@ -148,7 +148,8 @@ async fn what_is_wrong_is_told_and_nothing_is_kept_of_it() {
         ("PUT", "/v1/consumers/a%20b", json!({}), 422, "is no name"),
         ("PUT", "/v1/consumers/b", json!({ "groups": ["a b"] }), 422, "groups[0]"),
         ("PUT", "/v1/consumers/b", json!({ "name": "c" }), 422, "the path is that of"),
-        ("PUT", "/v1/consumers/b", json!({ "group": [] }), 422, "unknown field `group`"),
+        ("PUT", "/v1/consumers/b", json!({ "group": [] }), 422, "did you mean \"groups\"?"),
+        ("PUT", "/v1/consumers/b", json!({ "grants": [] }), 422, "stile consumer grant put"),
         ("DELETE", "/v1/consumers/b", Value::Null, 404, "no consumer \"b\""),
         ("POST", "/v1/consumers/b/credentials", json!({ "type": "api-key" }), 404, "no consumer \"b\""),
         ("POST", "/v1/consumers/inner/credentials", json!({ "type": "api-key" }), 409, "is in the configuration file"),
@@ -159,7 +160,7 @@ async fn what_is_wrong_is_told_and_nothing_is_kept_of_it() {
         ("POST", add, json!({ "id": "one", "type": "api-key" }), 409, "has a credential \"one\" already"),
         ("POST", add, json!({ "type": "basic", "username": "u" }), 422, "needs \"hash\""),
         ("POST", add, json!({ "type": "jwt", "issuer": "i", "password": "p" }), 422, "has no \"password\""),
-        ("POST", add, json!({ "type": "key" }), 422, "unknown variant `key`"),
+        ("POST", add, json!({ "type": "key" }), 422, "\"key\" is none of api-key, basic, hmac, jwt, certificate"),
         ("POST", add, json!({ "type": "api-key", "expires": "soon" }), 422, "expected a time such as"),
     ] {
         let answer =

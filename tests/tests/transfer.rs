@@ -174,12 +174,14 @@ async fn every_mistake_is_told_and_nothing_is_imported() {
             { "name": "of-file" },
             { "name": "x y", "groups": ["not ok"] },
             { "name": "c", "credentials": [
-                { "id": "short", "type": "api-key", "key": "short" },
                 { "id": "none", "type": "api-key" },
                 { "id": "one", "type": "certificate", "subject": "CN=a" },
                 { "id": "two", "type": "certificate", "subject": "CN=a" },
             ] },
+            { "name": "d", "credentials": [{ "id": "short", "type": "api-key", "key": "short" }] },
+            { "groups": [] },
         ],
+        "groups": [{ "name": "e", "grant": [] }],
     });
     let refused = import(&admin, "", &bundle).await;
     assert_eq!(refused.status, 422);
@@ -197,7 +199,9 @@ async fn every_mistake_is_told_and_nothing_is_imported() {
         "/v1/consumers/of-file name: it is in the configuration file",
         "/v1/consumers/x y name: it is no name",
         "/v1/consumers/x y groups[0]: not ok is no name",
-        "/v1/consumers/c credentials[short].key: it has fewer than 16 characters",
+        "/v1/consumers/d credentials[0].key: expected at least 16 characters, found 5",
+        "import consumers[4].name: it needs a name",
+        "/v1/groups/e grant: unknown key grant; did you mean grants?",
         "/v1/consumers/c credentials[none]: a credential of type api-key needs key",
         "presented the same way",
     ];

@@ -1,15 +1,17 @@
 //! `/v1/audit`: who changed what.
 
 use axum::{Json, extract::State};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Admin, Problem, extract::Asked, resources::MAX_ITEMS};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     #[serde(default = "hundred")]
+    #[schemars(range(min = 1))]
     limit: usize,
     /// The number of a change: the page has those before it.
     before: Option<u64>,

@@ -11,6 +11,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -29,7 +30,7 @@ use crate::{
 };
 
 /// A consumer as it is sent; what is told of it beside may come back with it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Consumer {
     name: Option<String>,
@@ -37,9 +38,12 @@ pub(super) struct Consumer {
     groups: Vec<String>,
     #[serde(rename = "origin")]
     _origin: Option<String>,
+    /// What a file has here, and is made one by one.
+    credentials: Option<Value>,
+    grants: Option<Value>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rotation {
     /// How long the old secret goes on.
@@ -72,8 +76,17 @@ pub(super) async fn put(
     At(name): At<String>,
     Asked(How { dry_run }): Asked<How>,
     headers: HeaderMap,
-    Sent(Consumer { name: said, groups, .. }): Sent<Consumer>,
+    Sent(Consumer { name: said, groups, credentials, grants, .. }): Sent<Consumer>,
 ) -> Result<Response, Problem> {
+    let apart = [("credentials", credentials, "credential add"), ("grants", grants, "grant put")];
+    let apart = apart.into_iter().filter(|(_, given, _)| given.is_some()).map(|(key, _, command)| {
+        let message = format!("they are made one by one, at /v1/consumers/{name}/{key}: stile consumer {command}");
+        (key.to_owned(), message)
+    });
+    let apart: Vec<_> = apart.collect();
+    if !apart.is_empty() {
+        return Err(Problem::of_mistakes(apart));
+    }
     if let Some(said) = said.filter(|said| *said != name) {
         let detail = format!("name: this is \"{}\", the path is that of \"{name}\"", said.escape_debug());
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     Admin, Problem,
-    extract::{Asked, At, Sent},
+    extract::{At, Pairs, Sent},
 };
 use crate::{
     config::scalar,
@@ -27,7 +27,7 @@ pub(super) async fn list(State(admin): State<Admin>, At(service): At<String>) ->
 pub(super) async fn discover(
     State(admin): State<Admin>,
     At(service): At<String>,
-    Asked(query): Asked<Vec<(String, String)>>,
+    Pairs(query): Pairs,
 ) -> Result<Json<Value>, Problem> {
     let wanted = wanted(query)?;
     Ok(Json(told(&*admin.control.registry().discover(&service, &wanted)?)))
@@ -81,7 +81,9 @@ fn wanted(query: Vec<(String, String)>) -> Result<Wanted, Problem> {
     let mut wanted = Wanted::default();
     for (key, value) in query {
         if key == "policy" {
-            wanted.policy = Some(policy(&value)?);
+            if wanted.policy.replace(policy(&value)?).is_some() {
+                return Err(Problem::new(StatusCode::BAD_REQUEST, "policy: it is there more than once"));
+            }
         } else if let Some(name) = key.strip_prefix("metadata.") {
             wanted.metadata.push((name.to_owned(), value));
         } else {
@@ -148,7 +150,7 @@ impl From<RegistryError> for Problem {
             }
             RegistryError::NoneUsable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail),
             RegistryError::Full(..) | RegistryError::Busy(..) => Self::new(StatusCode::CONFLICT, detail),
-            RegistryError::Invalid(mistakes) => Self::with_mistakes(detail, mistakes),
+            RegistryError::Invalid(mistakes) => Self::of_mistakes(mistakes),
             RegistryError::Store(error) => error.into(),
         }
     }

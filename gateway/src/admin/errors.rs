@@ -3,18 +3,20 @@
 use std::time::SystemTime;
 
 use axum::{Json, extract::State};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Admin, Problem, extract::Asked};
 use crate::monitor::record::Mishap;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
     /// Empty is what no route matched.
     route: Option<String>,
     #[serde(default = "hundred")]
+    #[schemars(range(min = 1))]
     limit: usize,
 }
 

@@ -11,6 +11,7 @@ use axum::{
     },
 };
 use futures_util::{Stream, stream::unfold};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{
@@ -28,7 +29,7 @@ use crate::{
 /// How often a quiet stream says that it is there.
 const ALIVE: Duration = Duration::from_secs(15);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct About {
     /// Of this service alone.

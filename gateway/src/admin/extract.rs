@@ -2,13 +2,18 @@
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    extract::{
+        FromRequest, FromRequestParts, Path, Query, Request,
+        path::ErrorKind,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE, request::Parts},
 };
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
-use super::Problem;
+use super::{Problem, problem::listed};
+use crate::{config::sent, json};
 
 /// The parameters of a path.
 #[derive(Debug)]
@@ -17,6 +22,10 @@ pub(super) struct At<T>(pub(super) T);
 /// Those of a query.
 #[derive(Debug)]
 pub(super) struct Asked<T>(pub(super) T);
+
+/// Those of a query whose names are not known before.
+#[derive(Debug)]
+pub(super) struct Pairs(pub(super) Vec<(String, String)>);
 
 /// Bytes that a body may have, as an extension of the request.
 #[derive(Debug, Clone, Copy)]
@@ -35,16 +44,25 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for At<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let found = Path::from_request_parts(parts, state).await;
-        found.map(|Path(found)| Self(found)).map_err(|error| Problem::new(error.status(), error.body_text()))
+        found.map(|Path(found)| Self(found)).map_err(|error| Problem::new(error.status(), mistaken(error)))
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+impl<S: Send + Sync, T: JsonSchema + DeserializeOwned + 'static> FromRequestParts<S> for Asked<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let found = Query::from_request_parts(parts, state).await;
-        found.map(|Query(found)| Self(found)).map_err(|error| Problem::new(error.status(), error.body_text()))
+        let Pairs(pairs) = Pairs::from_request_parts(parts, state).await?;
+        sent::query(pairs).map(Self).map_err(|mistakes| Problem::new(StatusCode::BAD_REQUEST, listed(&mistakes)))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Pairs {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let found: Result<_, QueryRejection> = Query::from_request_parts(parts, state).await;
+        found.map(|Query(pairs)| Self(pairs)).map_err(|error| Problem::new(error.status(), error.body_text()))
     }
 }
 
@@ -63,7 +81,7 @@ impl<S: Send + Sync> FromRequest<S> for Whole {
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Sent<T> {
+impl<S: Send + Sync, T: JsonSchema + DeserializeOwned + 'static> FromRequest<S> for Sent<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
@@ -72,25 +90,24 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Sent<T> {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
         let Whole(body) = Whole::from_request(request, state).await?;
-        let value: Value = serde_json::from_slice(&body)
+        let value = json::read(&body)
             .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}")))?;
-        // Of a list, serde would take one item for each key.
         if !value.is_object() {
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the body is no JSON object"));
         }
-        serde_path_to_error::deserialize(value).map(Self).map_err(|error| {
-            let (path, message) = (error.path().to_string(), without_value(&error.inner().to_string()));
-            let detail = if path == "." { message } else { format!("{path}: {message}") };
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
-        })
+        sent::body(value).map(Self).map_err(Problem::of_mistakes)
     }
 }
 
-/// What serde says of a value that is not as it must be, without that value: it may be a secret.
-fn without_value(message: &str) -> String {
-    match message.rsplit_once(", expected ") {
-        Some((said, expected)) if said.starts_with("invalid ") => format!("expected {expected}"),
-        _ => message.to_owned(),
+/// Numbers are what a path may have wrong, beside its encoding.
+fn mistaken(error: PathRejection) -> String {
+    let said = error.body_text();
+    let PathRejection::FailedToDeserializePathParams(error) = error else { return said };
+    match error.into_kind() {
+        ErrorKind::ParseErrorAtKey { value, .. }
+        | ErrorKind::ParseErrorAtIndex { value, .. }
+        | ErrorKind::ParseError { value, .. } => format!("\"{}\" is no number that it could be", value.escape_debug()),
+        _ => said,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `/v1/generations`: what made each, what is otherwise now, and the way back.
 
 use axum::{Extension, Json, extract::State};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,10 +12,11 @@ use super::{
     resources::{How, MAX_ITEMS},
 };
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     #[serde(default = "twenty")]
+    #[schemars(range(min = 1))]
     limit: usize,
     /// The page has the generations before this one.
     before: Option<u64>,

@@ -196,7 +196,7 @@ pub(super) fn all() -> Vec<Operation> {
 
 fn of_the_gateway() -> Vec<Operation> {
     let object = || json!({ "type": "object" });
-    let limit = || json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX });
+    let limit = || json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX });
     vec![
         Operation::new("get", "/healthz", None, "Is the process alive", status::health).text("It is."),
         Operation::new("get", "/readyz", None, "Does the gateway take traffic", status::ready)
@@ -253,7 +253,7 @@ fn of_a_kind(kind: Kind, role: Role) -> Vec<Operation> {
         )
         .query(
             "limit",
-            json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
+            json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX }),
             "At most so many, 1000 at most.",
         )
         .query("after", json!({ "type": "string" }), "Those after this name: `next` of the page before.")
@@ -309,7 +309,7 @@ fn of_consumers() -> Vec<Operation> {
         Operation::new("get", list, Some(Role::Viewer), "List the consumers", consumers::list)
             .query(
                 "limit",
-                json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
+                json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX }),
                 "At most so many, 1000 at most.",
             )
             .query("after", json!({ "type": "string" }), "Those after this name: `next` of the page before.")

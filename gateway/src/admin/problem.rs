@@ -7,7 +7,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    config::Errors,
+    config::{Errors, sent::Mistakes},
     control::{
         PluginError, StoreError, consumers::ConsumerError, history::HistoryError, resources::ResourceError,
         transfer::ImportError,
@@ -28,7 +28,8 @@ impl Problem {
     }
 
     /// Each mistake with the key of its cause.
-    pub(super) fn with_mistakes(detail: String, mistakes: Vec<(String, String)>) -> Self {
+    pub(super) fn of_mistakes(mistakes: Mistakes) -> Self {
+        let detail = listed(&mistakes);
         let errors = mistakes.into_iter().map(|(path, message)| json!({ "path": path, "message": message })).collect();
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, detail, errors }
     }
@@ -36,6 +37,14 @@ impl Problem {
     fn of(status: StatusCode, detail: String, errors: Errors) -> Self {
         Self { status, detail, errors: errors.0.into_iter().map(|error| json!(error)).collect() }
     }
+}
+
+pub(super) fn listed(mistakes: &Mistakes) -> String {
+    let shown = |(path, message): &(String, String)| match path.as_str() {
+        "" => message.clone(),
+        path => format!("{path}: {message}"),
+    };
+    mistakes.iter().map(shown).collect::<Vec<_>>().join("; ")
 }
 
 impl From<PluginError> for Problem {
@@ -60,7 +69,7 @@ impl From<ConsumerError> for Problem {
             }
             ConsumerError::OfFile(_) | ConsumerError::Conflict(_) => StatusCode::CONFLICT,
             ConsumerError::Condition(_) => StatusCode::PRECONDITION_FAILED,
-            ConsumerError::Invalid(mistakes) => return Self::with_mistakes(detail, mistakes),
+            ConsumerError::Invalid(mistakes) => return Self::of_mistakes(mistakes),
             ConsumerError::Store(error) => return error.into(),
         };
         Self::new(status, detail)

@@ -11,6 +11,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -37,16 +38,17 @@ const REDACTED: &str = "[redacted]";
 /// Resources that one answer lists.
 pub(super) const MAX_ITEMS: usize = 1000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     #[serde(default = "all")]
+    #[schemars(range(min = 1))]
     pub(super) limit: usize,
     /// The name after which the page begins.
     pub(super) after: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct How {
     #[serde(default)]

@@ -1,13 +1,14 @@
 //! `/v1/usage`: how much each consumer has used each version of an API, by day.
 
 use axum::{Json, extract::State, http::StatusCode};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Admin, Problem, extract, resources::MAX_ITEMS};
 use crate::control::usage::{Asked, Told};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Query {
     from: Option<String>,
@@ -17,6 +18,7 @@ pub(super) struct Query {
     consumer: Option<String>,
     after: Option<String>,
     #[serde(default = "most")]
+    #[schemars(range(min = 1))]
     limit: usize,
 }
 

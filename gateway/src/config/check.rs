@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{Config, error::Finding, scalar::FORMATS, tree::Tree};
 use explain::Explain;
 use mend::Mend;
+use rules::Rules;
 
 /// The lists that an included file may add to.
 pub(super) const SHARED: [&str; 7] = ["listeners", "plugins", "services", "routes", "apis", "consumers", "groups"];
@@ -47,15 +48,29 @@ impl Form {
 
     /// Finds every way in which a tree does not have this form, then mends it so that it has.
     pub(super) fn check(&self, tree: &mut Tree) {
-        let mut explain = Explain::new(&self.schema, &tree.spot);
-        for error in self.validator.iter_errors(&tree.value) {
-            explain.error(&error);
-        }
-        let Explain { findings, wrong, .. } = explain;
+        let Explain { findings, wrong, .. } = self.explain(tree);
         tree.findings.extend(findings);
         if !tree.findings.is_empty() {
             Mend { schema: &self.schema, wrong }.root(&mut tree.value, &mut tree.spot);
         }
+    }
+
+    /// Every way in which a tree does not have this form.
+    pub(super) fn findings(&self, tree: &Tree) -> Vec<Finding> {
+        self.explain(tree).findings
+    }
+
+    /// The type of what stands under a key, as a JSON Schema names it.
+    pub(super) fn type_of(&self, key: &str) -> &str {
+        Rules(&self.schema["properties"][key]).type_name()
+    }
+
+    fn explain<'a>(&'a self, tree: &'a Tree) -> Explain<'a> {
+        let mut explain = Explain::new(&self.schema, &tree.spot);
+        for error in self.validator.iter_errors(&tree.value) {
+            explain.error(&error);
+        }
+        explain
     }
 }
 

@@ -79,7 +79,7 @@ pub const FORMATS: [Format; 7] = [
     },
     Format {
         name: "stile-url",
-        means: "a URL such as https://example.com/plugins/users.wasm",
+        means: "a URL such as https://example.com/path",
         sample: "http://localhost/",
         holds: is_url,
     },

@@ -80,6 +80,12 @@ pub(super) fn join(path: &str, key: &str) -> String {
 }
 
 impl Tree {
+    /// A value that stands in no text.
+    pub(super) fn of(value: Value) -> Self {
+        let spot = Spot::new(Position::start_of(0), Source::Literal, Inside::Nothing);
+        Self { value, spot, findings: Vec::new() }
+    }
+
     /// What is left of a file that has no tree.
     pub(super) fn unreadable(file: usize, findings: Vec<Finding>) -> Self {
         let spot = Spot::new(Position::start_of(file), Source::Unreadable, Inside::Nothing);
@@ -175,6 +181,7 @@ impl Spot {
     pub(super) fn path(&self, path: &str, step: &str) -> String {
         match &self.inside {
             Inside::List(_) => format!("{path}[{step}]"),
+            Inside::Nothing if step.parse::<usize>().is_ok() => format!("{path}[{step}]"),
             Inside::Nothing | Inside::Mapping(_) => join(path, step),
         }
     }

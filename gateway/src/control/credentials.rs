@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use aws_lc_rs::rand;
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
@@ -47,7 +48,7 @@ pub struct Kept {
 }
 
 /// What is wanted of a new credential.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     pub id: Option<String>,

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -23,10 +24,11 @@ const MAX_KEY: usize = 64;
 const MAX_VALUE: usize = 1024;
 
 /// What a server says of itself, as it is sent and stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Announcement {
     /// Where it takes connections.
+    #[schemars(with = "scalar::Address")]
     pub address: SocketAddr,
     /// Its share under `weighted`; 0 takes none.
     #[serde(default = "one")]

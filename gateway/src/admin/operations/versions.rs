@@ -54,7 +54,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .query("consumer", text(), "By this consumer; empty is nobody that is known.")
             .query(
                 "limit",
-                json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
+                json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX }),
                 "At most so many, 1000 at most.",
             )
             .query("after", text(), "Those after: `next` of the page before.")

@@ -36,6 +36,8 @@ impl Place<'_> {
             ("a string", Value::Bool(_)) => (self.shown(), "; put it in quotes"),
             // A token of digits is a number, and none of a message's business.
             ("a string", Value::Number(_)) => ("a number".to_owned(), "; put it in quotes"),
+            // Nor is a text that stands for a whole part, such as a password for a credential.
+            ("a mapping" | "a list", Value::String(_)) => ("a string".to_owned(), ""),
             _ => (self.shown(), ""),
         };
         format!("expected {wanted}, found {found}{hint}")

@@ -118,7 +118,7 @@ impl<'a> Rules<'a> {
             .any(|present| self.0["required"].as_array().is_some_and(|keys| keys.iter().any(|key| key == present)))
     }
 
-    fn type_name(self) -> &'a str {
+    pub(super) fn type_name(self) -> &'a str {
         let types = &self.0["type"];
         let mut several = types.as_array().into_iter().flatten().filter_map(Value::as_str);
         types.as_str().or_else(|| several.find(|name| *name != "null")).unwrap_or_default()

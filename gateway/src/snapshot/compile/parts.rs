@@ -125,7 +125,8 @@ pub(super) fn host(host: schema::HostHeader) -> HostHeader {
 /// Says that a name is not there, and what may have been meant.
 pub(super) fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let mut seen = HashSet::new();
-    let known: Vec<&str> = known.filter(|name| seen.insert(*name)).collect();
+    // One that is missing has been told of.
+    let known: Vec<&str> = known.filter(|name| !name.is_empty() && seen.insert(*name)).collect();
     let hint = match (nearest(name, known.iter().copied()), known.len()) {
         (Some(meant), _) => did_you_mean(meant),
         (None, 0) => format!(", nor any other {kind}"),

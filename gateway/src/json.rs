@@ -6,7 +6,12 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-pub(super) fn read(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+/// The value of a text.
+///
+/// # Errors
+///
+/// It is no JSON, or some object has a name twice.
+pub fn read(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = Unambiguous.deserialize(&mut reader)?;
     reader.end()?;
