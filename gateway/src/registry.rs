@@ -1,6 +1,7 @@
 //! Endpoints that servers announce themselves: registrations and the leases they live by, draining, discovery. What is known
 //! comes from the store alone, by watching it; it reaches requests by the table of each service. It knows no configuration.
 
+mod change;
 mod discover;
 mod expiry;
 mod directory;
@@ -40,15 +41,13 @@ use self::{
 };
 use crate::{
     balance::Cursor,
-    store::{Commit, Entry, Event, Expect, LeaseId, Listed, Progress, Revision, Store, StoreError},
+    store::{Entry, Event, LeaseId, Listed, Progress, Revision, Store, StoreError},
     upstream::{Endpoint, Service},
 };
 pub use crate::{balance::Policy, upstream::Member};
 
 /// Changes that one who listens may be behind.
 const BACKLOG: usize = 4096;
-/// Tries to change an endpoint that others change at the same time.
-const TRIES: usize = 16;
 /// Entries that are read at once.
 const AT_ONCE: usize = 10_000;
 /// Before the store is read again after it failed.
@@ -76,6 +75,8 @@ pub struct Registry {
     directories: watch::Sender<Directories>,
     /// Leases whose time is over and that go on.
     held: AtomicUsize,
+    /// Leases that are being ended since their time is over.
+    lapsing: DashMap<LeaseId, ()>,
 }
 
 /// Bounds of a registry.
@@ -153,6 +154,7 @@ impl Registry {
             news: broadcast::Sender::new(BACKLOG),
             directories: watch::Sender::default(),
             held: AtomicUsize::new(0),
+            lapsing: DashMap::new(),
         };
         registry.read().await?;
         Ok(registry)
@@ -200,115 +202,6 @@ impl Registry {
         swap()
     }
 
-    /// Registers an endpoint, or says anew what it is; true if it was not there. When this returns, requests see it.
-    ///
-    /// # Errors
-    ///
-    /// `UnknownService`, `Invalid`, `Full`, `Busy`, `Store`: nothing is changed.
-    pub async fn register(&self, service: &str, id: &str, announcement: &Announcement) -> Result<bool, RegistryError> {
-        self.service(service)?;
-        let mistakes = announcement.mistakes(id);
-        if !mistakes.is_empty() {
-            return Err(RegistryError::Invalid(mistakes));
-        }
-        let (member, ttl) = (announcement.member(id), announcement.ttl.0);
-        for _ in 0..TRIES {
-            let found = self.found(service, id);
-            let goes_on = found.as_ref().filter(|it| it.ttl == ttl && self.store.keep_alive(it.lease).is_ok());
-            if goes_on.is_some_and(|found| *found.member == member) {
-                return Ok(false);
-            }
-            let most = self.settings.load().endpoints_per_service;
-            if found.is_none() && self.rolls.get(service).is_some_and(|roll| roll.registered.len() >= most) {
-                return Err(RegistryError::Full(service.to_owned(), most));
-            }
-            let lease = match goes_on {
-                Some(found) => found.lease,
-                None => self.store.grant(ttl).await?,
-            };
-            let expect = found.as_ref().map_or(Expect::Absent, |found| Expect::At(found.revision));
-            let key = Subject::Registered { service, id }.key();
-            let mut commit = Commit::new().expect(&*key, expect).put_until(key, announcement.value(), Some(lease));
-            if goes_on.is_none() && found.is_some() && self.is_drained(service, id) {
-                commit = commit.put_until(Subject::Drained { service, id }.key(), "", Some(lease));
-            }
-            match self.commit(commit).await? {
-                Some(revision) => {
-                    self.saw(revision).await?;
-                    if let Some(old) = found.as_ref().map(|found| found.lease).filter(|old| *old != lease) {
-                        self.take_over(service, id, old, lease).await;
-                    }
-                    return Ok(found.is_none());
-                }
-                None if goes_on.is_none() => drop(self.store.revoke(lease).await),
-                None => {}
-            }
-        }
-        Err(RegistryError::Busy(service.to_owned(), id.to_owned()))
-    }
-
-    /// Ends a lease for another that the registration has now. What fails of it ends by itself, when the old one is over.
-    async fn take_over(&self, service: &str, id: &str, old: LeaseId, new: LeaseId) {
-        if self.is_drained(service, id) {
-            let key = Subject::Drained { service, id }.key();
-            let _ = self.commit(Commit::new().expect(&*key, Expect::Present).put_until(key, "", Some(new))).await;
-        }
-        let _ = self.store.revoke(old).await;
-    }
-
-    /// Gives a registration its whole time again. Nothing is written.
-    pub fn heartbeat(&self, service: &str, id: &str) -> Result<(), RegistryError> {
-        let lease = self.rolls.get(service).and_then(|roll| roll.registered.get(id).map(|record| record.lease));
-        let kept = lease.is_some_and(|lease| self.store.keep_alive(lease).is_ok());
-        kept.then_some(()).ok_or_else(|| RegistryError::Lapsed(service.to_owned(), id.to_owned()))
-    }
-
-    /// Takes a registration away. When this returns, no request begins on it.
-    pub async fn deregister(&self, service: &str, id: &str) -> Result<(), RegistryError> {
-        let unknown = || RegistryError::UnknownEndpoint(service.to_owned(), id.to_owned());
-        let found = self.found(service, id).ok_or_else(unknown)?;
-        match self.store.revoke(found.lease).await {
-            Ok(revision) => self.saw(revision).await,
-            Err(StoreError::NoLease) => Err(unknown()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Lets an endpoint, of the configuration too, take no new exchanges, or let it take them again. That of a registration ends
-    /// with it. When this returns, requests keep to it.
-    pub async fn drain(&self, service: &str, id: &str, drained: bool) -> Result<(), RegistryError> {
-        let known = self.service(service)?;
-        let key = Subject::Drained { service, id }.key();
-        for _ in 0..TRIES {
-            let found = self.found(service, id);
-            // One that is away may come again.
-            let lifts = || !drained && self.is_drained(service, id);
-            let of_directories = || {
-                let roll = self.rolls.get(service);
-                roll.is_some_and(|roll| roll.found.values().flatten().any(|member| *member.id == *id))
-            };
-            if found.is_none()
-                && known.listed.fixed.iter().all(|member| *member.id != *id)
-                && !of_directories()
-                && !lifts()
-            {
-                return Err(RegistryError::UnknownEndpoint(service.to_owned(), id.to_owned()));
-            }
-            let mut commit = Commit::new();
-            if let Some(found) = &found {
-                commit = commit.expect(Subject::Registered { service, id }.key(), Expect::At(found.revision));
-            }
-            let commit = match drained {
-                true => commit.put_until(&*key, "", found.map(|found| found.lease)),
-                false => commit.delete(&*key),
-            };
-            if let Some(revision) = self.commit(commit).await? {
-                return self.saw(revision).await;
-            }
-        }
-        Err(RegistryError::Busy(service.to_owned(), id.to_owned()))
-    }
-
     /// All endpoints of a service, wherever they are known from.
     pub fn list(&self, service: &str) -> Result<Vec<Standing>, RegistryError> {
         let known = self.service(service)?;
@@ -349,7 +242,10 @@ impl Registry {
         self.held.load(Relaxed)
     }
 
-    fn service(&self, name: &str) -> Result<Arc<Service>, RegistryError> {
+    /// # Errors
+    ///
+    /// `UnknownService`
+    pub fn service(&self, name: &str) -> Result<Arc<Service>, RegistryError> {
         let found = self.services.load().get(name).cloned();
         found.ok_or_else(|| RegistryError::UnknownService(name.to_owned()))
     }
@@ -360,18 +256,6 @@ impl Registry {
 
     fn found(&self, service: &str, id: &str) -> Option<Record> {
         self.rolls.get(service)?.registered.get(id).cloned()
-    }
-
-    /// None if somebody else was faster; then it has been seen what they did.
-    async fn commit(&self, commit: Commit) -> Result<Option<Revision>, RegistryError> {
-        match self.store.commit(commit).await {
-            Ok(revision) => Ok(Some(revision)),
-            Err(StoreError::Conflict { .. } | StoreError::NoLease) => {
-                self.saw(self.store.revision()).await?;
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
     }
 
     async fn saw(&self, revision: Revision) -> Result<(), RegistryError> {
@@ -397,13 +281,19 @@ impl Registry {
         let subject = Subject::of(&event.key)?;
         let (Subject::Registered { service, id } | Subject::Drained { service, id }) = subject;
         let mut roll = self.rolls.entry(service.into()).or_default();
-        let mut member = roll.registered.get(id).map(|record| Arc::clone(&record.member));
+        let before = roll.registered.get(id).map(|record| (Arc::clone(&record.member), record.lease));
+        let lapses = || before.as_ref().is_some_and(|(_, lease)| self.lapsing.remove(lease).is_some());
+        let mut member =
+            before.as_ref().map(|(member, _)| Arc::clone(member)).or_else(|| self.listed(&roll, service, id));
         let change = match subject {
             Subject::Drained { .. } => roll.drain(id, event.value.is_some()),
             Subject::Registered { .. } => match Record::of_event(event) {
                 Ok(record) => {
                     member = record.as_ref().map(|record| Arc::clone(&record.member)).or(member);
-                    roll.set(id, record)
+                    match roll.set(id, record) {
+                        Some(Change::Deregistered) if lapses() => Some(Change::Lapsed),
+                        change => change,
+                    }
                 }
                 Err(error) => {
                     tracing::error!("a registration is passed over: {error}");
@@ -416,6 +306,13 @@ impl Registry {
         // Nobody may be listening.
         let _ = self.news.send(News { service: Arc::clone(&service), id: id.into(), change, member });
         Some(service)
+    }
+
+    /// One that nobody has registered.
+    fn listed(&self, roll: &Roll, service: &str, id: &str) -> Option<Arc<Member>> {
+        let services = self.services.load();
+        let fixed = services.get(service).into_iter().flat_map(|service| &service.listed.fixed);
+        fixed.chain(roll.found.values().flatten()).find(|member| *member.id == *id).cloned()
     }
 
     /// Begins anew with what the store holds.

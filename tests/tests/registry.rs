@@ -382,9 +382,24 @@ async fn every_change_is_told_to_whoever_listens() {
         assert_eq!(event(&mut own).await, told(service, change, weight));
     }
     // It has lapsed: both of its entries end, in the order of their keys.
-    for change in ["restored", "gone"] {
-        assert_eq!(event(&mut all).await, told("echo", change, 2));
+    assert_eq!(event(&mut all).await, told("echo", "restored", 2));
+    let gone = |service: &str, why: &str, weight: u16| {
+        let (kind, mut gone) = told(service, "gone", weight);
+        gone["why"] = why.into();
+        (kind, gone)
+    };
+    assert_eq!(event(&mut all).await, gone("echo", "lapsed", 2));
+    admin.send("DELETE", "/v1/services/third/endpoints/a", Value::Null).await;
+    assert_eq!(event(&mut all).await, gone("third", "deregistered", 1));
+    for (secret, service, status) in [(VIEWER, "nobody", 404), (SERVICE, "third", 403)] {
+        let refused = admin.call("GET", &format!("/v1/events?service={service}"), Some(secret), "").await;
+        assert_eq!(refused.status.as_u16(), status, "{}", refused.text());
     }
+    admin.send("PUT", "/v1/services/fixed", json!({ "endpoints": [{ "address": address }] })).await;
+    assert_eq!(event(&mut all).await.0, "generation");
+    admin.send("PUT", &format!("/v1/services/fixed/endpoints/{address}/drain"), Value::Null).await;
+    let (_, drained) = event(&mut all).await;
+    assert_eq!((&drained["change"], &drained["endpoint"]["weight"]), (&json!("drained"), &json!(1)));
     assert_eq!(timeout(SOON, gateway.stop()).await.expect("streams end when the gateway does"), 0);
 }
 

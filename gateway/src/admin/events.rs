@@ -5,6 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use axum::{
     Extension,
     extract::State,
+    http::StatusCode,
     response::{
         IntoResponse,
         sse::{Event, KeepAlive, Sse},
@@ -20,7 +21,7 @@ use tokio::sync::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Admin, auth::Actor, endpoints, extract::Asked};
+use super::{Admin, Problem, auth::Actor, endpoints, extract::Asked};
 use crate::{
     config::schema::Role,
     registry::{Change, News},
@@ -40,7 +41,14 @@ pub(super) async fn stream(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
     Asked(About { service }): Asked<About>,
-) -> impl IntoResponse {
+) -> Result<impl IntoResponse, Problem> {
+    if let Some(service) = &service {
+        if actor.role == Role::Service && !actor.services.discovers(service) {
+            let detail = format!("token \"{}\" is not for service \"{}\"", actor.name, service.escape_debug());
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+        }
+        admin.control.registry().service(service)?;
+    }
     let sources = Sources {
         endpoints: admin.control.registry().news(),
         generations: admin.control.changed(),
@@ -48,7 +56,7 @@ pub(super) async fn stream(
         stop: admin.stop.clone(),
         admin,
     };
-    Sse::new(events(sources)).keep_alive(KeepAlive::new().interval(ALIVE))
+    Ok(Sse::new(events(sources)).keep_alive(KeepAlive::new().interval(ALIVE)))
 }
 
 /// What events come from, and for whom they are.
@@ -107,17 +115,23 @@ fn event(kind: &str, data: &Value) -> Event {
 }
 
 fn endpoint(News { service, id, change, member }: &News) -> Value {
-    let change = match change {
-        Change::Registered => "registered",
-        Change::Changed => "changed",
-        Change::Gone => "gone",
-        Change::Drained => "drained",
-        Change::Restored => "restored",
+    let (change, why) = match change {
+        Change::Registered => ("registered", None),
+        Change::Changed => ("changed", None),
+        Change::Deregistered => ("gone", Some("deregistered")),
+        Change::Lapsed => ("gone", Some("lapsed")),
+        Change::Unlisted => ("gone", Some("unlisted")),
+        Change::Drained => ("drained", None),
+        Change::Restored => ("restored", None),
     };
-    json!({
+    let mut told = json!({
         "service": &**service,
         "id": id,
         "change": change,
         "endpoint": member.as_ref().map(|member| endpoints::told(member)),
-    })
+    });
+    if let Some(why) = why {
+        told["why"] = why.into();
+    }
+    told
 }

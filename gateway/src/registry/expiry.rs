@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::time::interval;
 
 use super::Registry;
-use crate::store::{Census, StoreError};
+use crate::store::{Census, LeaseId, StoreError};
 
 /// How often it is looked whose time is over.
 const EVERY: Duration = Duration::from_millis(250);
@@ -51,7 +51,7 @@ impl Registry {
         let holds = !over.is_empty() && self.settings.load().preservation.holds(all, late.len());
         let held = self.held.swap(if holds { over.len() } else { 0 }, Relaxed);
         match (held > 0, holds) {
-            (false, false) => return self.store.expire(&over).await,
+            (false, false) => return self.end(&over).await,
             (false, true) => {
                 tracing::warn!("{} of {all} registrations are silent: those whose ttl is over are held", late.len());
             }
@@ -62,5 +62,17 @@ impl Registry {
             }
         }
         Ok(())
+    }
+
+    /// What ends is told of as a lapse.
+    async fn end(&self, over: &[LeaseId]) -> Result<(), StoreError> {
+        // Those of before have been told of, or had another lease by then.
+        if over.is_empty() {
+            self.lapsing.clear();
+        }
+        for lease in over {
+            self.lapsing.insert(*lease, ());
+        }
+        self.store.expire(over).await
     }
 }

@@ -24,8 +24,11 @@ pub enum Change {
     Registered,
     /// Registered again, as another.
     Changed,
-    /// It has deregistered, or its lease has ended.
-    Gone,
+    Deregistered,
+    /// Its lease has ended.
+    Lapsed,
+    /// A directory has it no more.
+    Unlisted,
     Drained,
     /// It takes exchanges again.
     Restored,
@@ -39,7 +42,7 @@ impl Roll {
                 Some(_) => Change::Changed,
                 None => Change::Registered,
             }),
-            None => self.registered.remove(id).map(|_| Change::Gone),
+            None => self.registered.remove(id).map(|_| Change::Deregistered),
         }
     }
 
@@ -71,7 +74,7 @@ impl Roll {
             }
         }
         let gone = before.iter().filter(|old| !new.contains_key(&old.id));
-        changes.extend(gone.map(|old| (Arc::clone(old), Change::Gone)));
+        changes.extend(gone.map(|old| (Arc::clone(old), Change::Unlisted)));
         if members.is_empty() {
             self.found.remove(directory);
         } else if !changes.is_empty() {

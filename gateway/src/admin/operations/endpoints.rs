@@ -45,6 +45,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::new("get", "/v1/events", Some(Role::Viewer), "Be told of every change from now on", events::stream)
             .of_services(Bound::Filtered)
             .query("service", json!({ "type": "string" }), "Of this service's endpoints alone.")
+            .problem(404, "There is no such service.")
             .events("Events `endpoint` and `generation`; `missed` tells how many came too fast. JSON each."),
         own("put", "", "Register an endpoint, or say anew what it is", endpoints::register)
             .takes("application/json", reference("Announcement"))
