@@ -4,6 +4,7 @@ pub mod check;
 pub mod client;
 pub mod consumer;
 pub mod demo;
+pub mod endpoint;
 pub mod explain;
 pub mod generation;
 pub mod grant;
@@ -62,6 +63,9 @@ enum Command {
     /// List, get, put and delete the services of a running gateway.
     #[command(subcommand)]
     Service(resource::Command),
+    /// List, drain, restore and delete the endpoints of a service of a running gateway.
+    #[command(subcommand)]
+    Endpoint(endpoint::Command),
     /// List, get, put and delete the routes of a running gateway.
     #[command(subcommand)]
     Route(resource::Command),
@@ -74,7 +78,7 @@ enum Command {
     /// List, get, put and delete the consumers of a running gateway, and give them credentials and grants.
     #[command(subcommand)]
     Consumer(consumer::Command),
-    /// What groups of consumers of a running gateway may use.
+    /// List the groups of consumers of a running gateway, and what they may use.
     #[command(subcommand)]
     Group(grant::Group),
     /// Say how much consumers have used the APIs of a running gateway, by day.
@@ -106,11 +110,12 @@ pub fn main() -> ExitCode {
         Command::Schema => schema::schema(),
         Command::Demo { check } => demo::demo(check),
         Command::Service(command) => resource::run(Noun::Service, command),
+        Command::Endpoint(command) => endpoint::endpoint(command),
         Command::Route(command) => resource::run(Noun::Route, command),
         Command::Api(command) => resource::run(Noun::Api, command),
         Command::Plugin(command) => plugin::plugin(command),
         Command::Consumer(command) => consumer::consumer(command),
-        Command::Group(grant::Group::Grant(command)) => grant::grant("groups", command),
+        Command::Group(command) => grant::group(command),
         Command::Usage(arguments) => usage::usage(&arguments),
         Command::Generation(command) => generation::generation(command),
         Command::Export(arguments) => transfer::export(arguments),

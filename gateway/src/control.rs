@@ -8,6 +8,7 @@ mod credentials;
 mod draft;
 pub mod explain;
 pub mod grants;
+pub mod groups;
 pub mod history;
 mod meters;
 pub mod plugins;

@@ -24,6 +24,15 @@ pub(super) async fn list(State(admin): State<Admin>, At(service): At<String>) ->
     Ok(Json(json!({ "items": all.iter().map(standing).collect::<Vec<_>>() })))
 }
 
+pub(super) async fn get(
+    State(admin): State<Admin>,
+    At((service, id)): At<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    let all = admin.control.registry().list(&service)?;
+    let found = all.iter().find(|it| *it.member.id == *id);
+    found.map(|it| Json(standing(it))).ok_or_else(|| RegistryError::UnknownEndpoint(service, id).into())
+}
+
 pub(super) async fn discover(
     State(admin): State<Admin>,
     At(service): At<String>,

@@ -15,11 +15,22 @@ use super::{
 };
 use crate::{
     config::schema::Grant,
-    control::grants::{EACH, Terms, Whose, Wish},
+    control::{
+        grants::{EACH, Terms, Whose, Wish},
+        groups::Group,
+    },
 };
 
 /// Makes of a name whose grants they are.
 pub(super) type Of = fn(String) -> Whose;
+
+/// Those that have grants or consumers, by name.
+pub(super) async fn groups(State(admin): State<Admin>) -> Result<Json<Value>, Problem> {
+    let groups = admin.control.groups().await?.into_iter();
+    let items = groups
+        .map(|(name, Group { consumers, grants })| json!({ "name": name, "consumers": consumers, "grants": grants }));
+    Ok(Json(json!({ "items": items.collect::<Vec<_>>() })))
+}
 
 pub(super) async fn list(of: Of, State(admin): State<Admin>, At(name): At<String>) -> Result<Json<Value>, Problem> {
     Ok(Json(json!({ "items": admin.control.grants(&of(name)).await? })))

@@ -64,9 +64,10 @@ impl From<ConsumerError> for Problem {
     fn from(error: ConsumerError) -> Self {
         let detail = error.to_string();
         let status = match error {
-            ConsumerError::Unknown(_) | ConsumerError::UnknownCredential(..) | ConsumerError::UnknownGrant(..) => {
-                StatusCode::NOT_FOUND
-            }
+            ConsumerError::Unknown(_)
+            | ConsumerError::UnknownGroup(_)
+            | ConsumerError::UnknownCredential(..)
+            | ConsumerError::UnknownGrant(..) => StatusCode::NOT_FOUND,
             ConsumerError::OfFile(_) | ConsumerError::Conflict(_) => StatusCode::CONFLICT,
             ConsumerError::Condition(_) => StatusCode::PRECONDITION_FAILED,
             ConsumerError::Invalid(mistakes) => return Self::of_mistakes(mistakes),

@@ -33,6 +33,11 @@ pub(super) async fn list(
             return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
         }
     }
+    if let (Some(from), Some(to)) = (&from, &to)
+        && to < from
+    {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("to: {to} is before {from}")));
+    }
     let asked = Asked { from, to, api, version, consumer, after, limit: limit.clamp(1, MAX_ITEMS) };
     let Told { items, next } = admin.control.usage(&asked).await?;
     let mut answer = json!({ "items": items });

@@ -12,7 +12,10 @@ use super::{
     resource::{self, Noun, items, path, read, say},
     table,
 };
-use crate::config::scalar::is_name;
+use crate::config::{
+    scalar::is_name,
+    words::{did_you_mean, nearest},
+};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -111,6 +114,26 @@ enum Type {
     Hmac,
     Jwt,
     Certificate,
+}
+
+/// Notes groups of a consumer that nobody else is in and that may use nothing, where the name of another is like it.
+pub(super) async fn note_strays(target: &Target, consumer: &Value) -> Result<()> {
+    let named: Vec<&str> = consumer["groups"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if named.is_empty() {
+        return Ok(());
+    }
+    let (strays, known): (Vec<_>, Vec<_>) = items(target, "/v1/groups").await?.into_iter().partition(is_stray);
+    let known = || known.iter().filter_map(|group| group["name"].as_str());
+    for stray in strays.iter().filter_map(|group| group["name"].as_str()).filter(|stray| named.contains(stray)) {
+        if let Some(meant) = nearest(stray, known()) {
+            eprintln!("note: nobody else is in group {stray:?}, and nothing is granted to it{}", did_you_mean(meant));
+        }
+    }
+    Ok(())
+}
+
+fn is_stray(group: &Value) -> bool {
+    group["consumers"] == 1 && group["grants"] == 0
 }
 
 pub(super) fn consumer(command: Command) -> Result<ExitCode> {

@@ -40,9 +40,16 @@ pub enum Command {
     },
 }
 
-/// Grants of groups.
 #[derive(Debug, Subcommand)]
 pub enum Group {
+    /// List those that have grants or consumers.
+    List {
+        #[command(flatten)]
+        target: Target,
+        /// Print `{"items":[…]}`.
+        #[arg(long)]
+        json: bool,
+    },
     /// List, make and delete the grants of a group.
     #[command(subcommand)]
     Grant(Command),
@@ -102,7 +109,7 @@ pub(super) fn grant(holders: &str, command: Command) -> Result<ExitCode> {
         match command {
             Command::List { name, target, json } => list(&place(holders, &name)?, &target, json).await,
             Command::Put(put) => {
-                let (place, body) = (put.of.place(holders)?, put.body().to_string());
+                let (place, body) = (put.of.place(holders)?, put.body()?.to_string());
                 let told = put.target.call(Method::PUT, &place, body.into_bytes()).await?;
                 say(put.json, &told, || format!("{} may use {}", put.of.name, put.of.named()))
             }
@@ -112,6 +119,25 @@ pub(super) fn grant(holders: &str, command: Command) -> Result<ExitCode> {
             }
         }
     })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn group(command: Group) -> Result<ExitCode> {
+    let (target, json) = match command {
+        Group::Grant(command) => return grant("groups", command),
+        Group::List { target, json } => (target, json),
+    };
+    let items = super::runtime()?.block_on(items(&target, "/v1/groups"))?;
+    if json {
+        super::print(&format!("{}\n", json!({ "items": items })))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let row = |item: &Value| {
+        let name = item["name"].as_str().unwrap_or_default().to_owned();
+        vec![name, item["consumers"].to_string(), item["grants"].to_string()]
+    };
+    let rows: Vec<_> = items.iter().map(row).collect();
+    super::print(&table::text(&["NAME", "CONSUMERS", "GRANTS"], &rows))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -137,9 +163,13 @@ fn row(item: &Value) -> Vec<String> {
 }
 
 impl Put {
-    fn body(&self) -> Value {
-        let quotas = self.quotas.iter().map(|Quota { window, requests }| (window.clone(), (*requests).into()));
-        json!({ "scopes": self.scopes, "quotas": quotas.collect::<Map<_, _>>() })
+    fn body(&self) -> Result<Value> {
+        let mut quotas = Map::new();
+        for Quota { window, requests } in &self.quotas {
+            let before = quotas.insert(window.clone(), (*requests).into());
+            ensure!(before.is_none(), "--quota has {window} twice");
+        }
+        Ok(json!({ "scopes": self.scopes, "quotas": quotas }))
     }
 }
 

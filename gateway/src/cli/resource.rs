@@ -13,7 +13,7 @@ use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{Target, table};
+use super::{Target, consumer, table};
 use crate::config::{self, scalar::is_name};
 
 /// What a command is about.
@@ -100,6 +100,9 @@ pub(super) fn run(noun: Noun, command: Command) -> Result<ExitCode> {
             }
             Command::Put { name, file, dry_run, target, json } => {
                 let told = target.call(Method::PUT, &path(noun, &name, dry_run)?, body(noun, &file)?).await?;
+                if noun == Noun::Consumer {
+                    consumer::note_strays(&target, &told).await?;
+                }
                 say(json, &told, || format!("{} {name} {}", noun.singular(), done(&told, "is live")))
             }
             Command::Delete { name, dry_run, target, json } => {
@@ -176,7 +179,8 @@ fn row(noun: Noun, item: &Value) -> Vec<String> {
 }
 
 pub(super) fn path(noun: Noun, name: &str, dry_run: bool) -> Result<String> {
-    anyhow::ensure!(is_name(name), "{name:?} is no name of a {}", noun.singular());
+    let kind = if noun == Noun::Api { "an API" } else { &format!("a {}", noun.singular()) };
+    anyhow::ensure!(is_name(name), "{name:?} is no name of {kind}");
     Ok(format!("/v1/{}/{name}{}", noun.list(), if dry_run { "?dry_run=true" } else { "" }))
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write as _,
+    io::{read_to_string, stdin},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -28,7 +29,8 @@ pub struct Export {
 
 #[derive(Debug, Args)]
 pub struct Import {
-    /// A file in the form of the configuration file, with plugins, services, routes and consumers alone.
+    /// A file in the form of the configuration file, with plugins, services, routes, APIs, consumers and groups alone; `-` reads
+    /// the standard input.
     file: PathBuf,
     /// Only say what would come of it.
     #[arg(long)]
@@ -51,7 +53,12 @@ pub(super) fn export(Export { secrets, target, json }: Export) -> Result<ExitCod
 }
 
 pub(super) fn import(Import { file, dry_run, prune, target, json }: Import) -> Result<ExitCode> {
-    let bundle = config::bundle(Path::new(&file), &environment)?;
+    let sent = if file == Path::new("-") {
+        Some(read_to_string(stdin()).context("cannot read the standard input")?)
+    } else {
+        None
+    };
+    let bundle = config::bundle(&file, sent.as_deref(), &environment)?;
     let path = format!("/v1/import?dry_run={dry_run}&prune={prune}");
     let told = super::runtime()?.block_on(target.call(Method::POST, &path, bundle.to_string().into_bytes()))?;
     super::print(&if json { format!("{told}\n") } else { said(&told, dry_run) })?;
@@ -192,7 +199,7 @@ mod tests {
             });
             let file = env::temp_dir().join(format!("stile-cli-transfer-{}.yaml", process::id()));
             fs::write(&file, yaml(bundle.clone()).expect("YAML")).expect("a file is written");
-            let read = config::bundle(&file, &|_| None);
+            let read = config::bundle(&file, None, &|_| None);
             let text = fs::read_to_string(&file).expect("it is there");
             fs::remove_file(&file).expect("the file is removed");
             let read = read.unwrap_or_else(|errors| panic!("{errors}\n{text}"));
@@ -204,7 +211,7 @@ mod tests {
     fn only_what_the_admin_api_takes_is_imported() {
         let file = env::temp_dir().join(format!("stile-cli-import-{}.yaml", process::id()));
         fs::write(&file, "grace: 5s\nroutes:\n  - { name: a, servce: b }\n").expect("a file is written");
-        let errors = config::bundle(&file, &|_| None).expect_err("two mistakes").to_string();
+        let errors = config::bundle(&file, None, &|_| None).expect_err("two mistakes").to_string();
         fs::remove_file(&file).expect("the file is removed");
         let errors = errors.replace(&file.display().to_string(), "FILE");
         let expected = [

@@ -38,13 +38,14 @@ pub struct Document {
     mistakes: Vec<Finding>,
 }
 
-/// The lists of a file that the Admin API takes too, as they are written there, variables filled in.
+/// The lists of a file that the Admin API takes too, as they are written there or in the text that is given for it, variables
+/// filled in.
 ///
 /// # Errors
 ///
 /// All that is wrong with their form, and every other part that the file has.
-pub fn bundle(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Value, Errors> {
-    let mut assembly = Assembly::new(file, None, env);
+pub fn bundle(file: &Path, text: Option<&str>, env: &dyn Fn(&str) -> Option<String>) -> Result<Value, Errors> {
+    let mut assembly = Assembly::new(file, text, env);
     assembly.include();
     let Assembly { mut tree, files, .. } = assembly;
     // As it is written: deserialised, it would have every default.

@@ -92,6 +92,8 @@ pub struct Told {
 pub enum ConsumerError {
     #[error("there is no consumer \"{0}\"")]
     Unknown(String),
+    #[error("there is no group \"{0}\": no consumer is in it, and nothing is granted to it")]
+    UnknownGroup(String),
     /// Of whom, and of which API.
     #[error("{0} has no such grant of API \"{1}\"")]
     UnknownGrant(String, String),

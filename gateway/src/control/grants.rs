@@ -80,7 +80,12 @@ impl Control {
         }
         let mut all = of_file(&self.view(), whose);
         all.extend(of_store(&self.store, whose).await?);
-        Ok(all)
+        match whose {
+            Whose::Group(name) if all.is_empty() && !self.groups().await?.contains_key(name) => {
+                Err(ConsumerError::UnknownGroup(name.clone()))
+            }
+            _ => Ok(all),
+        }
     }
 
     /// Makes, changes or takes away one; true if it is new. It counts from the next request on.
@@ -123,7 +128,7 @@ impl Control {
                 Err(ConsumerError::OfFile(name.clone()))
             }
             Whose::Group(name) if !is_name(name) => {
-                let message = format!("\"{}\" is no name", name.escape_debug());
+                let message = format!("\"{}\" is no name: {NAME}", name.escape_debug());
                 Err(ConsumerError::Invalid(vec![("name".to_owned(), message)]))
             }
             Whose::Group(name) if work.layers.config().groups.iter().any(|group| group.name == *name) => {
@@ -140,7 +145,7 @@ impl Control {
         let is_of_file = |name: &str| view.layers.config().groups.iter().any(|group| group.name == *name);
         match whose {
             _ if grants > MAX_GRANTS => Some(format!("there may be {MAX_GRANTS} grants, no more")),
-            _ if !is_name(name) => Some(format!("\"{}\" is no name", name.escape_debug())),
+            _ if !is_name(name) => Some(format!("\"{}\" is no name: {NAME}", name.escape_debug())),
             Whose::Group(name) if grants > 0 && is_of_file(name) => {
                 Some("the group is in the configuration file: change it there".to_owned())
             }

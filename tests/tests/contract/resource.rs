@@ -1,5 +1,5 @@
-//! `stile service|route|plugin|consumer list|get|put|delete`, `stile consumer credential|grant`, `stile group grant`, `stile usage`,
-//! `stile generation`, `stile export` and `stile import`.
+//! `stile service|route|plugin|consumer list|get|put|delete`, `stile endpoint`, `stile consumer credential|grant`, `stile group`,
+//! `stile usage`, `stile generation`, `stile export` and `stile import`.
 
 use std::process::{Output, Stdio};
 
@@ -149,10 +149,19 @@ async fn grants_are_made_and_usage_is_told() {
     let told = done(&gateway, &["group", "grant", "list", "partners", "--json"], "").await;
     let told: Value = serde_json::from_str(&told).expect("JSON");
     assert_eq!((&told["items"][0]["version"], &told["items"][0]["quotas"]["minute"]), (&Value::Null, &json!(5)));
+    let mistyped = stile(&gateway, &["consumer", "put", "bob", "-"], "groups: [partner]").await;
+    let note = "note: nobody else is in group \"partner\", and nothing is granted to it; did you mean \"partners\"?\n";
+    assert_eq!((mistyped.status.code(), String::from_utf8_lossy(&mistyped.stderr).as_ref()), (Some(0), note));
+    let table = done(&gateway, &["group", "list"], "").await;
+    assert_eq!(table, "NAME      CONSUMERS  GRANTS\npartner   1          0\npartners  0          1\n");
+    assert_eq!(done(&gateway, &["group", "grant", "list", "partner"], "").await.lines().count(), 1);
     let deleted = done(&gateway, &["group", "grant", "delete", "partners", "shop"], "").await;
     assert_eq!(deleted, "the grant of partners for each version of shop is deleted\n");
     for (wrong, code) in [
         (&["group", "grant", "delete", "partners", "shop"][..], 1),
+        (&["group", "grant", "list", "partners"], 1),
+        (&["consumer", "grant", "put", "ann", "shop", "--quota", "day=1", "--quota", "day=2"], 1),
+        (&["usage", "--from", "2026-02-01", "--to", "2026-01-01"], 1),
         (&["consumer", "grant", "put", "ann", "a b"], 1),
         (&["consumer", "grant", "put", "ann", "shop", "--quota", "hour=1"], 2),
         (&["usage", "--from", "today"], 1),
@@ -175,6 +184,35 @@ async fn grants_are_made_and_usage_is_told() {
 }
 
 #[tokio::test]
+async fn endpoints_are_listed_drained_restored_and_deleted() {
+    let upstream = Upstream::echo().await;
+    let folder = folder();
+    let gateway = Stile::run(folder.path(), plain(upstream.address())).await;
+    let place = "/v1/services/echo/endpoints/one";
+    let sent = json!({ "address": "127.0.0.1:1", "ttl": "24h", "weight": 2 });
+    assert_eq!(gateway.admin().send("PUT", place, sent).await.status, 201);
+    let fixed = upstream.address().to_string();
+    assert_eq!(
+        done(&gateway, &["endpoint", "drain", "echo", &fixed], "").await,
+        format!("endpoint {fixed} of echo is drained\n")
+    );
+    let table = done(&gateway, &["endpoint", "list", "echo"], "").await;
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["ID", "ADDRESS", "FROM", "WEIGHT", "STATE", "IN", "FLIGHT", "LEFT"]);
+    assert_eq!(rows[1], [&fixed, &fixed, "configuration", "1", "drained", "0", "-"]);
+    assert_eq!(rows[2][..6], ["one", "127.0.0.1:1", "registration", "2", "up", "0"], "{table}");
+    let restored = done(&gateway, &["endpoint", "restore", "echo", &fixed, "--json"], "").await;
+    assert_eq!(restored, "{}\n");
+    let told = gateway.admin().get(&format!("/v1/services/echo/endpoints/{fixed}")).await;
+    assert_eq!((told.status.as_u16(), &told.json()["drained"]), (200, &json!(false)));
+    assert_eq!(done(&gateway, &["endpoint", "delete", "echo", "one"], "").await, "endpoint one of echo is deleted\n");
+    assert_eq!(gateway.admin().get(place).await.status, 404);
+    for wrong in [["list", "nobody"].as_slice(), &["drain", "echo", "one"], &["list", "a/b"]] {
+        assert_eq!(stile(&gateway, &[&["endpoint"], wrong].concat(), "").await.status.code(), Some(1), "{wrong:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_store_of_a_running_gateway_is_exported_imported_and_gone_back_on() {
     let upstream = Upstream::echo().await;
     let folder = folder();
@@ -191,7 +229,7 @@ async fn the_store_of_a_running_gateway_is_exported_imported_and_gone_back_on() 
     let would = "route people would be created\nservice people would be created\n";
     assert_eq!(done(&gateway, &["import", &file, "--dry-run"], "").await, would);
     assert_eq!(done(&gateway, &["import", &file], "").await, "route people created\nservice people created\n");
-    assert_eq!(done(&gateway, &["import", &file], "").await, "everything is like that already\n");
+    assert_eq!(done(&gateway, &["import", "-"], &text).await, "everything is like that already\n");
     assert_eq!(fetch(gateway.address(), "/people").await.status, 200);
     assert_eq!(done(&gateway, &["export"], "").await, text, "in the form of the file");
 

@@ -47,6 +47,10 @@ pub(super) fn operations() -> Vec<Operation> {
             .query("service", json!({ "type": "string" }), "Of this service's endpoints alone.")
             .problem(404, "There is no such service.")
             .events("Events `endpoint` and `generation`; `missed` tells how many came too fast. JSON each."),
+        Operation::new("get", ONE, Some(Role::Viewer), "Get an endpoint of a service", endpoints::get)
+            .of_services(Bound::Discover)
+            .gives(200, "As it stands.", endpoint())
+            .problem(404, UNKNOWN),
         own("put", "", "Register an endpoint, or say anew what it is", endpoints::register)
             .takes("application/json", reference("Announcement"))
             .gives(200, "It was there.", endpoint())

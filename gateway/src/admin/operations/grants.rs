@@ -11,7 +11,15 @@ use crate::{
 
 pub(super) fn operations() -> Vec<Operation> {
     let of: [(&str, Of); 2] = [("consumer", Whose::Consumer), ("group", Whose::Group)];
-    of.into_iter().flat_map(|(kind, of)| of_kind(kind, of)).collect()
+    let group = json!({
+        "type": "object", "required": ["name", "consumers", "grants"],
+        "properties": { "name": { "type": "string" }, "consumers": { "type": "integer" }, "grants": { "type": "integer" } },
+    });
+    let groups =
+        Operation::new("get", "/v1/groups", Some(Role::Viewer), "List the groups of consumers", grants::groups)
+            .gives(200, "Those that have grants or consumers, by name.", list_of(&group))
+            .problem(503, "The store cannot be read.");
+    [groups].into_iter().chain(of.into_iter().flat_map(|(kind, of)| of_kind(kind, of))).collect()
 }
 
 fn of_kind(kind: &str, of: Of) -> Vec<Operation> {
@@ -40,7 +48,7 @@ fn of_kind(kind: &str, of: Of) -> Vec<Operation> {
             move |state, name| grants::list(of, state, name),
         )
         .gives(200, "By API and version.", list_of(&reference("Grant")))
-        .problem(404, "There is no such consumer.")
+        .problem(404, "There is no such consumer, or no such group.")
         .problem(503, "The store cannot be read."),
         sent(
             Operation::new(
