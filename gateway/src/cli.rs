@@ -50,7 +50,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Say which route a request takes, what follows from it, and why no other route has it.
+    /// Say which route of a configuration file a request takes, what follows from it, and why no other route has it.
     Explain(explain::Arguments),
     /// Print the JSON Schema of a configuration file, for editors.
     Schema,

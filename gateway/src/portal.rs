@@ -7,7 +7,7 @@ mod schema;
 mod text;
 mod version;
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -17,7 +17,7 @@ use http::{
 };
 use maud::{DOCTYPE, Markup, html};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -102,9 +102,12 @@ impl Portal {
             for version in &api.versions {
                 let at = format!("{prefix}/{}/{}", api.name, version.name);
                 if let Some(description) = version.description {
-                    add(format!("{at}/openapi.json"), "application/json", description.to_string());
+                    add(format!("{at}/openapi.json"), "application/json", served(description, version).to_string());
                 }
                 add(at, HTML, version::page(shown, prefix, api, version).into_string());
+            }
+            if let Some(newest) = api.versions.first() {
+                add(format!("{prefix}/{}", api.name), HTML, version::page(shown, prefix, api, newest).into_string());
             }
         }
         Self { prefix: prefix.into(), pages, digest: digest(shown) }
@@ -135,6 +138,18 @@ impl Page {
         ];
         Self { headers: HeaderMap::from_iter(fields), body: body.into() }
     }
+}
+
+/// A description that tells where it is served, unless it does so itself.
+fn served<'a>(description: &'a Value, version: &Version<'_>) -> Cow<'a, Value> {
+    let Value::Object(members) = description else { return Cow::Borrowed(description) };
+    if members.contains_key("servers") {
+        return Cow::Borrowed(description);
+    }
+    let mut members = members.clone();
+    let url = if version.select.path.is_empty() { "/" } else { version.select.path };
+    members.insert("servers".to_owned(), json!([{ "url": url }]));
+    Cow::Owned(Value::Object(members))
 }
 
 /// What all pages have.

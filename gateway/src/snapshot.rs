@@ -67,6 +67,18 @@ pub struct Snapshot {
     instances: Arc<HashMap<compile::InstancesKey, Arc<Instances>>>,
 }
 
+/// Those that descriptions know, as the field `Allow` lists them.
+const METHODS: [Method; 8] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::OPTIONS,
+    Method::TRACE,
+];
+
 /// A match and what follows from it; the match itself is in the router.
 #[derive(Debug)]
 pub struct Route {
@@ -202,17 +214,7 @@ impl Snapshot {
             let subject = Subject { method, ..subject(&exchange.request) };
             self.router.find(&subject).is_some_and(|index| self.routes[*index].product.is_some())
         };
-        let all = [
-            Method::GET,
-            Method::HEAD,
-            Method::POST,
-            Method::PUT,
-            Method::PATCH,
-            Method::DELETE,
-            Method::OPTIONS,
-            Method::TRACE,
-        ];
-        all.into_iter().filter(is_of_api).collect()
+        METHODS.into_iter().filter(is_of_api).collect()
     }
 
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {

@@ -43,7 +43,7 @@ fn described() -> Value {
                 "responses": { "200": { "description": "Changed." } },
             },
         } },
-        "components": { "schemas": { "User": { "type": "object", "properties": { "name": { "type": "string", "example": "ann" } } } } },
+        "components": { "securitySchemes": { "key": { "type": "apiKey", "in": "header", "name": "x-api-key", "description": "Ask *us*." } }, "schemas": { "User": { "type": "object", "properties": { "name": { "type": "string", "example": "ann" } } } } },
     })
 }
 
@@ -87,10 +87,26 @@ async fn pages_show_what_is_served_and_how_it_is_called() {
         &["data-name=\"id\" data-in=\"path\"", "&quot;name&quot;: &quot;ann&quot;", "id=\"schema-User\"", "Changed."],
     );
     assert_eq!(page(&gateway, "/developers/shop/2/").await, second);
-    assert_eq!(gateway.get("/developers/shop/2/openapi.json").await.json(), described());
+    has(
+        &second,
+        &["a key in the field <code>x-api-key</code>", "Ask <em>us</em>", "id=\"credential-name\" value=\"x-api-key\""],
+    );
+    assert_eq!(page(&gateway, "/developers/shop").await, second, "the newest");
+    let mut served = described();
+    served["servers"] = json!([{ "url": "/v2" }]);
+    assert_eq!(gateway.get("/developers/shop/2/openapi.json").await.json(), served);
 
     let first = page(&gateway, "/developers/shop/1").await;
-    has(&first, &["deprecated", "who have a grant", "<code>read</code>", "data-path=\"/v1/things/{id}\""]);
+    has(
+        &first,
+        &[
+            "value=\"Authorization\"",
+            "deprecated",
+            "who have a grant",
+            "<code>read</code>",
+            "data-path=\"/v1/things/{id}\"",
+        ],
+    );
     for (path, kind) in [("portal.css", "text/css; charset=utf-8"), ("portal.js", "text/javascript; charset=utf-8")] {
         let answer = gateway.get(&format!("/developers/{path}")).await;
         assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, kind));

@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Show every route that was passed over, not the nearest misses alone.
     #[arg(long)]
     all: bool,
-    /// Print `{"route":…,"service":…,"filters":[…],…,"passed":[…]}`.
+    /// Print `{"route":…,"service":…,"filters":[…],…,"passed":[…],"pages":[…]}`.
     #[arg(long)]
     json: bool,
 }
@@ -44,7 +44,7 @@ struct Url {
 /// Routes passed over that are shown without `--all`.
 const SHOWN: usize = 10;
 
-/// 0 if a route serves the request, 1 if none does.
+/// 0 if a route or a page serves the request, 1 if none does.
 pub(super) fn explain(arguments: Arguments) -> Result<ExitCode> {
     let Arguments { file, method, url: Url { host, target }, headers: fields, all, json } = arguments;
     let mut headers = HeaderMap::new();
@@ -63,11 +63,15 @@ pub(super) fn explain(arguments: Arguments) -> Result<ExitCode> {
     };
     let shown = if all { explanation.passed.len() } else { SHOWN.min(explanation.passed.len()) };
     if json {
-        println!("{}", in_json(&explanation, shown));
+        let mut told = in_json(&explanation, shown);
+        if !explanation.pages.is_empty() {
+            told["pages"] = explanation.pages.iter().map(|listener| Value::from(&**listener)).collect();
+        }
+        println!("{told}");
     } else {
         println!("{}", in_text(&explanation, shown));
     }
-    let served = matches!(explanation.outcome, Outcome::Served { .. });
+    let served = matches!(explanation.outcome, Outcome::Served { .. }) || !explanation.pages.is_empty();
     Ok(if served { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -85,6 +89,12 @@ fn in_text(explanation: &Explanation<'_>, shown: usize) -> String {
     let mut lines = Vec::new();
     let mut line = |key: &str, value: &str| lines.push(format!("{key:<9}  {value}"));
     let path = &explanation.path;
+    if !explanation.pages.is_empty() {
+        line(
+            "page",
+            &format!("of the portal on {}; what follows is for other listeners", explanation.pages.join(", ")),
+        );
+    }
     match &explanation.outcome {
         Outcome::Served { route, filters, service, forwarded } => {
             line("route", route.as_ref().map_or("none: the path names the service", |route| route.name.as_str()));
@@ -149,6 +159,10 @@ fn answer(outcome: &Outcome<'_>) -> Option<String> {
         Outcome::Refused(refusal) => refusal.to_string(),
         Outcome::EncodedSlash => "the path has an encoded slash, backslash or NUL".to_owned(),
         Outcome::NoRoute => "no route matches".to_owned(),
+        Outcome::NoMethod(allowed) => format!(
+            "the path has no such method; it has {}",
+            allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
+        ),
         Outcome::NoService(name) => format!("there is no service \"{}\"", name.escape_debug()),
     };
     outcome.status().map(|status| format!("{}, {reason}", status.as_u16()))

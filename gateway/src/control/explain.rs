@@ -1,7 +1,7 @@
 //! What a configuration makes of one request, without serving it: the route, what follows from it, and why no other.
 //! It opens no socket, store or module.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, Method, StatusCode, Version, header::HOST};
 
@@ -35,6 +35,8 @@ pub struct Explanation<'a> {
     pub path: String,
     /// Every other route with the reason, the nearest miss first.
     pub passed: Vec<(Cow<'a, schema::Route>, String)>,
+    /// Listeners on which it is a page of their portal instead.
+    pub pages: Vec<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub enum Outcome<'a> {
     /// The path has an encoded slash, which this route does not allow.
     EncodedSlash,
     NoRoute,
+    /// A version of an API has the path for these methods.
+    NoMethod(Vec<Method>),
     /// The path names a service that there is not.
     NoService(String),
 }
@@ -64,6 +68,7 @@ impl Outcome<'_> {
             Self::Served { .. } => None,
             Self::Refused(Refusal::BadRequest(_)) | Self::EncodedSlash => Some(StatusCode::BAD_REQUEST),
             Self::Refused(Refusal::NotImplemented(_)) => Some(StatusCode::NOT_IMPLEMENTED),
+            Self::NoMethod(_) => Some(StatusCode::METHOD_NOT_ALLOWED),
             Self::NoRoute | Self::NoService(_) => Some(StatusCode::NOT_FOUND),
         }
     }
@@ -86,7 +91,8 @@ pub fn explain<'a>(document: &'a Document, question: Question) -> Result<Explana
     let (head, encoded_slash) = match head {
         Ok(head) => head,
         Err(refusal) => {
-            return Ok(Explanation { outcome: Outcome::Refused(refusal), path: as_it_came, passed: Vec::new() });
+            let (outcome, passed, pages) = (Outcome::Refused(refusal), Vec::new(), Vec::new());
+            return Ok(Explanation { outcome, path: as_it_came, passed, pages });
         }
     };
     let path = head.target.path().to_owned();
@@ -102,11 +108,12 @@ pub fn explain<'a>(document: &'a Document, question: Question) -> Result<Explana
                 Outcome::Served { route: None, filters: service.filters.clone(), service, forwarded }
             }
         };
-        return Ok(Explanation { outcome, path, passed: Vec::new() });
+        return Ok(Explanation { outcome, path, passed: Vec::new(), pages: explained.pages });
     }
-    let Explained { route, mut passed } = explained;
+    let Explained { route, mut passed, allowed, pages } = explained;
     let outcome = match route.and_then(|route| Some((service(&route.service)?, route))) {
-        None => Outcome::NoRoute,
+        None if allowed.is_empty() => Outcome::NoRoute,
+        None => Outcome::NoMethod(allowed),
         Some((_, route)) if encoded_slash && !route.matches.allow_encoded_slash => {
             passed.insert(0, (route, "matches, but does not allow an encoded slash, backslash or NUL".to_owned()));
             Outcome::EncodedSlash
@@ -119,7 +126,7 @@ pub fn explain<'a>(document: &'a Document, question: Question) -> Result<Explana
             Outcome::Served { route: Some(Box::new(route.into_owned())), filters, service, forwarded }
         }
     };
-    Ok(Explanation { outcome, path, passed })
+    Ok(Explanation { outcome, path, passed, pages })
 }
 
 /// The head in the form that routes are found by, and whether its path hides a separator.

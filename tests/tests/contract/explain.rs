@@ -133,6 +133,41 @@ passed over
 }
 
 #[tokio::test]
+async fn pages_and_methods_that_a_version_has_are_told() {
+    let text = r#"
+listeners:
+  - { name: public, address: 127.0.0.1:8080, portal: {} }
+  - { name: inner, address: 127.0.0.1:8081 }
+services: [{ name: users }]
+apis:
+  - name: shop
+    versions: [{ name: "1", state: published, routes: [{ name: x, match: { path: /x, methods: [GET, PUT] }, service: users }] }]
+"#;
+    let folder = folder();
+    fs::write(folder.path().join("b.yaml"), text).expect("the folder is ours");
+    let page = explain_in(folder.path(), "b.yaml", &["GET", "/developers/shop/1"]).await;
+    let expected = "\
+page       of the portal on public; what follows is for other listeners
+route      none
+path       /developers/shop/1
+answer     404, no route matches
+";
+    assert!(page.code == Some(0) && page.out.starts_with(expected), "{}", page.out);
+    let page = explain_in(folder.path(), "b.yaml", &["GET", "/developers", "--json"]).await;
+    assert_eq!(page.json()["pages"], json!(["public"]));
+    let method = explain_in(folder.path(), "b.yaml", &["POST", "/x"]).await;
+    assert!(method.out.contains("answer     405, the path has no such method; it has GET, PUT\n"), "{}", method.out);
+    let clash = text.replace("portal: {}", "call: true, portal: { path: /call/docs }");
+    fs::write(folder.path().join("b.yaml"), clash).expect("the folder is ours");
+    let refused = explain_in(folder.path(), "b.yaml", &["GET", "/x"]).await;
+    assert!(
+        refused.err.contains("b.yaml:3:74: listeners[0].portal.path: what begins with /call/ is for"),
+        "{}",
+        refused.err
+    );
+}
+
+#[tokio::test]
 async fn a_request_that_is_refused_is_1() {
     for (arguments, path, answer) in [
         (&["GET", "/a/%zz"][..], "/a/%zz", "400, \"%\" in path is not followed by two hexadecimal digits"),

@@ -7,6 +7,7 @@ use crate::{
     config::schema::{self, Api, ApiState, ApiVersion},
     exchange::path::normalize,
     portal::{self, Portal, Select, Shown, Version},
+    snapshot::CALL,
 };
 
 impl Compiler<'_> {
@@ -21,6 +22,12 @@ impl Compiler<'_> {
             if !is_normal || written.path.contains(['*', '%']) {
                 let message = format!("\"{}\" is no plain path such as /developers", written.path.escape_debug());
                 self.problem(format!("{at}.path"), message);
+            }
+            if listener.call && format!("{}/", written.path).starts_with(CALL) {
+                self.problem(
+                    format!("{at}.path"),
+                    format!("what begins with {CALL} is for services: `call` is true here"),
+                );
             }
             for (a, name) in written.apis.iter().enumerate() {
                 if !config.apis.iter().any(|api| api.name == *name) {
