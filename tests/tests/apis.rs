@@ -67,7 +67,7 @@ async fn a_version_is_selected_by_path_header_accept_or_query() {
         (
             json!({ "accept": "version=2" }),
             "/users",
-            [("accept", "text/html, application/json; Version=\"2\";q=1")],
+            [("accept", "text/html, application/json; Version=\"2\" ;charset=utf-8;q=0.05, */*;q=0")],
             "/users",
         ),
     ] {
@@ -82,6 +82,8 @@ async fn a_version_is_selected_by_path_header_accept_or_query() {
             ("/users", ("x-version", "3")),
             ("/users?v=3", ("x-version", "1")),
             ("/users", ("accept", "application/json;version=22")),
+            ("/users", ("accept", "application/json;version=2;q=0, */*")),
+            ("/users", ("accept", "application/json;version=2; q=0.00")),
             ("/v22/users", ("accept", "version=2")),
         ] {
             assert_eq!(ask(&gateway, path, &[fields]).await.json()["name"], "one", "{select} {path} {fields:?}");

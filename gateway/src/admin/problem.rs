@@ -1,7 +1,7 @@
 //! Errors of the Admin API as problem documents (RFC 9457).
 
 use axum::{
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{Method, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -145,6 +145,6 @@ pub(super) async fn not_found() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is no such resource")
 }
 
-pub(super) async fn method_not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this resource does not take that method")
+pub(super) async fn method_not_allowed(method: Method) -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("this resource has no {method}"))
 }
