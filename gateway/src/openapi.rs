@@ -183,6 +183,11 @@ fn valid(mut findings: Vec<Finding>) -> Result<(), Invalid> {
     Err(Invalid::Findings(findings))
 }
 
+/// Whether some branch of a schema allows a list.
+pub fn may_be_list(document: &Document<'_>, schema: &At<'_>) -> bool {
+    shape::Shape::of(document, schema).list.is_some()
+}
+
 /// As the field `Allow` has them.
 pub fn listed(methods: &[Method]) -> String {
     methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")

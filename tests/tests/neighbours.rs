@@ -11,9 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use stile_gateway::{
+    cpu,
     exchange::Body,
     filter::Instead,
     plugin::{CallOut, Called as Answered, Instances, Isolation, Limits, Outbound, States},
@@ -47,11 +47,11 @@ async fn longest_wait<T>(harm: impl Future<Output = T>) -> (Duration, T) {
     let neighbour = spawn_local({
         let (over, longest) = (Rc::clone(&over), Rc::clone(&longest));
         async move {
-            let mut before = used();
+            let mut before = cpu::nanos();
             while !over.get() {
                 turn().await;
-                let now = used();
-                longest.set(longest.get().max(now.saturating_sub(before)));
+                let now = cpu::nanos();
+                longest.set(longest.get().max(Duration::from_nanos(now - before)));
                 before = now;
             }
         }
@@ -76,15 +76,6 @@ async fn turn() {
         Poll::Pending
     })
     .await;
-}
-
-/// CPU time of this thread: what other programs take of the machine is not the gateway's.
-fn used() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(
-        u64::try_from(time.tv_sec).expect("time goes on"),
-        u32::try_from(time.tv_nsec).expect("part of a second"),
-    )
 }
 
 /// Does it until the neighbours waited no longer than they may, and judges each try.

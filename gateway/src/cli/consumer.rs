@@ -165,9 +165,6 @@ pub(super) fn consumer(command: Command) -> Result<ExitCode> {
 
 async fn list(consumer: &str, target: &Target, json: bool) -> Result<()> {
     let items = items(target, &place(consumer, None)?).await?;
-    if json {
-        return super::print(&format!("{}\n", json!({ "items": items })));
-    }
     let text = |item: &Value, key: &str| item[key].as_str().unwrap_or("-").to_owned();
     let shown = |item: &Value| {
         let names = ["username", "key_id", "issuer", "subject"];
@@ -177,8 +174,7 @@ async fn list(consumer: &str, target: &Target, json: bool) -> Result<()> {
     let row = |item: &Value| {
         vec![text(item, "id"), text(item, "type"), text(item, "created"), text(item, "expires"), shown(item)]
     };
-    let rows: Vec<_> = items.iter().map(row).collect();
-    super::print(&table::text(&["ID", "TYPE", "CREATED", "EXPIRES", "FOR"], &rows))
+    table::list(json, &items, &["ID", "TYPE", "CREATED", "EXPIRES", "FOR"], row)
 }
 
 impl Add {

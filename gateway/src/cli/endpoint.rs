@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Target,
@@ -63,11 +63,7 @@ pub(super) fn endpoint(command: Command) -> Result<ExitCode> {
 
 async fn list(service: &str, target: &Target, json: bool) -> Result<()> {
     let items = items(target, &place(service)?).await?;
-    if json {
-        return super::print(&format!("{}\n", json!({ "items": items })));
-    }
-    let rows: Vec<_> = items.iter().map(row).collect();
-    super::print(&table::text(&["ID", "ADDRESS", "FROM", "WEIGHT", "STATE", "IN FLIGHT", "LEFT"], &rows))
+    table::list(json, &items, &["ID", "ADDRESS", "FROM", "WEIGHT", "STATE", "IN FLIGHT", "LEFT"], row)
 }
 
 fn row(item: &Value) -> Vec<String> {

@@ -128,26 +128,16 @@ pub(super) fn group(command: Group) -> Result<ExitCode> {
         Group::List { target, json } => (target, json),
     };
     let items = super::runtime()?.block_on(items(&target, "/v1/groups"))?;
-    if json {
-        super::print(&format!("{}\n", json!({ "items": items })))?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let row = |item: &Value| {
         let name = item["name"].as_str().unwrap_or_default().to_owned();
         vec![name, item["consumers"].to_string(), item["grants"].to_string()]
     };
-    let rows: Vec<_> = items.iter().map(row).collect();
-    super::print(&table::text(&["NAME", "CONSUMERS", "GRANTS"], &rows))?;
+    table::list(json, &items, &["NAME", "CONSUMERS", "GRANTS"], row)?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn list(place: &str, target: &Target, json: bool) -> Result<()> {
-    let items = items(target, place).await?;
-    if json {
-        return super::print(&format!("{}\n", json!({ "items": items })));
-    }
-    let rows: Vec<_> = items.iter().map(row).collect();
-    super::print(&table::text(&["API", "VERSION", "SCOPES", "QUOTAS"], &rows))
+    table::list(json, &items(target, place).await?, &["API", "VERSION", "SCOPES", "QUOTAS"], row)
 }
 
 fn row(item: &Value) -> Vec<String> {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Target, consumer, table};
 use crate::config::{self, scalar::is_name};
@@ -116,11 +116,7 @@ pub(super) fn run(noun: Noun, command: Command) -> Result<ExitCode> {
 
 async fn list(noun: Noun, target: &Target, json: bool) -> Result<()> {
     let items = items(target, &format!("/v1/{}", noun.list())).await?;
-    if json {
-        return super::print(&format!("{}\n", json!({ "items": items })));
-    }
-    let rows: Vec<_> = items.iter().map(|item| row(noun, item)).collect();
-    super::print(&table::text(columns(noun), &rows))
+    table::list(json, &items, columns(noun), |item| row(noun, item))
 }
 
 /// Everything that a list has, page by page.

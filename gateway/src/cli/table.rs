@@ -1,4 +1,7 @@
-//! Tables for people: columns as wide as what is in them.
+//! Lists: tables for people, with columns as wide as what is in them, and JSON for programs.
+
+use anyhow::Result;
+use serde_json::{Value, json};
 
 /// Rows under their heads, two spaces between columns.
 pub(super) fn text(heads: &[&str], rows: &[Vec<String>]) -> String {
@@ -13,6 +16,14 @@ pub(super) fn text(heads: &[&str], rows: &[Vec<String>]) -> String {
         format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
     };
     [&heads].into_iter().chain(rows).map(|cells| line(cells)).collect()
+}
+
+/// A list as the Admin API tells it, for programs, or as a table.
+pub(super) fn list(json: bool, items: &[Value], heads: &[&str], row: impl FnMut(&Value) -> Vec<String>) -> Result<()> {
+    if json {
+        return super::print(&format!("{}\n", json!({ "items": items })));
+    }
+    super::print(&text(heads, &items.iter().map(row).collect::<Vec<_>>()))
 }
 
 #[cfg(test)]

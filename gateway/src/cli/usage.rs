@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Target, resource::items, table};
 
@@ -45,17 +45,12 @@ pub(super) fn usage(arguments: &Arguments) -> Result<ExitCode> {
     });
     let path = format!("/v1/usage?{}", asked.collect::<Vec<_>>().join("&"));
     let items = super::runtime()?.block_on(items(target, &path))?;
-    if *json {
-        super::print(&format!("{}\n", json!({ "items": items })))?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let cell = |item: &Value, column: &str| match &item[column.to_lowercase()] {
         // Whoever is not known has no name.
         Value::String(text) if text.is_empty() => "-".to_owned(),
         Value::String(text) => text.clone(),
         number => number.to_string(),
     };
-    let rows: Vec<_> = items.iter().map(|item| COLUMNS.iter().map(|column| cell(item, column)).collect()).collect();
-    super::print(&table::text(&COLUMNS, &rows))?;
+    table::list(*json, &items, &COLUMNS, |item| COLUMNS.iter().map(|column| cell(item, column)).collect())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -32,10 +32,7 @@ pub(super) struct Object {
 
 impl Shape {
     pub(super) fn of(document: &Document<'_>, schema: &At<'_>) -> Self {
-        let mut shape = Self::default();
-        let mut left = MOST_SCHEMAS;
-        shape.add(document, schema, MOST_DEPTH, &mut left);
-        shape
+        Self::within(document, schema, MOST_DEPTH, &mut { MOST_SCHEMAS })
     }
 
     fn within(document: &Document<'_>, schema: &At<'_>, depth: usize, left: &mut usize) -> Self {

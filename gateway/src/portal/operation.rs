@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use serde_json::{Map, Value};
 
 use super::{Version, schema, text};
-use crate::openapi::{At, Document};
+use crate::openapi::{At, Document, may_be_list};
 
 /// All methods of a path.
 pub(super) fn all(document: &Document<'_>, version: &Version<'_>, path: &str, item: &At<'_>) -> Markup {
@@ -151,9 +151,10 @@ fn input(document: &Document<'_>, parameter: &At<'_>) -> Markup {
     let (name, place) = (parameter.text("name"), parameter.text("in"));
     let required = parameter.value["required"] == true;
     let schema = document.resolve(schema_of(parameter)).ok();
+    let may_be_list = schema.as_ref().is_some_and(|schema| may_be_list(document, schema));
     let written = schema.as_ref().map_or(&Value::Null, |schema| schema.value);
     let is_form = matches!(parameter.text("style"), "" | "form");
-    let is_list = is_array(written) && is_form && parameter.value["explode"] != false && place == "query";
+    let is_list = may_be_list && is_form && parameter.value["explode"] != false && place == "query";
     let style = if is_list { "each" } else { parameter.text("style") };
     let known: Vec<String> = match &written["enum"] {
         Value::Array(known) => {
@@ -175,13 +176,6 @@ fn input(document: &Document<'_>, parameter: &At<'_>) -> Markup {
             }
         }
     }
-}
-
-/// Or may be, among other things.
-fn is_array(schema: &Value) -> bool {
-    let branches = ["anyOf", "oneOf"].into_iter().filter_map(|key| schema[key].as_array()).flatten();
-    let among = |kinds: &Value| *kinds == "array" || kinds.as_array().is_some_and(|all| all.contains(&"array".into()));
-    branches.map(|branch| &branch["type"]).chain([&schema["type"]]).any(among)
 }
 
 fn body_input(document: &Document<'_>, body: &At<'_>) -> Markup {

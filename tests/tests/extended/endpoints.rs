@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
-use stile_gateway::app;
+use stile_gateway::{app, cpu};
 use stile_tests::{
     admin::SECRET,
     client::{Client, with},
@@ -19,11 +18,6 @@ use tokio::time::Instant;
 
 const HEARTBEATS: usize = 20_000;
 
-fn own_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
 /// Registers all of them in a gateway of this process, and gives how long that takes and what a heartbeat costs there.
 async fn filled(folder: &std::path::Path) -> (Duration, Duration) {
     let file = gateway::write(folder, config());
@@ -33,9 +27,9 @@ async fn filled(folder: &std::path::Path) -> (Duration, Duration) {
     fill(registry).await;
     let registered = start.elapsed();
     let names: Vec<_> = (0..ENDPOINTS).step_by(7).map(|n| (service(n), id(n))).collect();
-    let before = own_cpu();
+    let before = cpu::nanos();
     let kept = names.iter().filter(|(service, id)| registry.heartbeat(service, id).is_ok()).count();
-    let heartbeat = (own_cpu() - before) / u32::try_from(kept).expect("some");
+    let heartbeat = Duration::from_nanos(cpu::nanos() - before) / u32::try_from(kept).expect("some");
     assert_eq!(kept, names.len());
     inside.stop().await;
     (registered, heartbeat)
