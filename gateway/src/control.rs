@@ -157,6 +157,7 @@ impl Control {
         let bound = open(&listeners, &draft)?;
         let done = vec![read_again(&work.layers)];
         let (snapshot, _) = work.adopt(draft, Commit::new(), &FILE.into(), done).await?;
+        warn(&snapshot, None);
         let services = Arc::clone(&snapshot.services);
         let live = registry.bring_live(&services, settings(&work.layers), || ArcSwap::new(snapshot));
         listeners.open(bound, &live.load().listeners);
@@ -305,6 +306,7 @@ impl Control {
     ) -> Result<Number, StoreError> {
         let (snapshot, number) = work.adopt(draft, commit, by, done).await?;
         tracing::info!(generation = snapshot.generation, "generation is live");
+        warn(&snapshot, Some(&self.live.load()));
         self.applied.fetch_add(1, Relaxed);
         let services = Arc::clone(&snapshot.services);
         let previous = self.registry.bring_live(&services, settings(&work.layers), || self.live.swap(snapshot));
@@ -335,8 +337,20 @@ pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError>
     let work = Work::open(Store::in_memory()?, None, engine, document, 1).await?;
     let artifacts = bring(&work.store, work.layers.document()).await?;
     let stage = work.stage_file(&work.layers, artifacts).await?;
-    work.draft(None, Arc::clone(&work.layers), stage).await?;
+    warn(&work.draft(None, Arc::clone(&work.layers), stage).await?.snapshot, None);
     Ok(())
+}
+
+/// Says what is right and yet of no use, unless it was so before.
+fn warn(snapshot: &Snapshot, before: Option<&Snapshot>) {
+    let before = before.map(Snapshot::unusable).unwrap_or_default();
+    for (api, version) in snapshot.unusable().difference(&before) {
+        tracing::warn!(
+            api,
+            version,
+            "nobody can use this version: it is not anonymous, and no filter on the way to it is an authenticator"
+        );
+    }
 }
 
 /// Opens the access log and binds what is not bound yet; nobody is served before the listeners are opened.

@@ -92,6 +92,11 @@ impl Chain {
         &self.filters
     }
 
+    /// Whether one of its filters tells who calls.
+    pub fn authenticates(&self) -> bool {
+        self.known > 0
+    }
+
     /// Makes room for what its filters leave on an exchange, which may meet several chains. Gives where that begins.
     pub fn enter(&self, exchange: &mut Exchange) -> usize {
         let first = exchange.filters.len();

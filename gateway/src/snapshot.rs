@@ -6,7 +6,7 @@ mod consumers;
 
 use std::{
     cell::RefCell,
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     ops::Deref,
     rc::Rc,
     sync::Arc,
@@ -215,6 +215,17 @@ impl Snapshot {
             self.router.find(&subject).is_some_and(|index| self.routes[*index].product.is_some())
         };
         METHODS.into_iter().filter(is_of_api).collect()
+    }
+
+    /// Versions of APIs that ask for a consumer where no filter tells of one: each request of theirs is refused.
+    pub fn unusable(&self) -> BTreeSet<(&str, &str)> {
+        if self.entries.values().any(|chain| chain.authenticates()) {
+            return BTreeSet::new();
+        }
+        let routes = self.routes.iter().filter(|route| !route.chain.authenticates());
+        let products = routes.filter_map(|route| route.product.as_deref());
+        let closed = products.filter(|product| !product.anonymous && !product.retired);
+        closed.map(|product| (&*product.api, &*product.version)).collect()
     }
 
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {

@@ -66,6 +66,21 @@ async fn a_good_file_is_right() {
 }
 
 #[tokio::test]
+async fn a_version_that_nobody_can_use_is_warned_of() {
+    let apis = |more: &str| {
+        format!(
+            "services: [{{ name: users }}]\napis: [{{ name: shop, versions: [{{ name: '1', state: published, {more}routes: \
+             [{{ name: all, service: users }}] }}] }}]"
+        )
+    };
+    let done = check(&apis("")).await;
+    assert_eq!(done.code, Some(0));
+    assert!(done.err.contains("nobody can use this version") && done.err.contains("shop"), "{}", done.err);
+    let open = check(&apis("anonymous: true, ")).await;
+    assert_eq!((open.code, open.err.as_str()), (Some(0), ""));
+}
+
+#[tokio::test]
 async fn every_error_is_told_in_one_run_by_position() {
     let text = "workers: 0\nlistners: []\nservices:\n  - name: a\n    endpoints: [{ address: nowhere }]\n";
     let lines = mistakes(text).await;
