@@ -95,8 +95,6 @@ impl Portal {
         let mut add = |path: String, kind, body: String| {
             pages.insert(path.into_boxed_str(), Page::new(kind, body));
         };
-        add(format!("{prefix}/portal.css"), "text/css; charset=utf-8", STYLE.to_owned());
-        add(format!("{prefix}/portal.js"), "text/javascript; charset=utf-8", SCRIPT.to_owned());
         add(prefix.to_owned(), HTML, index::page(shown, prefix).into_string());
         for api in &shown.apis {
             for version in &api.versions {
@@ -110,6 +108,9 @@ impl Portal {
                 add(format!("{prefix}/{}", api.name), HTML, version::page(shown, prefix, api, newest).into_string());
             }
         }
+        // What every page needs comes last: an API may have its name.
+        add(format!("{prefix}/portal.css"), "text/css; charset=utf-8", STYLE.to_owned());
+        add(format!("{prefix}/portal.js"), "text/javascript; charset=utf-8", SCRIPT.to_owned());
         Self { prefix: prefix.into(), pages, digest: digest(shown) }
     }
 

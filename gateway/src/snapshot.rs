@@ -212,7 +212,8 @@ impl Snapshot {
     pub fn methods(&self, exchange: &Exchange) -> Vec<Method> {
         let is_of_api = |method: &Method| {
             let subject = Subject { method, ..subject(&exchange.request) };
-            self.router.find(&subject).is_some_and(|index| self.routes[*index].product.is_some())
+            let found = self.router.find(&subject).and_then(|index| self.routes[*index].product.as_ref());
+            found.is_some_and(|product| !product.retired)
         };
         METHODS.into_iter().filter(is_of_api).collect()
     }
@@ -222,10 +223,13 @@ impl Snapshot {
         if self.entries.values().any(|chain| chain.authenticates()) {
             return BTreeSet::new();
         }
-        let routes = self.routes.iter().filter(|route| !route.chain.authenticates());
-        let products = routes.filter_map(|route| route.product.as_deref());
-        let closed = products.filter(|product| !product.anonymous && !product.retired);
-        closed.map(|product| (&*product.api, &*product.version)).collect()
+        let routes =
+            self.routes.iter().filter_map(|route| Some((route.chain.authenticates(), route.product.as_deref()?)));
+        let (known, unknown): (Vec<_>, Vec<_>) = routes.partition(|(authenticates, _)| *authenticates);
+        let known: BTreeSet<_> = known.iter().map(|(_, product)| (&*product.api, &*product.version)).collect();
+        let closed =
+            unknown.iter().map(|(_, product)| product).filter(|product| !product.anonymous && !product.retired);
+        closed.map(|product| (&*product.api, &*product.version)).filter(|version| !known.contains(version)).collect()
     }
 
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {

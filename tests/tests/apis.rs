@@ -60,7 +60,10 @@ async fn upstreams() -> (Upstream, Upstream) {
 #[tokio::test]
 async fn a_version_is_selected_by_path_header_accept_or_query() {
     let (one, two) = upstreams().await;
-    for (select, path, fields, seen) in [
+    let accepts =
+        ["a/b;version=2;", "a/b;version=2; , c/d", "a/b;version=2;;q=1", "a/b;x=\"c;q=0\";version=2;y=\"d;q=0\""];
+    let accepts = accepts.map(|field| (json!({ "accept": "version=2" }), "/users", [("accept", field)], "/users"));
+    let others = [
         (json!({ "path": "/v2" }), "/v2/users?x=1", [("x-other", "")], "/users?x=1"),
         (json!({ "headers": { "x-version": "2" } }), "/users", [("x-version", "2")], "/users"),
         (json!({ "query": { "v": "2" } }), "/users?v=2", [("x-other", "")], "/users?v=2"),
@@ -70,7 +73,8 @@ async fn a_version_is_selected_by_path_header_accept_or_query() {
             [("accept", "text/html, application/json; Version=\"2\" ;charset=utf-8;q=0.05, */*;q=0")],
             "/users",
         ),
-    ] {
+    ];
+    for (select, path, fields, seen) in others.into_iter().chain(accepts) {
         let versions = json!([
             version("1", "one", json!({ "anonymous": true })),
             version("2", "two", json!({ "anonymous": true, "select": select }))
@@ -84,6 +88,8 @@ async fn a_version_is_selected_by_path_header_accept_or_query() {
             ("/users", ("accept", "application/json;version=22")),
             ("/users", ("accept", "application/json;version=2;q=0, */*")),
             ("/users", ("accept", "application/json;version=2; q=0.00")),
+            ("/users", ("accept", "application/json;q=0;version=2")),
+            ("/users", ("accept", "application/json;version=2;x=\"a,b\";q=0")),
             ("/v22/users", ("accept", "version=2")),
         ] {
             assert_eq!(ask(&gateway, path, &[fields]).await.json()["name"], "one", "{select} {path} {fields:?}");

@@ -181,7 +181,7 @@ async fn every_mistake_is_told_and_nothing_is_imported() {
             { "name": "d", "credentials": [{ "id": "short", "type": "api-key", "key": "short" }] },
             { "groups": [] },
         ],
-        "groups": [{ "name": "e", "grant": [] }],
+        "groups": [{ "name": "e", "grant": [] }, { "name": "f" }, { "name": "f" }],
     });
     let refused = import(&admin, "", &bundle).await;
     assert_eq!(refused.status, 422);
@@ -201,6 +201,7 @@ async fn every_mistake_is_told_and_nothing_is_imported() {
         "/v1/consumers/x y groups[0]: not ok is no name",
         "/v1/consumers/d credentials[0].key: expected at least 16 characters, found 5",
         "import consumers[4].name: it needs a name",
+        "/v1/groups/f name: it is there twice",
         "/v1/groups/e grant: unknown key grant; did you mean grants?",
         "/v1/consumers/c credentials[none]: a credential of type api-key needs key",
         "presented the same way",

@@ -80,7 +80,10 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     let apart = [("credentials", credentials, "credential add"), ("grants", grants, "grant put")];
     let apart = apart.into_iter().filter(|(_, given, _)| given.is_some()).map(|(key, _, command)| {
-        let message = format!("they are made one by one, at /v1/consumers/{name}/{key}: stile consumer {command}");
+        let message = format!(
+            "they are made one by one, at /v1/consumers/{}/{key}: stile consumer {command}",
+            name.escape_debug()
+        );
         (key.to_owned(), message)
     });
     let apart: Vec<_> = apart.collect();

@@ -29,7 +29,8 @@ pub(super) async fn get(
     At((service, id)): At<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
     let all = admin.control.registry().list(&service)?;
-    let found = all.iter().find(|it| *it.member.id == *id);
+    // One that registered under the address of one of the configuration is what is deleted and heard of by that id.
+    let found = all.iter().filter(|it| *it.member.id == *id).max_by_key(|it| it.source == Source::Registration);
     found.map(|it| Json(standing(it))).ok_or_else(|| RegistryError::UnknownEndpoint(service, id).into())
 }
 

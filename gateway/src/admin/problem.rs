@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+/// Mistakes that one sentence tells of.
+const MOST_LISTED: usize = 10;
+
 /// One error, as the client sees it.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -44,7 +47,11 @@ pub(super) fn listed(mistakes: &Mistakes) -> String {
         "" => message.clone(),
         path => format!("{path}: {message}"),
     };
-    mistakes.iter().map(shown).collect::<Vec<_>>().join("; ")
+    let mut told = mistakes.iter().take(MOST_LISTED).map(shown).collect::<Vec<_>>().join("; ");
+    if let Some(more) = mistakes.len().checked_sub(MOST_LISTED).filter(|more| *more > 0) {
+        told += &format!("; and {more} more");
+    }
+    told
 }
 
 impl From<PluginError> for Problem {

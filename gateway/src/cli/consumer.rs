@@ -117,19 +117,20 @@ enum Type {
 }
 
 /// Notes groups of a consumer that nobody else is in and that may use nothing, where the name of another is like it.
-pub(super) async fn note_strays(target: &Target, consumer: &Value) -> Result<()> {
+pub(super) async fn note_strays(target: &Target, consumer: &Value) {
     let named: Vec<&str> = consumer["groups"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if named.is_empty() {
-        return Ok(());
+        return;
     }
-    let (strays, known): (Vec<_>, Vec<_>) = items(target, "/v1/groups").await?.into_iter().partition(is_stray);
+    // The consumer is what it was to be, whether this can be told or not.
+    let Ok(groups) = items(target, "/v1/groups").await else { return };
+    let (strays, known): (Vec<_>, Vec<_>) = groups.into_iter().partition(is_stray);
     let known = || known.iter().filter_map(|group| group["name"].as_str());
     for stray in strays.iter().filter_map(|group| group["name"].as_str()).filter(|stray| named.contains(stray)) {
         if let Some(meant) = nearest(stray, known()) {
             eprintln!("note: nobody else is in group {stray:?}, and nothing is granted to it{}", did_you_mean(meant));
         }
     }
-    Ok(())
 }
 
 fn is_stray(group: &Value) -> bool {

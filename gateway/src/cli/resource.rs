@@ -100,10 +100,11 @@ pub(super) fn run(noun: Noun, command: Command) -> Result<ExitCode> {
             }
             Command::Put { name, file, dry_run, target, json } => {
                 let told = target.call(Method::PUT, &path(noun, &name, dry_run)?, body(noun, &file)?).await?;
+                say(json, &told, || format!("{} {name} {}", noun.singular(), done(&told, "is live")))?;
                 if noun == Noun::Consumer {
-                    consumer::note_strays(&target, &told).await?;
+                    consumer::note_strays(&target, &told).await;
                 }
-                say(json, &told, || format!("{} {name} {}", noun.singular(), done(&told, "is live")))
+                Ok(())
             }
             Command::Delete { name, dry_run, target, json } => {
                 let told = target.call(Method::DELETE, &path(noun, &name, dry_run)?, Vec::new()).await?;

@@ -48,16 +48,16 @@ impl Form {
 
     /// Finds every way in which a tree does not have this form, then mends it so that it has.
     pub(super) fn check(&self, tree: &mut Tree) {
-        let Explain { findings, wrong, .. } = self.explain(tree);
+        let Explain { findings, wrong, .. } = self.explain(tree, usize::MAX);
         tree.findings.extend(findings);
         if !tree.findings.is_empty() {
             Mend { schema: &self.schema, wrong }.root(&mut tree.value, &mut tree.spot);
         }
     }
 
-    /// Every way in which a tree does not have this form.
-    pub(super) fn findings(&self, tree: &Tree) -> Vec<Finding> {
-        self.explain(tree).findings
+    /// The first ways in which a tree does not have this form, so many at most.
+    pub(super) fn findings(&self, tree: &Tree, most: usize) -> Vec<Finding> {
+        self.explain(tree, most).findings
     }
 
     /// The type of what stands under a key, as a JSON Schema names it.
@@ -65,10 +65,13 @@ impl Form {
         Rules(&self.schema["properties"][key]).type_name()
     }
 
-    fn explain<'a>(&'a self, tree: &'a Tree) -> Explain<'a> {
-        let mut explain = Explain::new(&self.schema, &tree.spot);
+    fn explain<'a>(&'a self, tree: &'a Tree, most: usize) -> Explain<'a> {
+        let mut explain = Explain::new(&self.schema, tree, most);
         for error in self.validator.iter_errors(&tree.value) {
             explain.error(&error);
+            if explain.findings.len() >= most {
+                break;
+            }
         }
         explain
     }

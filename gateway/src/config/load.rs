@@ -297,7 +297,7 @@ mod tests {
     fn errors_have_the_documented_json() {
         let errors = parse("store: 1").errors(Vec::new());
         let error = json!({
-            "file": "a.yaml", "line": 1, "column": 8, "path": "store", "message": "expected a mapping, found 1",
+            "file": "a.yaml", "line": 1, "column": 8, "path": "store", "message": "expected a mapping, found a number",
         });
         assert_eq!(serde_json::to_value(errors).expect("JSON"), json!({ "errors": [error] }));
     }

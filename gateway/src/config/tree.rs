@@ -177,15 +177,6 @@ impl Spot {
         found
     }
 
-    /// The path of what stands under `step`, if `path` is that of this spot.
-    pub(super) fn path(&self, path: &str, step: &str) -> String {
-        match &self.inside {
-            Inside::List(_) => format!("{path}[{step}]"),
-            Inside::Nothing if step.parse::<usize>().is_ok() => format!("{path}[{step}]"),
-            Inside::Nothing | Inside::Mapping(_) => join(path, step),
-        }
-    }
-
     /// Whether all at and below a path is as the file says.
     pub(super) fn has_all(&self, path: &str) -> bool {
         let found = self.find(path);

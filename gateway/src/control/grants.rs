@@ -286,8 +286,10 @@ pub(super) fn malformed(grant: &schema::Grant) -> Vec<(String, String)> {
     let named = [("api", Some(&grant.api)), ("version", grant.version.as_ref())];
     let named = named.into_iter().filter_map(|(key, name)| Some((key, name?)));
     let unnamed = named.filter(|(_, name)| !is_name(name));
-    let unnamed =
-        unnamed.map(|(key, name)| (key.to_owned(), format!("\"{}\" is no name: {NAME}", name.escape_debug())));
+    let unnamed = unnamed.map(|(key, name)| match name.as_str() {
+        EACH if key == "version" => (key.to_owned(), products::EACH_VERSION.to_owned()),
+        name => (key.to_owned(), format!("\"{}\" is no name: {NAME}", name.escape_debug())),
+    });
     let scopes = grant.scopes.iter().enumerate().filter(|(_, scope)| !is_scope(scope));
     let no_scope = |scope: &str| format!("\"{}\" is no scope: {SCOPE}", scope.escape_debug());
     unnamed.chain(scopes.map(|(n, scope)| (format!("scopes[{n}]"), no_scope(scope)))).collect()

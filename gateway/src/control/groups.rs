@@ -1,6 +1,6 @@
 //! Groups of consumers: there is no more to one than who is in it and what it may use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ pub struct Group {
 }
 
 impl Control {
-    /// By name: those that the file or the store grants something, and those that a consumer says it is in. Every consumer is read
+    /// By name: those that the file names or the store grants something, and those that a consumer says it is in. Every consumer is read
     /// for it.
     pub async fn groups(&self) -> Result<BTreeMap<String, Group>, StoreError> {
         let view = self.view();
@@ -27,12 +27,16 @@ impl Control {
         for group in config.groups.iter().cloned().chain(grants::groups(&self.store).await?) {
             all.entry(group.name).or_default().grants += group.grants.len();
         }
-        for group in config.consumers.iter().flat_map(|consumer| &consumer.groups) {
-            all.entry(group.clone()).or_default().consumers += 1;
-        }
+        let mut enter = |groups: Vec<String>| {
+            // One that is named twice is one.
+            for group in BTreeSet::from_iter(groups) {
+                all.entry(group).or_default().consumers += 1;
+            }
+        };
+        config.consumers.iter().for_each(|consumer| enter(consumer.groups.clone()));
         each(&self.store, CONSUMERS, |entry| {
             let Stored { groups } = entry.json()?;
-            groups.into_iter().for_each(|group| all.entry(group).or_default().consumers += 1);
+            enter(groups);
             Ok(())
         })
         .await?;

@@ -73,6 +73,11 @@ impl Registry {
         for lease in over {
             self.lapsing.insert(*lease, ());
         }
-        self.store.expire(over).await
+        let ended = self.store.expire(over).await;
+        // Some may have been kept alive in the meantime.
+        for lease in over.iter().filter(|lease| self.store.left(**lease).is_some()) {
+            self.lapsing.remove(lease);
+        }
+        ended
     }
 }

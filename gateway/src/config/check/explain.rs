@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     super::{
         error::Finding,
-        tree::{Source, Spot},
+        tree::{Source, Spot, Tree, join},
         words::{did_you_mean, quoted},
     },
     place::Place,
@@ -17,15 +17,17 @@ use super::{
 
 pub(super) struct Explain<'a> {
     schema: &'a Value,
-    root: &'a Spot,
+    tree: &'a Tree,
+    /// So many are told.
+    most: usize,
     pub(super) findings: Vec<Finding>,
     /// JSON Pointers to values that are wrong as a whole.
     pub(super) wrong: BTreeSet<String>,
 }
 
 impl<'a> Explain<'a> {
-    pub(super) fn new(schema: &'a Value, root: &'a Spot) -> Self {
-        Self { schema, root, findings: Vec::new(), wrong: BTreeSet::new() }
+    pub(super) fn new(schema: &'a Value, tree: &'a Tree, most: usize) -> Self {
+        Self { schema, tree, most, findings: Vec::new(), wrong: BTreeSet::new() }
     }
 
     pub(super) fn error(&mut self, error: &ValidationError<'_>) {
@@ -58,23 +60,29 @@ impl<'a> Explain<'a> {
 
     /// What a JSON Pointer points to: its path and its spot.
     fn follow(&self, pointer: &str) -> (String, &'a Spot) {
-        let mut place = (String::new(), self.root);
+        let (mut path, mut spot, mut value) = (String::new(), &self.tree.spot, &self.tree.value);
         for step in pointer.split('/').skip(1) {
             let step = step.replace("~1", "/").replace("~0", "~");
-            let (path, spot) = place;
-            place = (spot.path(&path, &step), spot.step(&step).unwrap_or(spot));
+            (path, value) = match value {
+                Value::Array(items) => {
+                    let item = step.parse::<usize>().ok().and_then(|index| items.get(index));
+                    (format!("{path}[{step}]"), item.unwrap_or(&Value::Null))
+                }
+                members => (join(&path, &step), &members[step.as_str()]),
+            };
+            spot = spot.step(&step).unwrap_or(spot);
         }
-        place
+        (path, spot)
     }
 
     fn unknown(&mut self, place: &Place<'_>, rules: Rules<'_>, unexpected: &[String]) {
-        for key in unexpected {
+        for key in unexpected.iter().take(self.most - self.findings.len()) {
             let hint = match rules.meant_by(key) {
                 Some(known) => did_you_mean(known),
                 None => format!("; known here: {}", rules.keys().collect::<Vec<_>>().join(", ")),
             };
             let position = place.spot.step(key).unwrap_or(place.spot).key;
-            let path = place.spot.path(&place.path, key);
+            let path = join(&place.path, key);
             self.findings.push(Finding { position, path, message: format!("unknown key {}{hint}", quoted(key)) });
         }
     }
@@ -85,7 +93,7 @@ impl<'a> Explain<'a> {
         if place.spot.partial || place.keys().any(|present| rules.meant_by(present) == Some(key)) {
             return;
         }
-        let path = place.spot.path(&place.path, key);
+        let path = join(&place.path, key);
         self.findings.push(Finding { position: place.spot.at, path, message: format!("missing key {key:?}") });
     }
 

@@ -38,6 +38,7 @@ impl Place<'_> {
             ("a string", Value::Number(_)) => ("a number".to_owned(), "; put it in quotes"),
             // Nor is a text that stands for a whole part, such as a password for a credential.
             ("a mapping" | "a list", Value::String(_)) => ("a string".to_owned(), ""),
+            ("a mapping" | "a list", Value::Number(_)) => ("a number".to_owned(), ""),
             _ => (self.shown(), ""),
         };
         format!("expected {wanted}, found {found}{hint}")
@@ -59,7 +60,10 @@ impl Place<'_> {
     }
 
     pub(super) fn is_out_of_range(&self, (least, most): (&Value, &Value)) -> String {
-        format!("{} is out of range {least} to {most}", self.shown())
+        match most {
+            Value::Null => format!("{} is less than {least}", self.shown()),
+            most => format!("{} is out of range {least} to {most}", self.shown()),
+        }
     }
 
     pub(super) fn is_too_short(&self, least: u64) -> String {

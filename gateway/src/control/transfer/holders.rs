@@ -79,7 +79,11 @@ impl Control {
                 self.plan_held(plan, &Whose::Consumer(name), &grants, &mut credentials, by).await?;
             }
         }
+        let mut named = BTreeSet::new();
         for group in &groups {
+            if !named.insert(&group.name) {
+                plan.refuse(mistake("groups", &group.name, "name", "it is there twice"));
+            }
             self.plan_held(plan, &Whose::Group(group.name.clone()), &group.grants, &mut credentials, by).await?;
         }
         if prune {

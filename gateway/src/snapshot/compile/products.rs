@@ -26,6 +26,9 @@ const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
 /// RFC 8594.
 const SUNSET: HeaderName = HeaderName::from_static("sunset");
 
+/// What is said to who writes a version `*`.
+pub const EACH_VERSION: &str = "a grant of each version is one without a version";
+
 pub(super) fn product(Of { api, version }: Of<'_>) -> Product {
     Product {
         api: api.name.as_str().into(),
@@ -135,7 +138,7 @@ impl<'a> Compiler<'a> {
             if let Some(version) = version.as_ref().filter(|version| !is_there(version)) {
                 let known = found.versions.iter().map(|it| it.name.as_str());
                 let message = match version.as_str() {
-                    "*" => "a grant of each version is one without a version".to_owned(),
+                    "*" => EACH_VERSION.to_owned(),
                     version => parts::unknown("version", version, known),
                 };
                 self.problems.push(Problem::new(format!("{path}.version"), message).given([Premise::Names("apis")]));

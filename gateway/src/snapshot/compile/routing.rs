@@ -54,7 +54,8 @@ pub fn explain<'a>(config: &'a Config, head: Option<&RequestHead>) -> Result<Exp
     let explained = explainer.explain(&subject(head));
     let is_of_api = |method: &Method| {
         let found = explainer.explain(&Subject { method, ..subject(head) }).found;
-        found.is_some_and(|index| written[*index].of.is_some())
+        let of = found.and_then(|index| written[*index].of);
+        of.is_some_and(|of| of.version.state != schema::ApiState::Retired)
     };
     let allowed = if explained.found.is_some() { Vec::new() } else { METHODS.into_iter().filter(is_of_api).collect() };
     let is_read = [Method::GET, Method::HEAD].contains(&head.method);

@@ -110,8 +110,10 @@ fn select(route: &mut schema::Route, select: &schema::Select) -> Result<(), (&'s
     let accept = select.accept.as_deref().and_then(parameter).map(|(name, value)| {
         let (name, value) = (regex::escape(name), regex::escape(value));
         // RFC 9110 §12.4.2: what has the weight 0 is not accepted.
-        let other = "[ \t]*;[ \t]*(q=(1|0\\.0*[1-9])[^;,]*|q[^=;,][^;,]*|[^q;, \t][^;,]*)";
-        ("accept".to_owned(), format!("~(?i);[ \t]*{name}=\"?{value}\"?({other})*[ \t]*(,|$)"))
+        let text = r#"[^;,"]*("([^"\\]|\\.)*")?[ \t]*"#;
+        let others = format!(r#"([ \t]*;[ \t]*(q=(1|0\.0*[1-9]){text}|q[^=;," \t]{text}|[^q;," \t]{text})?)*"#);
+        let this = format!(r#"[ \t]*;[ \t]*{name}="?{value}"?[ \t]*"#);
+        ("accept".to_owned(), format!("~(?i)(^|,)[^;,]*{others}{this}{others}(,|$)"))
     });
     let headers = select.headers.iter().map(|(name, value)| (name.clone(), value.clone())).chain(accept);
     let query = select.query.iter().map(|(name, value)| (name.clone(), value.clone()));
