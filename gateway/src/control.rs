@@ -426,6 +426,7 @@ fn fixed(old: &Document, new: &Document) -> Vec<Problem> {
         ("admin", old.config.admin != new.config.admin),
         ("store", old.config.store != new.config.store),
         ("grace", old.config.grace != new.config.grace),
+        ("wasm", old.config.wasm != new.config.wasm),
     ];
     let problem = |(key, _): (&str, bool)| {
         let message = format!("{key} cannot change while the gateway runs; restart it");
@@ -457,7 +458,7 @@ mod tests {
             let running = Document::parse(file, "{}", &|_| None);
             document.errors(fixed(&running, &document))
         } else {
-            let bounds = Bounds { instances: 1, memory: 1 << 20, table_elements: 100 };
+            let bounds = Bounds { instances: 1, memory: 1 << 20, table_elements: 100, core_instances: 16 };
             let engine = Engine::new(bounds).expect("an engine");
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             match runtime.block_on(check(engine, document)).expect_err("a mistake") {
@@ -482,7 +483,8 @@ mod tests {
 
     /// One without a file, over this store.
     pub(super) async fn over(store: Store) -> Arc<Control> {
-        let engine = Engine::new(Bounds { instances: 1, memory: 1 << 20, table_elements: 100 }).expect("an engine");
+        let engine = Engine::new(Bounds { instances: 1, memory: 1 << 20, table_elements: 100, core_instances: 16 })
+            .expect("an engine");
         let document = Document::parse(Path::new("stile.yaml"), "{}", &|_| None);
         let listeners = Listeners::new(Vec::new(), CancellationToken::new());
         Arc::new(Control::over(store, None, engine, document, listeners, 1).await.expect("a control plane"))
@@ -527,7 +529,8 @@ mod tests {
 
     #[tokio::test]
     async fn changes_that_wait_for_another_are_made_with_one_generation() {
-        let engine = Engine::new(Bounds { instances: 1, memory: 1 << 20, table_elements: 100 }).expect("an engine");
+        let engine = Engine::new(Bounds { instances: 1, memory: 1 << 20, table_elements: 100, core_instances: 16 })
+            .expect("an engine");
         let document = Document::parse(Path::new("stile.yaml"), "{}", &|_| None);
         let listeners = Listeners::new(Vec::new(), CancellationToken::new());
         let control = Control::start(engine, document, listeners, 1).await.expect("a control plane");

@@ -12,9 +12,11 @@ mod budget;
 mod bulk;
 mod cache;
 mod host;
+mod idle;
 mod instance;
 mod phase;
 mod pool;
+mod slots;
 mod state;
 mod ticker;
 
@@ -31,8 +33,9 @@ pub use self::{
     limits::{Cause, Limits, Overruns},
     loader::{Digest256, LoadError, Module},
     phase::{Answer, Candidate, Given, Phase, Refusal, Summary, Verdict},
-    pool::{Instances, Isolation},
+    pool::{Admission, Instances, Isolation},
     signature::Signature,
+    slots::SlotUse,
     state::{OwnMetric, OwnValue, State, States},
 };
 

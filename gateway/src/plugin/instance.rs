@@ -1,6 +1,7 @@
 //! One running copy of a plugin: made, configured once, then called for one exchange at a time.
 
 use std::{
+    fmt,
     future::{Future, poll_fn},
     mem,
     pin::{Pin, pin},
@@ -22,25 +23,36 @@ use super::{
     host::{Handles, Host, Passing},
     limits::{CallClock, Cause, HANDLES, Limits},
     phase::{Given, Phase, Verdict},
+    slots::SlotPermit,
 };
 use crate::exchange::{Exchange, RequestId};
 
 /// It is large, and handed from one to the other: always in a box.
 pub(super) struct Instance {
+    // Ends before its permits do.
     store: Store<Host>,
     calls: Calls,
-    _permit: OwnedSemaphorePermit,
+    permits: Permits,
+}
+
+/// The room that an instance takes.
+pub(super) struct Permits {
+    /// Within `limits.instances` of its filter.
+    pub(super) _of_filter: OwnedSemaphorePermit,
+    /// Within the engine.
+    pub(super) of_engine: SlotPermit,
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance").finish_non_exhaustive()
+    }
 }
 
 impl Instance {
     /// Instantiates and configures, all of it within the plugin's limits. The time-out is the deadline of this one
     /// call, which may parse a large configuration and has no exchange waiting behind it more than once.
-    pub(super) async fn new(
-        module: &Module,
-        host: Host,
-        config: &str,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<Box<Self>, Failure> {
+    pub(super) async fn new(module: &Module, host: Host, config: &str, permits: Permits) -> Result<Box<Self>, Failure> {
         let limits = host.meter.limits;
         let mut store = Store::new(module.pre().engine(), host);
         store.limiter(|host| &mut host.meter);
@@ -56,11 +68,21 @@ impl Instance {
         };
         let made = bounded(&clock, Some(limits.timeout), pin!(making)).await;
         match made {
-            Some(Ok((calls, Ok(())))) => Ok(Box::new(Self { store, calls, _permit: permit })),
+            Some(Ok((calls, Ok(())))) => Ok(Box::new(Self { store, calls, permits })),
             Some(Ok((_, Err(refusal)))) => Err(Failure::new(Cause::Configure, refusal)),
             Some(Err(error)) => Err(failure(&mut store, &error)),
             None => Err(Failure::new(Cause::Timeout, "a new instance was not ready in time")),
         }
+    }
+
+    /// Says that the instance ends for the sake of a waiting call; gives the number of slots that this frees.
+    pub(super) fn mark_evicted(&mut self) -> usize {
+        self.permits.of_engine.mark_evicted()
+    }
+
+    /// Moves the instance from the room of probes to slots of the engine.
+    pub(super) fn keep(&mut self, slots: SlotPermit) {
+        self.permits.of_engine = slots;
     }
 
     /// Calls a phase that is about no head: an exchange may end meanwhile, or have none.
@@ -181,7 +203,7 @@ impl Drop for Lending<'_> {
 }
 
 /// On a thread of its own: to give a large memory back takes about as long as a tick, and neighbours would wait for it.
-fn end(instance: Box<Instance>) {
+pub(super) fn end(instance: Box<Instance>) {
     static ENDINGS: LazyLock<Sender<Box<Instance>>> = LazyLock::new(|| {
         let (sender, receiver) = channel::<Box<Instance>>();
         let ending = move || receiver.into_iter().for_each(drop);

@@ -21,6 +21,8 @@ pub struct Limits {
     pub memory: usize,
     pub table_elements: usize,
     pub instances: u32,
+    /// Bodies that may pass at a time.
+    pub streams: u32,
     pub instance_wait: Duration,
     /// Bytes of a body that is collected, and for how long it may take to come.
     pub body: usize,

@@ -7,7 +7,16 @@ use sha2::{Digest, Sha256};
 use wasmparser::Validator;
 use wasmtime::component::{Component, InstancePre};
 
-use super::{abi::native::Phases, bulk, cache::Cache, engine::Engine, host::Host, phase::Phase, ticker::Ticker};
+use super::{
+    abi::native::Phases,
+    bulk,
+    cache::Cache,
+    engine::{Engine, TABLES_PER_SLOT},
+    host::Host,
+    phase::Phase,
+    slots::Slots,
+    ticker::Ticker,
+};
 
 /// Largest module taken, in bytes.
 pub const MAX_MODULE: usize = 64 << 20;
@@ -22,6 +31,9 @@ struct Inner {
     phases: Phases,
     imports: Vec<String>,
     ticker: Arc<Ticker>,
+    slots: Arc<Slots>,
+    /// Slots that one instance takes.
+    slots_of_instance: usize,
 }
 
 /// A SHA-256 digest, shown in hexadecimal.
@@ -48,6 +60,8 @@ pub enum LoadError {
     NoPhase,
     #[error("it exports {0}, which this gateway does not know")]
     UnknownPhase(String),
+    #[error("one instance takes {0} slots, one for each memory; wasm.instances is {1}")]
+    TooManyMemories(usize, usize),
 }
 
 impl Module {
@@ -86,7 +100,12 @@ impl Module {
         if phases.names().is_empty() {
             return Err(LoadError::NoPhase);
         }
-        Ok(Self(Arc::new(Inner { sha256, pre, phases, imports, ticker: Arc::clone(&engine.ticker) })))
+        let slots_of_instance = slots_of_instance(&component);
+        if slots_of_instance > engine.slots.total() {
+            return Err(LoadError::TooManyMemories(slots_of_instance, engine.slots.total()));
+        }
+        let (ticker, slots) = (Arc::clone(&engine.ticker), Arc::clone(&engine.slots));
+        Ok(Self(Arc::new(Inner { sha256, pre, phases, imports, ticker, slots, slots_of_instance })))
     }
 
     pub fn sha256(&self) -> Digest256 {
@@ -113,6 +132,15 @@ impl Module {
 
     pub(super) fn ticker(&self) -> &Arc<Ticker> {
         &self.0.ticker
+    }
+
+    pub(super) fn slots(&self) -> &Arc<Slots> {
+        &self.0.slots
+    }
+
+    /// Slots that one instance takes.
+    pub(super) fn slots_of_instance(&self) -> usize {
+        self.0.slots_of_instance
     }
 
     pub(super) fn pre(&self) -> &InstancePre<Host> {
@@ -148,6 +176,14 @@ impl fmt::Debug for Digest256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// A slot has room for one memory and some tables. Most components have one memory, composed ones several.
+fn slots_of_instance(component: &Component) -> usize {
+    let (memories, tables) =
+        component.resources_required().map_or((1, 1), |needed| (needed.num_memories, needed.num_tables));
+    let slots = memories.max(tables.div_ceil(TABLES_PER_SLOT));
+    slots.max(1) as usize
 }
 
 enum Kind {

@@ -32,7 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 const PLUGIN: &str = "STILE_DECAY_PLUGIN";
 const WORKER: WorkerId = WorkerId(0);
 /// Each takes over 4 GiB of address space, of which valgrind has less than others.
-const BOUNDS: Bounds = Bounds { instances: 4, memory: 16 << 20, table_elements: 10_000 };
+const BOUNDS: Bounds = Bounds { instances: 4, memory: 16 << 20, table_elements: 10_000, core_instances: 4 };
 
 /// What stands between the client and the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
-    Engine::new(Bounds { instances: 10, memory: 1 << 20, table_elements: 1000 }).expect("an engine")
+    Engine::new(Bounds { instances: 10, memory: 1 << 20, table_elements: 1000, ..Bounds::default() }).expect("an engine")
 });
 
 const LIMITS: Limits = Limits {
@@ -21,6 +21,7 @@ const LIMITS: Limits = Limits {
     memory: 1 << 20,
     table_elements: 1000,
     instances: 1,
+    streams: 1,
     instance_wait: Duration::from_millis(1),
     body: 1 << 10,
     body_timeout: Duration::from_millis(1),

@@ -105,6 +105,7 @@ impl Compiler<'_> {
                     self.problem(format!("plugins[{index}].http.hosts[{n}]"), message);
                 }
             }
+            self.ceilings(index, plugin);
             if parts::share_key(&plugin.rollout.key).is_none() {
                 let message = format!("\"{}\" is neither \"client\" nor \"header:NAME\"", plugin.rollout.key);
                 self.problem(format!("plugins[{index}].rollout.key"), message);
@@ -115,6 +116,26 @@ impl Compiler<'_> {
                 let message = format!("the plugin imports \"{missing}\", which it is not allowed");
                 let path = format!("plugins[{index}].allow");
                 self.problems.push(Problem::new(path.as_str(), message).given([Premise::All(path)]));
+            }
+        }
+    }
+
+    /// No plugin may have more than the engine gives.
+    fn ceilings(&mut self, index: usize, plugin: &schema::Plugin) {
+        let (limits, wasm) = (&plugin.limits, &self.input.config.wasm);
+        let over = [
+            ("memory", limits.memory > wasm.memory, limits.memory.to_string(), wasm.memory.to_string()),
+            (
+                "table_elements",
+                limits.table_elements > wasm.table_elements,
+                limits.table_elements.to_string(),
+                wasm.table_elements.to_string(),
+            ),
+        ];
+        for (key, is_over, limit, ceiling) in over {
+            if is_over {
+                let message = format!("{limit} is more than wasm.{key} allows, which is {ceiling}");
+                self.problem(format!("plugins[{index}].limits.{key}"), message);
             }
         }
     }
