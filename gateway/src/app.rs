@@ -28,7 +28,7 @@ use crate::{
     },
     control::{ApplyError, Control, Reloaded},
     listener::Listeners,
-    plugin::{Bounds, Engine, engine::EngineError},
+    plugin::{Bounds, Complexity, Engine, engine::EngineError},
     worker::WorkerId,
 };
 
@@ -71,6 +71,15 @@ pub fn engine(config: &Config) -> Result<Engine, EngineError> {
         memory: usize::try_from(wasm.memory.0).unwrap_or(usize::MAX),
         table_elements: wasm.table_elements as usize,
         core_instances: wasm.core_instances,
+        stack: usize::try_from(wasm.stack.0).unwrap_or(usize::MAX),
+        complexity: Complexity {
+            module_bytes: usize::try_from(wasm.module_bytes.0).unwrap_or(usize::MAX),
+            functions: wasm.functions,
+            function_bytes: usize::try_from(wasm.function_bytes.0).unwrap_or(usize::MAX),
+            function_locals: wasm.function_locals,
+            function_blocks: wasm.function_blocks,
+            function_values: wasm.function_values,
+        },
     })
 }
 

@@ -266,5 +266,7 @@ fn limits() -> Limits {
         calls: 1,
         call_timeout: Duration::from_secs(1),
         call_body: 1 << 20,
+        copies: 2 << 20,
+        handles: 1000,
     }
 }

@@ -169,6 +169,17 @@ fn plugins(text: &mut Text, snapshot: &Snapshot) {
             }
         }
     }
+    text.family(
+        "stile_plugin_first_call_failures_total",
+        Kind::Counter,
+        "Of the failed calls, the first calls of instances: work that is needed once belongs in configure.",
+    );
+    for ([plugin, revision, route], record) in &filters {
+        for phase in Phase::ALL {
+            let labels = [("plugin", &**plugin), ("revision", revision), ("route", route), ("phase", phase.as_str())];
+            text.line_if_any(&labels, record.sum(phase, |counts| counts.failed_first.get()));
+        }
+    }
     text.family("stile_plugin_overruns_total", Kind::Counter, "Calls of filters that failed, by cause.");
     // Whatever the revision: a new one does not undo what was counted.
     let mut overruns: BTreeMap<_, u64> = BTreeMap::new();

@@ -5,10 +5,12 @@ use std::{fmt, fs, ops::RangeInclusive, sync::Arc};
 
 use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, component::Linker};
 
-use super::{abi, host::Host, slots::Slots, ticker::Ticker};
+use super::{abi, complexity::Complexity, host::Host, slots::Slots, ticker::Ticker};
 
 /// Tables that one slot has room for.
 pub(super) const TABLES_PER_SLOT: u32 = 4;
+/// Bytes of stack that host functions have beside the guest's.
+const HOST_STACK: usize = 256 << 10;
 /// Bytes of the machine's memory for each slot, and how many slots there are at least and at most by default.
 const MEMORY_PER_SLOT: u64 = 1 << 20;
 const DEFAULT_SLOTS: RangeInclusive<u64> = 1024..=8192;
@@ -24,11 +26,22 @@ pub struct Bounds {
     pub table_elements: usize,
     /// Core instances, memories and tables of one instance, each.
     pub core_instances: u32,
+    /// Bytes of the stack of one instance.
+    pub stack: usize,
+    /// What a module may be made of, so that compiling it ends.
+    pub complexity: Complexity,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { instances: default_instances(), memory: 1 << 30, table_elements: 100_000, core_instances: 64 }
+        Self {
+            instances: default_instances(),
+            memory: 1 << 30,
+            table_elements: 100_000,
+            core_instances: 64,
+            stack: 256 << 10,
+            complexity: Complexity::default(),
+        }
     }
 }
 
@@ -53,6 +66,10 @@ pub struct Engine {
     pub(super) linker: Arc<Linker<Host>>,
     pub(super) ticker: Arc<Ticker>,
     pub(super) slots: Arc<Slots>,
+    pub(super) complexity: Complexity,
+    pub(super) stack: usize,
+    /// Gives memory that the calling thread has freed back to the system.
+    pub(super) release: fn(),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +90,23 @@ impl Engine {
         abi::add_to_linker(&mut linker).map_err(EngineError::Start)?;
         let ticker = Ticker::start(wasm.weak())?;
         let slots = Arc::new(Slots::new(bounds.instances as usize));
-        Ok(Self { wasm, linker: Arc::new(linker), ticker, slots })
+        Ok(Self {
+            wasm,
+            linker: Arc::new(linker),
+            ticker,
+            slots,
+            complexity: bounds.complexity,
+            stack: bounds.stack,
+            release: || {},
+        })
+    }
+}
+
+impl Engine {
+    /// Calls this on the thread that has compiled a module, once what that took is free.
+    #[must_use]
+    pub fn with_release(self, release: fn()) -> Self {
+        Self { release, ..self }
     }
 }
 
@@ -108,10 +141,10 @@ fn config(bounds: Bounds) -> Config {
         .cranelift_opt_level(OptLevel::Speed)
         .epoch_interruption(true)
         .concurrency_support(false)
-        // What no toolchain of components makes; `bulk` knows one memory of 32 bits.
-        .wasm_multi_memory(false)
+        // The engine's adapters between composed components have two memories; guests' own modules have one, see `loader`.
+        .wasm_multi_memory(true)
         .wasm_memory64(false)
-        .max_wasm_stack(256 << 10)
-        .async_stack_size(512 << 10);
+        .max_wasm_stack(bounds.stack)
+        .async_stack_size(bounds.stack.saturating_add(HOST_STACK));
     config
 }

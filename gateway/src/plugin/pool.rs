@@ -279,7 +279,12 @@ impl Instances {
             Arc::clone(&self.identity),
             Arc::clone(&self.state),
             Arc::clone(&self.reach),
-            Meter::new(self.limits, Arc::clone(self.revision.module.ticker()), Arc::clone(&self.memory)),
+            Meter::new(
+                self.limits,
+                self.revision.module.stack(),
+                Arc::clone(self.revision.module.ticker()),
+                Arc::clone(&self.memory),
+            ),
         );
         let permits = Permits { _of_filter: of_filter, of_engine };
         Instance::new(&self.revision.module, host, &self.config, permits).await
@@ -399,31 +404,16 @@ mod tests {
 
     /// Pools of one plugin in an engine with so many slots.
     fn pools(slots: u32, count: usize) -> Vec<Arc<Instances>> {
-        let bounds = Bounds { instances: slots, memory: 1 << 20, table_elements: 100, core_instances: 4 };
+        let bounds =
+            Bounds { instances: slots, memory: 1 << 20, table_elements: 100, core_instances: 4, ..Bounds::default() };
         let engine = Engine::new(bounds).expect("an engine");
         let module = Module::compile(&engine, &wat::parse_str(PLUGIN).expect("a component")).expect("a plugin");
         let (plugin, states) = ("p".into(), States::default());
         let state = states.of(&plugin);
         let revision = Revision { plugin, number: 1, module, signature: None };
-        let limits = Limits {
-            deadline: Duration::from_secs(5),
-            timeout: Duration::from_secs(10),
-            memory: 1 << 20,
-            table_elements: 100,
-            instances: 2,
-            streams: 1,
-            instance_wait: Duration::from_secs(10),
-            body: 1,
-            body_timeout: Duration::from_secs(1),
-            key_value: 1,
-            metrics: 1,
-            calls: 1,
-            call_timeout: Duration::from_secs(1),
-            call_body: 1,
-        };
         let pool = |_| {
             let (state, reach) = (Arc::clone(&state), Arc::default());
-            Arc::new(Instances::new(revision.clone(), state, reach, "null", limits, Isolation::Pooled, 2))
+            Arc::new(Instances::new(revision.clone(), state, reach, "null", Limits::of_tests(), Isolation::Pooled, 2))
         };
         (0..count).map(pool).collect()
     }

@@ -106,6 +106,10 @@ pub struct PluginLimits {
     pub call_timeout: Duration,
     /// A body of a call, or of its answer.
     pub call_body: Size,
+    /// What one call from or to the plugin may copy out of it beside a body: fields, texts, values.
+    pub copies: Size,
+    /// Handles, such as calls that are under way, that one instance may hold at a time.
+    pub handles: u32,
 }
 
 /// What an exchange gets when a filter fails.
@@ -163,6 +167,8 @@ impl Default for PluginLimits {
             calls: 16,
             call_timeout: Duration::from_millis(500),
             call_body: Size::mib(1),
+            copies: Size::mib(2),
+            handles: 1000,
         }
     }
 }

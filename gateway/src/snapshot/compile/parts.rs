@@ -66,6 +66,8 @@ pub(super) fn limits(limits: &schema::PluginLimits) -> Limits {
         calls: limits.calls,
         call_timeout: limits.call_timeout.0,
         call_body: size(limits.call_body),
+        copies: size(limits.copies),
+        handles: limits.handles,
     }
 }
 
