@@ -105,7 +105,8 @@ pub struct Portal {
 pub struct ListenerLimits {
     /// Open connections; one more is closed at once.
     pub connections: u32,
-    /// Open connections from one client address; one more is closed at once.
+    /// Open connections from one client address; one more is closed at once. Trusted proxies are exempt: their connections are
+    /// those of many clients.
     pub connections_per_client: u32,
     /// Bytes of a request head, at least 8KiB.
     pub header_bytes: Size,
@@ -178,7 +179,7 @@ pub struct AccessLog {
     /// `json`, or a text with fields in braces: `{client} "{method} {path}" {status}`.
     pub format: String,
     /// Fields of JSON lines, `header:NAME` is one of the request's; empty is all but those: time, request_id, trace_id,
-    /// client, listener, protocol, method, host, path, query, status, route, service, endpoint, received_bytes,
+    /// client, peer, peer_port, listener, protocol, method, host, path, query, status, route, service, endpoint, received_bytes,
     /// sent_bytes, answered_ms, duration_ms, blame, cause. What an exchange does not have is left out, and `-` in a text.
     pub fields: Vec<String>,
     /// Query parameters and header fields whose values are not written.
