@@ -175,16 +175,17 @@ impl Service {
     }
 
     async fn connect(&self, endpoint: &Endpoint, worker: WorkerId) -> Result<SendRequest<Body>, Error> {
-        endpoint.health.tried(self.connect_timeout);
+        let attempt = endpoint.health.begin(self.connect_timeout);
         match connect::open(endpoint.address, self.connect_timeout).await {
             Ok(opened) => {
-                endpoint.health.works();
+                endpoint.health.clear();
                 self.record.connected(worker);
                 Ok(opened)
             }
             Err(error) => {
-                let pause = endpoint.health.failed();
-                tracing::warn!(service = &*self.name, pause = ?pause, "an endpoint is passed over: {error}");
+                if let Some(pause) = endpoint.health.failed(&attempt) {
+                    tracing::warn!(service = &*self.name, pause = ?pause, "an endpoint is passed over: {error}");
+                }
                 Err(error)
             }
         }
@@ -270,6 +271,11 @@ impl Endpoint {
     /// Whether a request may try it, as far as is known here.
     pub fn is_up(&self) -> bool {
         self.health.is_up()
+    }
+
+    /// Forgets that it took no connections, since a server has announced itself there.
+    pub fn announced(&self) {
+        self.health.clear();
     }
 
     pub fn limits(&self) -> PoolLimits {
