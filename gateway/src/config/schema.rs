@@ -214,14 +214,15 @@ pub struct Service {
     /// Run on every request to it, after those of the route if there is one.
     #[serde(default)]
     pub filters: Vec<Filter>,
-    /// Time to open a connection to an endpoint. One that takes none is passed over for 1 s, twice as long each time it fails again,
-    /// 30 s at most; the request, of which it has had nothing, goes to another endpoint, three in all.
-    #[serde(default = "one_second")]
+    /// Time to open a connection to an endpoint; the default leaves time for one lost SYN, which is sent again after 1 s. An endpoint
+    /// that takes no connection is passed over for 1 s, twice as long each time it fails after such a pause, 30 s at most; the
+    /// request, of which it has had nothing, goes to another endpoint, three in all.
+    #[serde(default = "two_seconds")]
     pub connect_timeout: Duration,
     /// Unused connections kept per endpoint and worker.
     #[serde(default = "sixty_four")]
     pub idle_connections: u16,
-    /// How long an unused connection is kept.
+    /// Idle time after which a connection is not used again.
     #[serde(default = "sixty_seconds")]
     pub idle_timeout: Duration,
 }
@@ -376,8 +377,8 @@ fn sixty_four() -> u16 {
     64
 }
 
-fn one_second() -> Duration {
-    Duration::from_secs(1)
+fn two_seconds() -> Duration {
+    Duration::from_secs(2)
 }
 
 /// That of a route.

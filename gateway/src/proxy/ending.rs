@@ -49,6 +49,8 @@ pub(super) struct Ending {
     endpoint: Option<Arc<str>>,
     /// How far it has come.
     answered_after: Option<Duration>,
+    /// When the last of it was let go; `None` where nobody has looked at the clock.
+    ended: Option<Instant>,
     whole: bool,
     fault: Option<(Fault, Arc<str>)>,
     received: Option<Arc<AtomicU64>>,
@@ -78,6 +80,7 @@ impl Ending {
             names: None,
             endpoint: None,
             answered_after: None,
+            ended: None,
             whole: false,
             fault: None,
             received,
@@ -127,6 +130,11 @@ impl Ending {
 
     pub(super) fn whole(&mut self) {
         self.whole = true;
+    }
+
+    /// The exchange ends at `now`.
+    pub(super) fn ended(&mut self, now: Instant) {
+        self.ended = Some(now);
     }
 
     /// The answer ended in the middle.
@@ -188,7 +196,7 @@ const MAX_PATH: usize = 200;
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let now = self.ended.unwrap_or_else(Instant::now);
         let (after, status) = (now - self.started, self.status());
         let received = self.received.as_ref().map_or(0, |received| received.load(Relaxed));
         if let Some(counts) = self.record.counts.of(self.worker) {
