@@ -7,6 +7,7 @@ mod consumer;
 mod plugin;
 mod registry;
 mod source;
+mod wasm;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
@@ -20,6 +21,7 @@ pub use self::{
     plugin::{Filter, Isolation, OnError, Plugin, PluginLimits, Reach, Rollout},
     registry::{Registry, SelfPreservation},
     source::{Consul, Dns, Records, Source},
+    wasm::Wasm,
 };
 use super::scalar::{Address, Duration, Size};
 
@@ -49,6 +51,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// Endpoints that announce themselves through the Admin API.
     pub registry: Registry,
+    /// Bounds of the WebAssembly engine, which all plugins share. Fixed while the gateway runs.
+    pub wasm: Wasm,
     /// The WebAssembly modules that routes may use as filters.
     pub plugins: Vec<Plugin>,
     /// The groups of servers that requests are forwarded to.
@@ -318,6 +322,7 @@ impl Default for Config {
             access_log: None,
             metrics: Metrics::default(),
             registry: Registry::default(),
+            wasm: Wasm::default(),
             plugins: Vec::new(),
             services: Vec::new(),
             routes: Vec::new(),
