@@ -84,6 +84,16 @@ pub struct Lease {
     worker: WorkerId,
 }
 
+/// One request on its way to one endpoint.
+#[derive(Clone, Copy)]
+struct Attempt<'a> {
+    endpoint: &'a Arc<Endpoint>,
+    worker: WorkerId,
+    head: &'a RequestHead,
+    host: HostHeader,
+    start: Instant,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("service \"{0}\" has no usable endpoint")]
@@ -154,7 +164,8 @@ impl Service {
         let deadline = start + limit;
         loop {
             let sent = {
-                let sending = pin!(self.send_to(&endpoint, worker, head, &mut body, host));
+                let attempt = Attempt { endpoint: &endpoint, worker, head, host, start };
+                let sending = pin!(self.send_to(attempt, &mut body));
                 timeout_at(deadline, sending).await.unwrap_or(Err(Error::Timeout(endpoint.address, limit)))
             };
             let took = start.elapsed();
@@ -175,16 +186,17 @@ impl Service {
     }
 
     async fn connect(&self, endpoint: &Endpoint, worker: WorkerId) -> Result<SendRequest<Body>, Error> {
-        endpoint.health.tried(self.connect_timeout);
+        let attempt = endpoint.health.begin(self.connect_timeout);
         match connect::open(endpoint.address, self.connect_timeout).await {
             Ok(opened) => {
-                endpoint.health.works();
+                endpoint.health.clear();
                 self.record.connected(worker);
                 Ok(opened)
             }
             Err(error) => {
-                let pause = endpoint.health.failed();
-                tracing::warn!(service = &*self.name, pause = ?pause, "an endpoint is passed over: {error}");
+                if let Some(pause) = endpoint.health.failed(&attempt) {
+                    tracing::warn!(service = &*self.name, pause = ?pause, "an endpoint is passed over: {error}");
+                }
                 Err(error)
             }
         }
@@ -210,18 +222,12 @@ impl Service {
         table.balancer.pick(&mut self.cursors.of(worker), usable).and_then(|index| table.endpoints.get(index)).cloned()
     }
 
-    async fn send_to(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        worker: WorkerId,
-        head: &RequestHead,
-        body: &mut Body,
-        host: HostHeader,
-    ) -> Result<(Response<Incoming>, Lease), Error> {
+    async fn send_to(&self, attempt: Attempt<'_>, body: &mut Body) -> Result<(Response<Incoming>, Lease), Error> {
+        let Attempt { endpoint, worker, head, host, start } = attempt;
         let replayable = body.is_empty() && is_idempotent(&head.method);
         let mut idle = true;
         loop {
-            let (mut connection, reused) = match idle.then(|| endpoint.pool.take(worker)).flatten() {
+            let (mut connection, reused) = match idle.then(|| endpoint.pool.take(worker, start)).flatten() {
                 Some(connection) => (connection, true),
                 // Boxed, or every request would be as large as what few of them do.
                 None => (Box::pin(self.connect(endpoint, worker)).await?, false),
@@ -272,6 +278,11 @@ impl Endpoint {
         self.health.is_up()
     }
 
+    /// Forgets that it took no connections, since a server has announced itself there.
+    pub fn announced(&self) {
+        self.health.clear();
+    }
+
     pub fn limits(&self) -> PoolLimits {
         self.pool.limits()
     }
@@ -295,7 +306,8 @@ impl Endpoint {
         self.in_flight.load(Relaxed)
     }
 
-    /// Closes the connections of a worker that have been idle for too long.
+    /// Closes the connections of a worker that are idle for longer than `idle_timeout`, so that they take up nothing; none of them
+    /// is used again in any case.
     pub fn sweep(&self, worker: WorkerId) {
         self.pool.sweep(worker);
     }
@@ -381,13 +393,20 @@ impl Lease {
     pub fn endpoint(&self) -> &Arc<str> {
         &self.endpoint.text
     }
+
+    /// Ends the use of its connection, at `now`.
+    pub fn end(mut self, now: Instant) {
+        if let Some(connection) = self.connection.take() {
+            self.endpoint.pool.put(self.worker, connection, now);
+        }
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.endpoint.in_flight.fetch_sub(1, Relaxed);
         if let Some(connection) = self.connection.take() {
-            self.endpoint.pool.put(self.worker, connection);
+            self.endpoint.pool.put(self.worker, connection, Instant::now());
         }
     }
 }

@@ -3,6 +3,7 @@
 mod promises;
 
 mod forwarding;
+mod client_address;
 mod framing;
 mod wire;
 mod http2;

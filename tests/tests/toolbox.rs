@@ -134,9 +134,13 @@ async fn clocks_chance_connections_and_cryptography_are_what_they_should_be() {
     let (one, other) = (tool(&gateway, &[("x-tool", "random")]).await, tool(&gateway, &[("x-tool", "random")]).await);
     assert_ne!(one, other);
     let told = tool(&gateway, &[("x-tool", "connection")]).await;
-    for fact in
-        ["\"127.0.0.1\"", "listener: \"public\"", "scheme: \"http\"", "protocol: \"HTTP/1.1\"", "trusted: false"]
-    {
+    for fact in [
+        "address: \"127.0.0.1\"",
+        "listener: \"public\"",
+        "scheme: \"http\"",
+        "protocol: \"HTTP/1.1\"",
+        "trusted: false",
+    ] {
         assert!(told.contains(fact), "{fact} is not in {told}");
     }
     let hashed = digest::digest(&digest::SHA256, b"abc");

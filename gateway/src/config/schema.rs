@@ -109,7 +109,8 @@ pub struct Portal {
 pub struct ListenerLimits {
     /// Open connections; one more is closed at once.
     pub connections: u32,
-    /// Open connections from one client address; one more is closed at once.
+    /// Open connections from one client address; one more is closed at once. Trusted proxies are exempt: their connections are
+    /// those of many clients.
     pub connections_per_client: u32,
     /// Bytes of a request head, at least 8KiB.
     pub header_bytes: Size,
@@ -182,7 +183,7 @@ pub struct AccessLog {
     /// `json`, or a text with fields in braces: `{client} "{method} {path}" {status}`.
     pub format: String,
     /// Fields of JSON lines, `header:NAME` is one of the request's; empty is all but those: time, request_id, trace_id,
-    /// client, listener, protocol, method, host, path, query, status, route, service, endpoint, received_bytes,
+    /// client, peer, peer_port, listener, protocol, method, host, path, query, status, route, service, endpoint, received_bytes,
     /// sent_bytes, answered_ms, duration_ms, blame, cause. What an exchange does not have is left out, and `-` in a text.
     pub fields: Vec<String>,
     /// Query parameters and header fields whose values are not written.
@@ -217,14 +218,15 @@ pub struct Service {
     /// Run on every request to it, after those of the route if there is one.
     #[serde(default)]
     pub filters: Vec<Filter>,
-    /// Time to open a connection to an endpoint. One that takes none is passed over for 1 s, twice as long each time it fails again,
-    /// 30 s at most; the request, of which it has had nothing, goes to another endpoint, three in all.
-    #[serde(default = "one_second")]
+    /// Time to open a connection to an endpoint; the default leaves time for one lost SYN, which is sent again after 1 s. An endpoint
+    /// that takes no connection is passed over for 1 s, twice as long each time it fails after such a pause, 30 s at most; the
+    /// request, of which it has had nothing, goes to another endpoint, three in all.
+    #[serde(default = "two_seconds")]
     pub connect_timeout: Duration,
     /// Unused connections kept per endpoint and worker.
     #[serde(default = "sixty_four")]
     pub idle_connections: u16,
-    /// How long an unused connection is kept.
+    /// Idle time after which a connection is not used again.
     #[serde(default = "sixty_seconds")]
     pub idle_timeout: Duration,
 }
@@ -380,8 +382,8 @@ fn sixty_four() -> u16 {
     64
 }
 
-fn one_second() -> Duration {
-    Duration::from_secs(1)
+fn two_seconds() -> Duration {
+    Duration::from_secs(2)
 }
 
 /// That of a route.

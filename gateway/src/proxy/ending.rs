@@ -49,6 +49,8 @@ pub(super) struct Ending {
     endpoint: Option<Arc<str>>,
     /// How far it has come.
     answered_after: Option<Duration>,
+    /// When the last of it was let go; `None` where nobody has looked at the clock.
+    ended: Option<Instant>,
     whole: bool,
     fault: Option<(Fault, Arc<str>)>,
     received: Option<Arc<AtomicU64>>,
@@ -78,6 +80,7 @@ impl Ending {
             names: None,
             endpoint: None,
             answered_after: None,
+            ended: None,
             whole: false,
             fault: None,
             received,
@@ -129,6 +132,11 @@ impl Ending {
         self.whole = true;
     }
 
+    /// The exchange ends at `now`.
+    pub(super) fn ended(&mut self, now: Instant) {
+        self.ended = Some(now);
+    }
+
     /// The answer ended in the middle.
     pub(super) fn broke_off(&mut self, error: &BodyError) {
         self.fault = Some(match error {
@@ -158,7 +166,7 @@ impl Ending {
     }
 
     fn tell(&self, status: u16, fault: Fault, message: &Arc<str>, after: Duration) {
-        let Exchange { id, client, .. } = &self.exchange;
+        let Exchange { id, client: peer, .. } = &self.exchange;
         let (method, path) = (self.asked.method.as_str(), self.asked.target.path());
         // What a client does wrong, it can do a thousand times a second.
         if fault.blame == LEFT.blame {
@@ -169,7 +177,8 @@ impl Ending {
         let mishap = Mishap {
             at: SystemTime::now(),
             request_id: id.as_str().to_owned(),
-            client: client.address,
+            client: self.exchange.client_address(),
+            peer: peer.address,
             method: method.to_owned(),
             path: path.chars().take(MAX_PATH).collect(),
             status,
@@ -187,7 +196,7 @@ const MAX_PATH: usize = 200;
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let now = self.ended.unwrap_or_else(Instant::now);
         let (after, status) = (now - self.started, self.status());
         let received = self.received.as_ref().map_or(0, |received| received.load(Relaxed));
         if let Some(counts) = self.record.counts.of(self.worker) {

@@ -16,6 +16,7 @@ use http::{
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     Error,
@@ -260,8 +261,15 @@ impl HttpBody for Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        if let Some(ending) = self.ending.as_mut().filter(|_| self.body.is_end_stream()) {
-            ending.whole();
+        let now = Instant::now();
+        if let Some(lease) = self.lease.take() {
+            lease.end(now);
+        }
+        if let Some(ending) = &mut self.ending {
+            if self.body.is_end_stream() {
+                ending.whole();
+            }
+            ending.ended(now);
         }
     }
 }

@@ -156,6 +156,7 @@ fn exchange() -> Exchange {
     Exchange {
         id: RequestIds::new().draw(),
         client: Arc::new(client()),
+        forwarded_for: None,
         trace: None,
         request: RequestHead { headers, ..RequestHead::default() },
         head_only: false,
@@ -170,5 +171,5 @@ fn exchange() -> Exchange {
 
 /// A client whose claims are not believed.
 pub fn client() -> Client {
-    Client::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)), Arc::from("public"), Scheme::HTTP, false)
+    Client::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)), Arc::from("public"), Scheme::HTTP, None)
 }

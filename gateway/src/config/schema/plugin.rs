@@ -51,7 +51,7 @@ pub struct Plugin {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rollout {
-    /// What exchanges have in common that get the same revision: `client`, its address, or `header:NAME`.
+    /// What exchanges have in common that get the same revision: `client`, its address as trusted proxies state it, or `header:NAME`.
     pub key: String,
     /// Failures that a new revision may show before the one before it is live again by itself.
     pub failures: u32,
