@@ -20,6 +20,8 @@ pub use body::{Body, BodyError};
 pub use canonical::Refusal;
 pub use id::RequestId;
 
+use crate::progress::{Limits, Peer};
+
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// One request and its response. Bodies are not part of it: they stream past.
@@ -55,6 +57,8 @@ pub struct Client {
     pub scheme: Scheme,
     /// Its `Forwarded`, `X-Forwarded-*` and `Via` are believed and added to.
     pub trusted: bool,
+    /// Its connection, which it is held to take answers on.
+    pub peer: Arc<Peer>,
     told: headers::Told,
     text: Box<str>,
 }
@@ -69,6 +73,8 @@ pub struct RequestHead {
     pub version: Version,
     /// It asks for a WebSocket. The fields that say so belong to each connection and are made anew.
     pub websocket: bool,
+    /// Its body may rest for long, by its media type.
+    pub streams: bool,
     pub headers: HeaderMap,
 }
 
@@ -124,7 +130,14 @@ pub struct FilterSlot {
 impl Client {
     pub fn new(address: SocketAddr, listener: Arc<str>, scheme: Scheme, trusted: bool) -> Self {
         let told = headers::Told::new(address.ip(), &scheme);
-        Self { address, listener, scheme, trusted, told, text: address.to_string().into() }
+        let peer = Arc::new(Peer::new(Limits::default()));
+        Self { address, listener, scheme, trusted, peer, told, text: address.to_string().into() }
+    }
+
+    /// A client with other bounds than the default ones.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { peer: Arc::new(Peer::new(limits)), ..self }
     }
 
     /// Its address, which is asked for with every request.
@@ -177,6 +190,7 @@ impl Default for RequestHead {
             authority: None,
             version: Version::HTTP_11,
             websocket: false,
+            streams: false,
             headers: HeaderMap::new(),
         }
     }

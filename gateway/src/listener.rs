@@ -154,5 +154,5 @@ impl Drop for Admitted {
 fn client(listener: &Listener, peer: SocketAddr) -> Client {
     let address = peer.ip().to_canonical();
     let trusted = listener.trusted.iter().any(|network| network.contains(&address));
-    Client::new(peer, Arc::clone(&listener.name), Scheme::HTTP, trusted)
+    Client::new(peer, Arc::clone(&listener.name), Scheme::HTTP, trusted).with_limits(listener.limits.progress)
 }
