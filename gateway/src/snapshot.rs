@@ -136,7 +136,7 @@ struct Named {
 pub struct Listener {
     pub name: Arc<str>,
     pub address: std::net::SocketAddr,
-    pub trusted: Vec<ipnet::IpNet>,
+    pub trusted: Arc<[ipnet::IpNet]>,
     pub limits: ListenerLimits,
 }
 

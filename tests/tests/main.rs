@@ -4,6 +4,7 @@ mod progress;
 mod promises;
 
 mod forwarding;
+mod client_address;
 mod framing;
 mod wire;
 mod http2;

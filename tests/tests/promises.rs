@@ -183,6 +183,44 @@ async fn point_7_code_is_replaced_under_load_rolled_out_by_percent_and_taken_bac
     assert!(tally.right > 100, "{tally:?}");
 }
 
+/// Many configurations of one plugin over two workers, and room for a few instances.
+#[tokio::test]
+async fn configurations_beyond_the_instances_that_there_may_be_take_turns() {
+    const ROUTES: usize = 12;
+    let upstream = Upstream::echo().await;
+    let config = |routes: usize| {
+        let route = |n: usize| {
+            json!({ "name": format!("r{n}"), "match": { "path": format!("/{n}") }, "service": "echo",
+                    "filters": [{ "plugin": "stamp", "config": { "mark": format!("m{n}") } }] })
+        };
+        json!({
+            "wasm": { "instances": 3, "memory": "16MiB" },
+            "plugins": [plugin("stamp")],
+            "services": [service("echo", &[upstream.address()])],
+            "routes": (0..routes).map(route).collect::<Vec<_>>(),
+        })
+    };
+    let gateway = Gateway::start(config(ROUTES)).await;
+    for routes in [ROUTES, 2 * ROUTES] {
+        if routes > ROUTES {
+            gateway.rewrite(config(routes)).await;
+        }
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            clients.push(Client::connect(gateway.address()).await);
+        }
+        for round in 0..3 * routes {
+            let client = &mut clients[round % 4];
+            let answer = client.get(&format!("/{}", round % routes)).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+    }
+    let admin = gateway.admin();
+    assert_eq!(admin.metric("stile_plugin_instance_slots").await, 3);
+    assert!(admin.metric("stile_plugin_instance_slots_used").await <= 3);
+    assert!(admin.metric("stile_plugin_evictions_total").await >= ROUTES as u64);
+}
+
 #[tokio::test]
 async fn point_8_cost_memory_and_traps_of_each_plugin_on_each_route_are_visible() {
     let upstream = Upstream::echo().await;

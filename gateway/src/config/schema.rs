@@ -8,6 +8,7 @@ mod plugin;
 mod progress;
 mod registry;
 mod source;
+mod wasm;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
@@ -22,6 +23,7 @@ pub use self::{
     progress::Progress,
     registry::{Registry, SelfPreservation},
     source::{Consul, Dns, Records, Source},
+    wasm::Wasm,
 };
 use super::scalar::{Address, Duration, Size};
 
@@ -51,6 +53,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// Endpoints that announce themselves through the Admin API.
     pub registry: Registry,
+    /// Bounds of the WebAssembly engine, which all plugins share. Fixed while the gateway runs.
+    pub wasm: Wasm,
     /// The WebAssembly modules that routes may use as filters.
     pub plugins: Vec<Plugin>,
     /// The groups of servers that requests are forwarded to.
@@ -107,7 +111,8 @@ pub struct Portal {
 pub struct ListenerLimits {
     /// Open connections; one more is closed at once.
     pub connections: u32,
-    /// Open connections from one client address; one more is closed at once.
+    /// Open connections from one client address; one more is closed at once. Trusted proxies are exempt: their connections are
+    /// those of many clients.
     pub connections_per_client: u32,
     /// Bytes of a request head, at least 8KiB.
     pub header_bytes: Size,
@@ -182,7 +187,7 @@ pub struct AccessLog {
     /// `json`, or a text with fields in braces: `{client} "{method} {path}" {status}`.
     pub format: String,
     /// Fields of JSON lines, `header:NAME` is one of the request's; empty is all but those: time, request_id, trace_id,
-    /// client, listener, protocol, method, host, path, query, status, route, service, endpoint, received_bytes,
+    /// client, peer, peer_port, listener, protocol, method, host, path, query, status, route, service, endpoint, received_bytes,
     /// sent_bytes, answered_ms, duration_ms, blame, cause. What an exchange does not have is left out, and `-` in a text.
     pub fields: Vec<String>,
     /// Query parameters and header fields whose values are not written.
@@ -332,6 +337,7 @@ impl Default for Config {
             access_log: None,
             metrics: Metrics::default(),
             registry: Registry::default(),
+            wasm: Wasm::default(),
             plugins: Vec::new(),
             services: Vec::new(),
             routes: Vec::new(),

@@ -58,12 +58,14 @@ pub(super) fn exchange(
     if seen.hop_by_hop {
         headers::remove_hop_by_hop(&mut head.headers);
     }
+    let forwarded_for = client.forwarded_for(&head.headers);
     headers::set_forwarded(&mut head, &client);
     head.headers.insert(X_REQUEST_ID, id.to_value());
     let response = ResponseHead::default();
     let exchange = Exchange {
         id,
         client,
+        forwarded_for,
         trace,
         request: head,
         head_only,

@@ -204,7 +204,7 @@ impl Ending {
     }
 
     fn tell(&self, status: u16, fault: Fault, message: &Arc<str>, after: Duration) {
-        let Exchange { id, client, .. } = &self.exchange;
+        let Exchange { id, client: peer, .. } = &self.exchange;
         let (method, path) = (self.asked.method.as_str(), self.asked.target.path());
         // What a client does wrong, it can do a thousand times a second.
         if fault.blame == LEFT.blame {
@@ -215,7 +215,8 @@ impl Ending {
         let mishap = Mishap {
             at: SystemTime::now(),
             request_id: id.as_str().to_owned(),
-            client: client.address,
+            client: self.exchange.client_address(),
+            peer: peer.address,
             method: method.to_owned(),
             path: path.chars().take(MAX_PATH).collect(),
             status,

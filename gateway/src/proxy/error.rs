@@ -111,6 +111,8 @@ impl Error {
                     | Cause::Timeout
                     | Cause::Memory
                     | Cause::Table
+                    | Cause::Copies
+                    | Cause::Handles
                     | Cause::Configure
                     | Cause::KeyValue
                     | Cause::Metrics

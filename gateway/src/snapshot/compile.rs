@@ -275,7 +275,7 @@ impl<'a> Compiler<'a> {
         Listener {
             name: listener.name.as_str().into(),
             address: listener.address,
-            trusted,
+            trusted: trusted.into(),
             limits: parts::listener_limits(&listener.limits),
         }
     }

@@ -79,6 +79,7 @@ pub(super) fn limits(limits: &schema::PluginLimits) -> plugin::Limits {
         memory: size(limits.memory),
         table_elements: limits.table_elements as usize,
         instances: limits.instances,
+        streams: limits.streams.unwrap_or(limits.instances.div_ceil(2)),
         instance_wait: limits.instance_wait.0,
         body: size(limits.body),
         body_timeout: limits.body_timeout.0,
@@ -87,6 +88,8 @@ pub(super) fn limits(limits: &schema::PluginLimits) -> plugin::Limits {
         calls: limits.calls,
         call_timeout: limits.call_timeout.0,
         call_body: size(limits.call_body),
+        copies: size(limits.copies),
+        handles: limits.handles,
     }
 }
 
