@@ -28,6 +28,8 @@ pub use body::{Body, BodyError};
 pub use canonical::Refusal;
 pub use id::RequestId;
 
+use crate::progress::{Limits, Peer};
+
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// One request and its response. Bodies are not part of it: they stream past.
@@ -64,6 +66,8 @@ pub struct Client {
     /// The listener's name.
     pub listener: Arc<str>,
     pub scheme: Scheme,
+    /// Its connection, which it is held to take answers on.
+    pub peer: Arc<Peer>,
     /// The listener's trusted networks if the peer is in one of them: its `Forwarded`, `X-Forwarded-*` and `Via` are believed
     /// and added to.
     proxies: Option<Arc<[IpNet]>>,
@@ -80,6 +84,8 @@ pub struct RequestHead {
     pub version: Version,
     /// It asks for a WebSocket. The fields that say so belong to each connection and are made anew.
     pub websocket: bool,
+    /// Its body may rest for long, by its media type.
+    pub streams: bool,
     pub headers: HeaderMap,
 }
 
@@ -137,7 +143,14 @@ impl Client {
     pub fn new(peer: SocketAddr, listener: Arc<str>, scheme: Scheme, proxies: Option<Arc<[IpNet]>>) -> Self {
         let address = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let told = headers::Told::new(address.ip(), &scheme);
-        Self { address, listener, scheme, proxies, told }
+        let peer = Arc::new(Peer::new(Limits::default()));
+        Self { address, listener, scheme, peer, proxies, told }
+    }
+
+    /// A client with other bounds than the default ones.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { peer: Arc::new(Peer::new(limits)), ..self }
     }
 
     /// The peer is a trusted proxy.
@@ -206,6 +219,7 @@ impl Default for RequestHead {
             authority: None,
             version: Version::HTTP_11,
             websocket: false,
+            streams: false,
             headers: HeaderMap::new(),
         }
     }

@@ -113,7 +113,8 @@ impl Door {
         };
         // A peer that is gone already; reading will tell.
         let _ = stream.set_nodelay(true);
-        let client = Arc::new(Client::new(peer, Arc::clone(&listener.name), Scheme::HTTP, proxies));
+        let client = Client::new(peer, Arc::clone(&listener.name), Scheme::HTTP, proxies);
+        let client = Arc::new(client.with_limits(listener.limits.progress));
         let served =
             connection::serve(stream, client, listener.limits, Rc::clone(&self.proxy), self.stop.child_token());
         self.tasks.spawn_local(async move {

@@ -1,5 +1,6 @@
 //! What Stile does, over real sockets: one module per topic.
 
+mod progress;
 mod promises;
 
 mod forwarding;

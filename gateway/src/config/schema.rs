@@ -5,6 +5,7 @@ mod api;
 mod balance;
 mod consumer;
 mod plugin;
+mod progress;
 mod registry;
 mod source;
 mod wasm;
@@ -19,6 +20,7 @@ pub use self::{
     balance::{Balance, Policy},
     consumer::{Consumer, Credential, CredentialType},
     plugin::{Filter, Isolation, OnError, Plugin, PluginLimits, Reach, Rollout},
+    progress::Progress,
     registry::{Registry, SelfPreservation},
     source::{Consul, Dns, Records, Source},
     wasm::Wasm,
@@ -119,6 +121,8 @@ pub struct ListenerLimits {
     pub header_count: u16,
     /// Time a client may take to send a request head, the wait of an idle connection included.
     pub header_timeout: Duration,
+    /// How fast clients send their requests and take their answers.
+    pub progress: Progress,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -229,6 +233,16 @@ pub struct Service {
     /// Idle time after which a connection is not used again.
     #[serde(default = "sixty_seconds")]
     pub idle_timeout: Duration,
+    /// Fields in the head of an answer, at most 10000; more are a 502.
+    #[serde(default = "one_hundred")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub header_count: u16,
+    /// Bytes of the head of an answer, at least 8KiB; more are a 502.
+    #[serde(default = "four_hundred_kib")]
+    pub header_bytes: Size,
+    /// How fast endpoints take requests and send their answers.
+    #[serde(default)]
+    pub progress: Progress,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -261,7 +275,8 @@ pub struct Route {
     /// What the service sees as host.
     #[serde(default)]
     pub host: HostHeader,
-    /// From the request's head to the response's head, filters excluded.
+    /// From the end of the request to the head of the answer, filters excluded. While the body of a request is under way, only
+    /// `progress` bounds it.
     #[serde(default = "thirty_seconds")]
     pub timeout: Duration,
 }
@@ -341,6 +356,7 @@ impl Default for ListenerLimits {
             header_bytes: Size::kib(64),
             header_count: 100,
             header_timeout: sixty_seconds(),
+            progress: Progress::default(),
         }
     }
 }
@@ -380,6 +396,14 @@ fn one() -> u16 {
 
 fn sixty_four() -> u16 {
     64
+}
+
+fn one_hundred() -> u16 {
+    100
+}
+
+fn four_hundred_kib() -> Size {
+    Size::kib(400)
 }
 
 fn two_seconds() -> Duration {

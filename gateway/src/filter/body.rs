@@ -175,7 +175,7 @@ impl Filter {
 
     fn instead_of(&self, stop: Stop, phase: Phase) -> Instead {
         match stop {
-            Stop::Broken(error) => Instead::Unread(Unread::BrokenResponse(error)),
+            Stop::Broken(error) => Instead::Unread(unread(Phase::ResponseBody, Uncollected::Broken(error))),
             Stop::Failed(failure) => Instead::Failed(Failed { plugin: Arc::clone(&self.plugin), phase, failure }),
         }
     }
@@ -195,6 +195,8 @@ fn is_bodyless(exchange: &Exchange) -> bool {
 
 fn unread(phase: Phase, why: Uncollected) -> Unread {
     match (phase, why) {
+        (Phase::ResponseBody, Uncollected::Broken(BodyError::Stalled(_))) => Unread::SlowResponse,
+        (_, Uncollected::Broken(BodyError::Stalled(_))) => Unread::SlowRequest,
         (Phase::ResponseBody, Uncollected::Broken(error)) => Unread::BrokenResponse(error),
         (Phase::ResponseBody, _) => Unread::SlowResponse,
         (_, Uncollected::Broken(_)) => Unread::BrokenRequest,

@@ -44,6 +44,9 @@ impl Registry {
         let mut cursor = self.cursors.entry(Arc::clone(&known.name)).or_insert_with(|| Cursor::new(0));
         let up = balancer.pick(&mut cursor, |index| table.endpoints[index].is_up() && fits(index));
         let chosen = up.or_else(|| balancer.pick(&mut cursor, fits));
-        chosen.and_then(|index| table.members.get(index)).cloned().ok_or_else(|| RegistryError::NoneUsable(service.to_owned()))
+        chosen
+            .and_then(|index| table.members.get(index))
+            .cloned()
+            .ok_or_else(|| RegistryError::NoneUsable(service.to_owned()))
     }
 }

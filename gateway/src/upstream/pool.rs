@@ -2,13 +2,10 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
-use crate::{
-    exchange::Body,
-    worker::{PerWorker, WorkerId},
-};
+use super::connect::Connection;
+use crate::worker::{PerWorker, WorkerId};
 
 /// How many idle connections each worker keeps to an endpoint, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,7 +32,7 @@ struct Shelf {
 
 #[derive(Debug)]
 struct Kept {
-    connection: SendRequest<Body>,
+    connection: Connection,
     /// End of the last exchange.
     since: Instant,
 }
@@ -50,7 +47,7 @@ impl Pool {
     }
 
     /// Returns the last used connection that is ready and has been idle for less than `idle_timeout`.
-    pub(super) fn take(&self, worker: WorkerId, now: Instant) -> Option<SendRequest<Body>> {
+    pub(super) fn take(&self, worker: WorkerId, now: Instant) -> Option<Connection> {
         let mut shelf = self.shelves.get()?.of(worker);
         while let Some(kept) = shelf.ready.pop() {
             if self.is_stale(&kept, now) {
@@ -58,35 +55,35 @@ impl Pool {
                 shelf.ready.clear();
                 break;
             }
-            if kept.connection.is_ready() {
+            if kept.connection.sender.is_ready() {
                 return Some(kept.connection);
             }
         }
         if shelf.busy.is_empty() {
             return None;
         }
-        shelf.busy.retain(|kept| !self.is_stale(kept, now) && !kept.connection.is_closed());
-        let ready = shelf.busy.iter().rposition(|kept| kept.connection.is_ready());
+        shelf.busy.retain(|kept| !self.is_stale(kept, now) && !kept.connection.sender.is_closed());
+        let ready = shelf.busy.iter().rposition(|kept| kept.connection.sender.is_ready());
         ready.map(|index| shelf.busy.remove(index).connection)
     }
 
     /// Keeps a connection whose exchange ended at `now`. One that is still busy comes back if it becomes ready within
     /// `idle_timeout`; where too many are busy, the oldest is let go.
-    pub(super) fn put(&self, worker: WorkerId, connection: SendRequest<Body>, now: Instant) {
+    pub(super) fn put(&self, worker: WorkerId, connection: Connection, now: Instant) {
         let most = self.limits.idle_connections;
-        if connection.is_closed() || most == 0 {
+        if connection.sender.is_closed() || most == 0 {
             return;
         }
         let kept = Kept { connection, since: now };
         let mut shelf = self.shelves.get_or_init(|| PerWorker::new(self.workers, |_| Shelf::default())).of(worker);
-        if kept.connection.is_ready() {
+        if kept.connection.sender.is_ready() {
             if shelf.ready.len() < most {
                 shelf.ready.push(kept);
             }
             return;
         }
         if shelf.busy.len() >= most {
-            shelf.busy.retain(|kept| !kept.connection.is_closed());
+            shelf.busy.retain(|kept| !kept.connection.sender.is_closed());
         }
         if shelf.busy.len() >= most {
             shelf.busy.remove(0);
@@ -100,7 +97,7 @@ impl Pool {
         let mut shelf = shelves.of(worker);
         let Shelf { ready, busy } = &mut *shelf;
         for list in [ready, busy] {
-            list.retain(|kept| !self.is_stale(kept, now) && !kept.connection.is_closed());
+            list.retain(|kept| !self.is_stale(kept, now) && !kept.connection.sender.is_closed());
         }
     }
 
