@@ -1,26 +1,40 @@
 //! One accepted socket: HTTP/1.1 or HTTP/2 by prior knowledge, its time-outs, its end. It reads no request itself.
 
+mod budget;
+mod preface;
+mod windows;
+
 use std::{
-    cell::Cell, convert::Infallible, future::poll_fn, panic::AssertUnwindSafe, pin::pin, rc::Rc, sync::Arc, task::Poll,
-    time::Duration,
+    cell::Cell, convert::Infallible, future::poll_fn, panic::AssertUnwindSafe, pin::{Pin, pin}, rc::Rc, sync::Arc,
+    task::Poll, time::Duration,
 };
 
 use futures_util::FutureExt;
-use hyper::{Request, body::Incoming, rt::Executor, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::conn::auto::Builder,
+use http::Response;
+use hyper::{
+    Request,
+    body::Incoming,
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::service_fn,
 };
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
     task::spawn_local,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    budget::{Budget, Budgeted},
+    preface::{Opened, Protocol},
+};
+pub use self::windows::Windows;
 use crate::{
     exchange::Client,
-    proxy::{self, Proxy, Tunnel},
+    monitor::count::{Count, Workers},
+    proxy::{self, Outgoing, Proxy, Tunnel},
     snapshot::ListenerLimits,
     socket::Socket,
 };
@@ -32,106 +46,162 @@ const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// How long an HTTP/2 client may be silent before it is asked for a sign of life.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
+/// The listener's part in a connection.
+#[derive(Debug)]
+pub struct Terms {
+    pub limits: ListenerLimits,
+    /// Bytes of response bodies that HTTP/2 connections hold.
+    pub buffered: Arc<Workers<Count>>,
+    /// Of all HTTP/2 connections of the gateway.
+    pub windows: Arc<Windows>,
+    /// Drains the connection.
+    pub drain: CancellationToken,
+}
+
 /// Serves a connection until its client leaves, or until it is drained: then the requests in flight are its last.
-pub async fn serve(
-    stream: TcpStream,
-    client: Arc<Client>,
-    limits: ListenerLimits,
-    proxy: Rc<Proxy>,
-    drain: CancellationToken,
-) {
-    // Whatever hyper held of the connection is dropped before: of an upgrade that failed it would tell nobody.
-    if let Some(tunnel) = requests(stream, client, limits, proxy, drain).await {
+pub async fn serve(stream: TcpStream, client: Arc<Client>, terms: Terms, proxy: Rc<Proxy>) {
+    // hyper's part of the connection is dropped before the tunnel runs: hyper reports no end of a failed upgrade.
+    if let Some(tunnel) = requests(stream, client, terms, proxy).await {
         tunnel.run().await;
     }
 }
 
-/// Serves its requests; gives the tunnel that it became with the last, if it did.
-async fn requests(
-    stream: TcpStream,
-    client: Arc<Client>,
-    limits: ListenerLimits,
-    proxy: Rc<Proxy>,
-    drain: CancellationToken,
-) -> Option<Box<Tunnel>> {
-    let spoke = Rc::new(Cell::new(false));
-    let tunnel = Rc::new(Cell::new(None));
-    let service = service_fn(|request: Request<Incoming>| {
-        spoke.set(true);
-        let (proxy, client, tunnel) = (Rc::clone(&proxy), Arc::clone(&client), Rc::clone(&tunnel));
-        async move {
-            // A panic is that exchange's end, not the worker's.
-            let answer = AssertUnwindSafe(proxy.handle(client, request)).catch_unwind().await;
-            let mut answer = answer.unwrap_or_else(|_| proxy::panicked());
-            tunnel.set(answer.body_mut().tunnel());
-            Ok::<_, Infallible>(answer)
+/// Serves the requests of a connection; returns the tunnel that the last request made of it, if any.
+async fn requests(stream: TcpStream, client: Arc<Client>, terms: Terms, proxy: Rc<Proxy>) -> Option<Box<Tunnel>> {
+    let mut opened = Opened::new(Socket::new(stream));
+    let first = Instant::now() + terms.limits.header_timeout;
+    let protocol = tokio::select! {
+        biased;
+        protocol = timeout_at(first, opened.protocol()) => protocol.ok()?.ok()?,
+        () = async { terms.drain.cancelled().await; sleep(FIRST_REQUEST).await } => return None,
+    };
+    let connection = Connection { client, terms, proxy, first, spoke: Rc::default() };
+    match protocol {
+        Protocol::Http1 => connection.http1(opened).await,
+        Protocol::Http2 => {
+            connection.http2(opened).await;
+            None
         }
-    });
-    let builder = builder(&limits);
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(Socket::new(stream)), service));
-    let mut silence = pin!(sleep(limits.header_timeout));
-    let mut phase = Phase::Open;
-    loop {
-        // Looked at after the connection was polled, which is what sets it.
-        let heard = poll_fn(|_| if spoke.get() { Poll::Ready(()) } else { Poll::Pending });
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(client = %client.address, listener = &*client.listener, "connection ended: {error}");
+    }
+}
+
+/// A connection whose protocol is known.
+struct Connection {
+    client: Arc<Client>,
+    terms: Terms,
+    proxy: Rc<Proxy>,
+    /// By then the first request must have come.
+    first: Instant,
+    /// There was a request.
+    spoke: Rc<Cell<bool>>,
+}
+
+impl Connection {
+    async fn http1(self, opened: Opened) -> Option<Box<Tunnel>> {
+        let tunnel = Rc::new(Cell::new(None));
+        let service = service_fn(|request: Request<Incoming>| {
+            self.spoke.set(true);
+            let (answer, tunnel) = (self.answer(request), Rc::clone(&tunnel));
+            async move {
+                let mut answer = answer.await;
+                tunnel.set(answer.body_mut().tunnel());
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let ListenerLimits { header_timeout, header_bytes, header_count, .. } = self.terms.limits;
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(header_timeout)
+            .max_buf_size(header_bytes)
+            .max_headers(header_count)
+            .serve_connection(TokioIo::new(opened), service)
+            .with_upgrades();
+        self.drive(pin!(connection), http1::UpgradeableConnection::graceful_shutdown).await;
+        tunnel.take()
+    }
+
+    async fn http2(self, opened: Opened) {
+        let ListenerLimits { header_bytes, response_buffer, .. } = self.terms.limits;
+        let budget = Arc::new(Budget::new(response_buffer, Arc::clone(&self.terms.buffered), self.proxy.worker()));
+        let service = service_fn(|request: Request<Incoming>| {
+            self.spoke.set(true);
+            let (answer, stream) = (self.answer(request), budget.open());
+            async move { Ok::<_, Infallible>(answer.await.map(|body| Budgeted::new(body, stream))) }
+        });
+        let windows = self.terms.windows.grant(self.proxy.snapshot().limits.http2_windows);
+        let connection = http2::Builder::new(OnThisWorker)
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
+            .max_concurrent_streams(windows.streams)
+            .initial_stream_window_size(windows.stream)
+            .initial_connection_window_size(windows.connection)
+            .max_send_buf_size(response_buffer)
+            .keep_alive_interval(PING_INTERVAL)
+            .serve_connection(TokioIo::new(opened), service);
+        self.drive(pin!(connection), http2::Connection::graceful_shutdown).await;
+    }
+
+    /// Answers one request.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Outgoing>> + use<> {
+        let (proxy, client) = (Rc::clone(&self.proxy), Arc::clone(&self.client));
+        async move {
+            // A panic ends its exchange, not the worker.
+            let answer = AssertUnwindSafe(proxy.handle(client, request)).catch_unwind().await;
+            answer.unwrap_or_else(|_| proxy::panicked())
+        }
+    }
+
+    /// Polls hyper's connection until it ends or has to be dropped.
+    async fn drive<C>(&self, mut connection: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>))
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let Self { client, terms, spoke, .. } = self;
+        let mut silence = pin!(sleep_until(self.first));
+        let mut phase = Phase::Open;
+        loop {
+            // Checked after the connection was polled, which is what sets it.
+            let heard = poll_fn(|_| if spoke.get() { Poll::Ready(()) } else { Poll::Pending });
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(client = %client.address, listener = &*client.listener, "connection ended: {error}");
+                    }
+                    return;
                 }
-                return tunnel.take();
-            }
-            () = heard, if phase == Phase::LastChance => {
-                phase = Phase::Closing;
-                connection.as_mut().graceful_shutdown();
-            }
-            // hyper's own time-out starts once it knows which protocol is spoken.
-            () = silence.as_mut(), if !silence.is_elapsed() => {
-                if !spoke.get() {
-                    return None;
-                }
-            }
-            () = drain.cancelled(), if phase == Phase::Open => {
-                if spoke.get() {
+                () = heard, if phase == Phase::LastChance => {
                     phase = Phase::Closing;
-                    connection.as_mut().graceful_shutdown();
-                } else {
-                    phase = Phase::LastChance;
-                    let end = silence.deadline().min(Instant::now() + FIRST_REQUEST);
-                    silence.as_mut().reset(end);
+                    shut_down(connection.as_mut());
+                }
+                // hyper's own time-out starts with the first byte.
+                () = silence.as_mut(), if !silence.is_elapsed() => {
+                    if !spoke.get() {
+                        return;
+                    }
+                }
+                () = terms.drain.cancelled(), if phase == Phase::Open => {
+                    if spoke.get() {
+                        phase = Phase::Closing;
+                        shut_down(connection.as_mut());
+                    } else {
+                        phase = Phase::LastChance;
+                        silence.as_mut().reset(self.first.min(Instant::now() + FIRST_REQUEST));
+                    }
                 }
             }
         }
     }
 }
 
-/// Where a connection is on its way to its end.
+/// The way of a connection to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// Draining, but nothing has been heard: what the client has sent may still be on its way through the kernel, and
-    /// hyper would drop it.
+    /// Draining before the first request: its bytes may still be on their way through the kernel, and hyper would drop them.
     LastChance,
     /// The requests in flight are the last.
     Closing,
-}
-
-fn builder(limits: &ListenerLimits) -> Builder<OnThisWorker> {
-    let mut builder = Builder::new(OnThisWorker);
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_buf_size(limits.header_bytes)
-        .max_headers(limits.header_count);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .max_concurrent_streams(MAX_STREAMS)
-        .keep_alive_interval(PING_INTERVAL);
-    builder
 }
 
 /// Runs the streams of an HTTP/2 connection on the worker that accepted it. They end with their connection.

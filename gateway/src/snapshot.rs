@@ -45,6 +45,7 @@ pub struct Snapshot {
     /// Finds the index of a route.
     router: Arc<Router<usize>>,
     pub listeners: Vec<Arc<Listener>>,
+    pub limits: Limits,
     /// Who is known by name.
     pub access: Access,
     /// Of requests that no route served.
@@ -139,6 +140,13 @@ pub struct Listener {
     pub limits: ListenerLimits,
 }
 
+/// Bounds of the gateway as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of windows of HTTP/2 connections.
+    pub http2_windows: u64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerLimits {
     pub connections: usize,
@@ -146,6 +154,8 @@ pub struct ListenerLimits {
     pub header_bytes: usize,
     pub header_count: usize,
     pub header_timeout: Duration,
+    /// Bytes of response bodies that an HTTP/2 connection may hold.
+    pub response_buffer: usize,
 }
 
 /// The generation that is live, for one worker. Its clones are counted without touching memory that other workers write.

@@ -20,8 +20,8 @@ const MAY_USE: [(&str, &[&str]); 32] = [
             "client", "worker",
         ],
     ),
-    ("listener", &["connection", "proxy", "snapshot", "exchange", "monitor::record"]),
-    ("connection", &["proxy", "snapshot", "exchange", "socket"]),
+    ("listener", &["connection", "proxy", "snapshot", "exchange", "monitor::record", "monitor::count"]),
+    ("connection", &["proxy", "snapshot", "exchange", "socket", "monitor::count", "worker"]),
     (
         "proxy",
         &[

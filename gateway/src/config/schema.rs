@@ -4,6 +4,7 @@
 mod api;
 mod balance;
 mod consumer;
+mod limits;
 mod plugin;
 mod registry;
 mod source;
@@ -17,6 +18,7 @@ pub use self::{
     api::{Api, ApiState, ApiVersion, Grant, Group, Import, Quotas, Select, Validate},
     balance::{Balance, Policy},
     consumer::{Consumer, Credential, CredentialType},
+    limits::Limits,
     plugin::{Filter, Isolation, OnError, Plugin, PluginLimits, Reach, Rollout},
     registry::{Registry, SelfPreservation},
     source::{Consul, Dns, Records, Source},
@@ -43,6 +45,8 @@ pub struct Config {
     pub store: Option<Store>,
     /// How long exchanges in flight may take to finish when the gateway stops. Fixed while the gateway runs.
     pub grace: Duration,
+    /// What the gateway as a whole may take up.
+    pub limits: Limits,
     /// One line per exchange; without it, none.
     pub access_log: Option<AccessLog>,
     /// What `/metrics` counts.
@@ -114,6 +118,9 @@ pub struct ListenerLimits {
     pub header_count: u16,
     /// Time a client may take to send a request head, the wait of an idle connection included.
     pub header_timeout: Duration,
+    /// Bytes of response bodies that one HTTP/2 connection may hold until its client has taken them, at least 512KiB. Each of
+    /// its 256 streams has 1 KiB of them for itself; one stream alone may hold all the rest.
+    pub response_buffer: Size,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -313,6 +320,7 @@ impl Default for Config {
             admin: None,
             store: None,
             grace: thirty_seconds(),
+            limits: Limits::default(),
             access_log: None,
             metrics: Metrics::default(),
             registry: Registry::default(),
@@ -334,6 +342,7 @@ impl Default for ListenerLimits {
             header_bytes: Size::kib(64),
             header_count: 100,
             header_timeout: sixty_seconds(),
+            response_buffer: Size::mib(1),
         }
     }
 }

@@ -95,6 +95,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
             routes,
             router: Arc::new(router),
             listeners,
+            limits: parts::gateway_limits(&input.config.limits),
             access: input
                 .previous
                 .map_or_else(Access::default, |previous| previous.access.clone())
@@ -270,9 +271,14 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-        if listener.limits.header_bytes < Size::kib(8) {
-            let message = format!("{} is less than 8KiB", listener.limits.header_bytes);
-            self.problem(format!("listeners[{index}].limits.header_bytes"), message);
+        let limits = &listener.limits;
+        for (key, size, least) in [
+            ("header_bytes", limits.header_bytes, Size::kib(8)),
+            ("response_buffer", limits.response_buffer, Size::kib(512)),
+        ] {
+            if size < least {
+                self.problem(format!("listeners[{index}].limits.{key}"), format!("{size} is less than {least}"));
+            }
         }
         Listener {
             name: listener.name.as_str().into(),

@@ -11,7 +11,7 @@ use crate::{
     filter::{OnError, ShareKey},
     monitor::access_log::{LineError, Spec},
     plugin::{Isolation, Limits, Origin, Reach},
-    snapshot::ListenerLimits,
+    snapshot::{self, ListenerLimits},
     upstream::{HostHeader, Listed, Member, PoolLimits},
 };
 
@@ -26,7 +26,12 @@ pub(super) fn listener_limits(limits: &schema::ListenerLimits) -> ListenerLimits
         header_bytes: size(limits.header_bytes),
         header_count: usize::from(limits.header_count),
         header_timeout: limits.header_timeout.0,
+        response_buffer: size(limits.response_buffer),
     }
+}
+
+pub(super) fn gateway_limits(limits: &schema::Limits) -> snapshot::Limits {
+    snapshot::Limits { http2_windows: limits.http2_windows.0 }
 }
 
 pub(super) fn access_log(log: &schema::AccessLog) -> Spec {
