@@ -2,6 +2,7 @@
 
 mod budget;
 mod preface;
+mod resets;
 mod windows;
 
 use std::{
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     budget::{Budget, Budgeted},
     preface::{Opened, Protocol},
+    resets::Resets,
 };
 pub use self::windows::Windows;
 use crate::{
@@ -41,8 +43,11 @@ use crate::{
 
 /// Streams that an HTTP/2 client may have open on one connection.
 const MAX_STREAMS: u32 = 256;
-/// How long a connection that has not spoken may still do so once it is drained.
+/// How long a connection that has not spoken may still do so once it is drained, and how long an HTTP/2 client without open
+/// streams has to take its leave.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// How often within a time-out an HTTP/2 connection is checked for silence: requests need not read the clock for it.
+const CHECKS: u32 = 4;
 /// How long an HTTP/2 client may be silent before it is asked for a sign of life.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -75,7 +80,7 @@ async fn requests(stream: TcpStream, client: Arc<Client>, terms: Terms, proxy: R
         protocol = timeout_at(first, opened.protocol()) => protocol.ok()?.ok()?,
         () = async { terms.drain.cancelled().await; sleep(FIRST_REQUEST).await } => return None,
     };
-    let connection = Connection { client, terms, proxy, first, spoke: Rc::default() };
+    let connection = Connection { client, terms, proxy, first, requests: Cell::new(0) };
     match protocol {
         Protocol::Http1 => connection.http1(opened).await,
         Protocol::Http2 => {
@@ -92,15 +97,14 @@ struct Connection {
     proxy: Rc<Proxy>,
     /// By then the first request must have come.
     first: Instant,
-    /// There was a request.
-    spoke: Rc<Cell<bool>>,
+    /// Requests so far.
+    requests: Cell<u64>,
 }
 
 impl Connection {
     async fn http1(self, opened: Opened) -> Option<Box<Tunnel>> {
         let tunnel = Rc::new(Cell::new(None));
         let service = service_fn(|request: Request<Incoming>| {
-            self.spoke.set(true);
             let (answer, tunnel) = (self.answer(request), Rc::clone(&tunnel));
             async move {
                 let mut answer = answer.await;
@@ -116,17 +120,23 @@ impl Connection {
             .max_headers(header_count)
             .serve_connection(TokioIo::new(opened), service)
             .with_upgrades();
-        self.drive(pin!(connection), http1::UpgradeableConnection::graceful_shutdown).await;
+        self.drive(pin!(connection), http1::UpgradeableConnection::graceful_shutdown, None).await;
         tunnel.take()
     }
 
     async fn http2(self, opened: Opened) {
-        let ListenerLimits { header_bytes, response_buffer, .. } = self.terms.limits;
+        let ListenerLimits { header_bytes, response_buffer, stream_resets, .. } = self.terms.limits;
         let budget = Arc::new(Budget::new(response_buffer, Arc::clone(&self.terms.buffered), self.proxy.worker()));
+        let resets = Rc::new(Resets::new(stream_resets));
         let service = service_fn(|request: Request<Incoming>| {
-            self.spoke.set(true);
             let (answer, stream) = (self.answer(request), budget.open());
-            async move { Ok::<_, Infallible>(answer.await.map(|body| Budgeted::new(body, stream))) }
+            let unanswered = resets.watch();
+            async move {
+                turn().await;
+                let answer = answer.await;
+                unanswered.answered();
+                Ok::<_, Infallible>(answer.map(|body| Budgeted::new(body, stream)))
+            }
         });
         let windows = self.terms.windows.grant(self.proxy.snapshot().limits.http2_windows);
         let connection = http2::Builder::new(OnThisWorker)
@@ -138,11 +148,20 @@ impl Connection {
             .max_send_buf_size(response_buffer)
             .keep_alive_interval(PING_INTERVAL)
             .serve_connection(TokioIo::new(opened), service);
-        self.drive(pin!(connection), http2::Connection::graceful_shutdown).await;
+        let connection = pin!(connection);
+        tokio::select! {
+            biased;
+            () = self.drive(connection, http2::Connection::graceful_shutdown, Some(&budget)) => {}
+            () = poll_fn(|_| if resets.are_too_many() { Poll::Ready(()) } else { Poll::Pending }) => {
+                let Client { address, listener, .. } = &*self.client;
+                tracing::debug!(client = %address, listener = &**listener, "connection ended: too many resets");
+            }
+        }
     }
 
     /// Answers one request.
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Outgoing>> + use<> {
+        self.requests.set(self.requests.get() + 1);
         let (proxy, client) = (Rc::clone(&self.proxy), Arc::clone(&self.client));
         async move {
             // A panic ends its exchange, not the worker.
@@ -151,17 +170,18 @@ impl Connection {
         }
     }
 
-    /// Polls hyper's connection until it ends or has to be dropped.
-    async fn drive<C>(&self, mut connection: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>))
+    /// Polls hyper's connection until it ends or has to be dropped. An HTTP/2 connection whose budget nobody uses is idle.
+    async fn drive<C>(&self, mut connection: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>), http2: Option<&Budget>)
     where
         C: Future<Output = hyper::Result<()>>,
     {
-        let Self { client, terms, spoke, .. } = self;
-        let mut silence = pin!(sleep_until(self.first));
+        let Self { client, terms, requests, .. } = self;
+        let mut check = pin!(sleep_until(self.first));
+        let mut silence = Silence { requests: 0, checks: 0 };
         let mut phase = Phase::Open;
         loop {
-            // Checked after the connection was polled, which is what sets it.
-            let heard = poll_fn(|_| if spoke.get() { Poll::Ready(()) } else { Poll::Pending });
+            // Checked after the connection was polled, which is what counts them.
+            let heard = poll_fn(|_| if requests.get() > 0 { Poll::Ready(()) } else { Poll::Pending });
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => {
@@ -174,23 +194,55 @@ impl Connection {
                     phase = Phase::Closing;
                     shut_down(connection.as_mut());
                 }
-                // hyper's own time-out starts with the first byte.
-                () = silence.as_mut(), if !silence.is_elapsed() => {
-                    if !spoke.get() {
+                // On HTTP/1.1 hyper's own time-out holds from the first byte on.
+                () = check.as_mut(), if !check.is_elapsed() => {
+                    if requests.get() == 0 {
                         return;
                     }
-                }
-                () = terms.drain.cancelled(), if phase == Phase::Open => {
-                    if spoke.get() {
+                    let Some(budget) = http2 else { continue };
+                    if silence.lasts(requests.get(), budget) {
+                        if phase == Phase::Closing {
+                            return;
+                        }
                         phase = Phase::Closing;
                         shut_down(connection.as_mut());
+                    }
+                    let limit = if phase == Phase::Closing { FIRST_REQUEST } else { terms.limits.header_timeout };
+                    check.as_mut().reset(Instant::now() + limit / CHECKS);
+                }
+                () = terms.drain.cancelled(), if phase == Phase::Open => {
+                    let limit = if requests.get() > 0 {
+                        phase = Phase::Closing;
+                        shut_down(connection.as_mut());
+                        FIRST_REQUEST / CHECKS
                     } else {
                         phase = Phase::LastChance;
-                        silence.as_mut().reset(self.first.min(Instant::now() + FIRST_REQUEST));
-                    }
+                        FIRST_REQUEST
+                    };
+                    silence.checks = 0;
+                    let end = Instant::now() + limit;
+                    check.as_mut().reset(if requests.get() > 0 { end } else { end.min(self.first) });
                 }
             }
         }
+    }
+}
+
+/// For how long an HTTP/2 connection has had neither an open stream nor a new one.
+struct Silence {
+    /// Requests at the last check.
+    requests: u64,
+    /// Checks in a row that found nothing.
+    checks: u32,
+}
+
+impl Silence {
+    /// Whether a whole time-out has passed in silence, which is then counted anew.
+    fn lasts(&mut self, requests: u64, budget: &Budget) -> bool {
+        let is_silent = requests == self.requests && !budget.is_in_use();
+        self.requests = requests;
+        self.checks = if is_silent { (self.checks + 1) % CHECKS } else { 0 };
+        is_silent && self.checks == 0
     }
 }
 
@@ -202,6 +254,21 @@ enum Phase {
     LastChance,
     /// The requests in flight are the last.
     Closing,
+}
+
+/// Gives hyper a turn before a request is served: it drops a request whose stream was reset by then.
+async fn turn() {
+    let mut is_over = false;
+    poll_fn(|cx| {
+        if is_over {
+            return Poll::Ready(());
+        }
+        is_over = true;
+        // Not tokio's `yield_now`, which would poll the sockets first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Runs the streams of an HTTP/2 connection on the worker that accepted it. They end with their connection.

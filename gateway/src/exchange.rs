@@ -55,6 +55,8 @@ pub struct Client {
     pub scheme: Scheme,
     /// Its `Forwarded`, `X-Forwarded-*` and `Via` are believed and added to.
     pub trusted: bool,
+    /// Header fields that a request of it may have.
+    pub header_count: usize,
     told: headers::Told,
     text: Box<str>,
 }
@@ -124,7 +126,8 @@ pub struct FilterSlot {
 impl Client {
     pub fn new(address: SocketAddr, listener: Arc<str>, scheme: Scheme, trusted: bool) -> Self {
         let told = headers::Told::new(address.ip(), &scheme);
-        Self { address, listener, scheme, trusted, told, text: address.to_string().into() }
+        let text = address.to_string().into();
+        Self { address, listener, scheme, trusted, header_count: usize::MAX, told, text }
     }
 
     /// Its address, which is asked for with every request.

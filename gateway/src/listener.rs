@@ -178,5 +178,7 @@ impl Drop for Admitted {
 fn client(listener: &Listener, peer: SocketAddr) -> Client {
     let address = peer.ip().to_canonical();
     let trusted = listener.trusted.iter().any(|network| network.contains(&address));
-    Client::new(peer, Arc::clone(&listener.name), Scheme::HTTP, trusted)
+    let mut client = Client::new(peer, Arc::clone(&listener.name), Scheme::HTTP, trusted);
+    client.header_count = listener.limits.header_count;
+    client
 }

@@ -156,6 +156,8 @@ pub struct ListenerLimits {
     pub header_timeout: Duration,
     /// Bytes of response bodies that an HTTP/2 connection may hold.
     pub response_buffer: usize,
+    /// Streams of an HTTP/2 connection that may be reset before they are answered, in 10 s.
+    pub stream_resets: u32,
 }
 
 /// The generation that is live, for one worker. Its clones are counted without touching memory that other workers write.

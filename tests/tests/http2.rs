@@ -2,13 +2,16 @@
 
 use std::{
     convert::Infallible,
+    fs,
     net::SocketAddr,
+    path::Path,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,9 +20,9 @@ use http_body::{Body, Frame};
 use http_body_util::{Full, combinators::BoxBody};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use serde_json::json;
+use serde_json::{Value, json};
 use stile_tests::{
-    client::{Client, HOST, get, request},
+    client::{Client, HOST, get, request, with},
     frames::{self, Frames},
     gateway::{Gateway, plain, service},
     upstream::{Answer, Gate, Upstream},
@@ -29,6 +32,7 @@ use stile_tests::{
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
+    time::sleep,
 };
 
 #[tokio::test]
@@ -269,4 +273,137 @@ async fn windows_of_new_connections_are_small_once_the_gateway_has_given_all() {
     .await;
     let (_third, settings, added) = given(&gateway).await;
     assert_eq!((settings, added), large);
+}
+
+fn limited(upstream: &Upstream, limits: Value) -> Value {
+    let mut config = plain(upstream.address());
+    config["listeners"] = json!([{ "name": "public", "address": "127.0.0.1:0", "limits": limits }]);
+    config
+}
+
+#[tokio::test]
+async fn heads_are_bounded_in_bytes_and_in_fields_as_on_http1() {
+    let upstream = Upstream::echo().await;
+    let config = limited(&upstream, json!({ "header_bytes": "16KiB", "header_count": 20 }));
+    let gateway = Gateway::start(config).await;
+    let mut client = Client::http2(gateway.address()).await;
+    let long = "a".repeat(20 << 10);
+    assert_eq!(client.send(with("/", &[("x-long", &long)])).await.status, 431);
+    let names: Vec<String> = (0..30).map(|n| format!("x-{n}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), "a")).collect();
+    let answer = client.send(with("/", &many)).await;
+    assert_eq!((answer.status.as_u16(), answer.header("content-type")), (431, "application/problem+json"));
+    assert_eq!(answer.json()["detail"], "the request has more than 20 header fields");
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(client.send(with("/", &[("cookie", "a=1"); 30])).await.status, 200, "crumbs of a cookie are one field");
+}
+
+#[tokio::test]
+async fn connections_are_bounded_as_on_http1() {
+    for key in ["connections", "connections_per_client"] {
+        let upstream = Upstream::echo().await;
+        let gateway = Gateway::start(limited(&upstream, json!({ key: 1 }))).await;
+        let mut first = Client::http2(gateway.address()).await;
+        assert_eq!(first.get("/").await.status, 200);
+        Frames::connect(gateway.address(), WIDE).await.closed().await;
+        assert_eq!(first.get("/").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_silent_connection_ends_though_it_answers_pings() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(limited(&upstream, json!({ "header_timeout": "300ms" }))).await;
+    let whole = frames::head(1, "GET", "/", true);
+    // The head of another request without its end.
+    let block = frames::block(&[(":method", "GET"), (":scheme", "http"), (":path", "/")]);
+    let half = [whole.clone(), frames::frame(frames::HEADERS, frames::END_STREAM, 3, &block)].concat();
+    for sent in [whole, half] {
+        let mut client = Frames::connect(gateway.address(), WIDE).await;
+        client.write(&sent).await.expect("the gateway reads");
+        client.until(frames::HEADERS, 1).await.expect("an answer");
+        client.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_with_an_open_stream_is_not_silent() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let upstream =
+        Upstream::start(move |_| Answer::Behind(held.clone(), Box::new(Answer::Pattern(100)))).await;
+    let gateway = Gateway::start(limited(&upstream, json!({ "header_timeout": "100ms" }))).await;
+    let mut client = Frames::connect(gateway.address(), 50).await;
+    client.write(&frames::head(1, "GET", "/", true)).await.expect("the gateway reads");
+    upstream.received(1).await;
+    sleep(Duration::from_millis(500)).await;
+    gate.cancel();
+    // The rest of the answer waits for the window.
+    assert_eq!(client.until(frames::DATA, 1).await.expect("the connection lasts").payload.len(), 50);
+    sleep(Duration::from_millis(500)).await;
+    let more = frames::frame(frames::WINDOW_UPDATE, 0, 1, &50_u32.to_be_bytes());
+    client.write(&more).await.expect("the gateway reads");
+    assert_eq!(client.until(frames::DATA, 1).await.expect("the connection lasts").payload.len(), 50);
+}
+
+/// A request and, at once, a window beyond the largest: an error of its stream (RFC 9113 §6.9.1).
+fn reset(stream: u32) -> Vec<u8> {
+    let overflow = frames::frame(frames::WINDOW_UPDATE, 0, stream, &WIDE.to_be_bytes());
+    [frames::head(stream, "POST", "/", false), overflow].concat()
+}
+
+#[tokio::test]
+async fn a_request_whose_stream_is_reset_at_once_opens_no_connection_to_a_service() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    let mut client = Frames::connect(gateway.address(), WIDE).await;
+    for n in 0..50 {
+        client.write(&reset(2 * n + 1)).await.expect("the gateway reads");
+        client.until(frames::RST_STREAM, 2 * n + 1).await.expect("the connection lasts");
+    }
+    client.write(&frames::head(101, "GET", "/", true)).await.expect("the gateway reads");
+    client.until(frames::HEADERS, 101).await.expect("an answer");
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn streams_that_are_reset_before_their_answer_are_bounded() {
+    let (silent, _tasks) = deaf().await;
+    let own = |stream| frames::frame(frames::RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+    for by_client in [false, true] {
+        let mut config = plain(silent);
+        config["listeners"] = json!([{ "name": "public", "address": "127.0.0.1:0", "limits": { "stream_resets": 20 } }]);
+        let gateway = Gateway::start(config).await;
+        let mut client = Frames::connect(gateway.address(), WIDE).await;
+        let mut sent = 0;
+        while sent < 100 {
+            let stream = 2 * sent + 1;
+            let one = if by_client { [frames::head(stream, "GET", "/", true), own(stream)].concat() } else { reset(stream) };
+            if client.write(&one).await.is_err() {
+                break;
+            }
+            // The gateway has read it once it answers the ping.
+            let asked = client.write(&frames::frame(frames::PING, 0, 0, b"12345678")).await.is_ok();
+            if !asked || client.until(frames::PING, 0).await.is_none() {
+                break;
+            }
+            sent += 1;
+        }
+        assert!((20..40).contains(&sent), "{sent} resets, by the client: {by_client}");
+    }
+}
+
+#[test]
+fn the_reference_of_limits_has_each_key_and_says_what_it_does_on_each_protocol() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/docs");
+    let read = |name: &str| fs::read_to_string(docs.join(name)).expect("a file of the documents");
+    let schema: Value = serde_json::from_str(&read("configuration.schema.json")).expect("JSON");
+    let text = read("limits.md");
+    let keys = schema["$defs"]["ListenerLimits"]["properties"].as_object().expect("keys");
+    for key in keys.keys() {
+        let rows: Vec<_> = text.lines().filter(|line| line.starts_with(&format!("| `{key}` |"))).collect();
+        let [row] = rows[..] else { panic!("{} rows for {key}", rows.len()) };
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        assert!(cells.len() == 4 && cells.iter().all(|cell| !cell.is_empty()), "{row}");
+    }
 }

@@ -121,6 +121,9 @@ pub struct ListenerLimits {
     /// Bytes of response bodies that one HTTP/2 connection may hold until its client has taken them, at least 512KiB. Each of
     /// its 256 streams has 1 KiB of them for itself; one stream alone may hold all the rest.
     pub response_buffer: Size,
+    /// Streams of one HTTP/2 connection that may be reset before their answer begins, in 10 s: by the client, or for an error of
+    /// it. More end the connection if they are more than half of its streams in that time.
+    pub stream_resets: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -343,6 +346,7 @@ impl Default for ListenerLimits {
             header_count: 100,
             header_timeout: sixty_seconds(),
             response_buffer: Size::mib(1),
+            stream_resets: 100,
         }
     }
 }

@@ -27,6 +27,7 @@ pub(super) fn listener_limits(limits: &schema::ListenerLimits) -> ListenerLimits
         header_count: usize::from(limits.header_count),
         header_timeout: limits.header_timeout.0,
         response_buffer: size(limits.response_buffer),
+        stream_resets: limits.stream_resets,
     }
 }
 
