@@ -6,15 +6,22 @@ mod resets;
 mod windows;
 
 use std::{
-    cell::Cell, convert::Infallible, future::poll_fn, panic::AssertUnwindSafe, pin::{Pin, pin}, rc::Rc, sync::Arc,
-    task::Poll, time::Duration,
+    cell::Cell,
+    convert::Infallible,
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
 };
 
 use futures_util::FutureExt;
 use http::Response;
 use hyper::{
     Request,
-    body::Incoming,
+    body::{Body as _, Incoming},
     rt::Executor,
     server::conn::{http1, http2},
     service::service_fn,
@@ -27,14 +34,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::windows::Windows;
 use self::{
     budget::{Budget, Budgeted},
     preface::{Opened, Protocol},
     resets::Resets,
 };
-pub use self::windows::Windows;
 use crate::{
     exchange::Client,
+    linger::Lingering,
     monitor::count::{Count, Workers},
     proxy::{self, Outgoing, Proxy, Tunnel},
     snapshot::ListenerLimits,
@@ -104,11 +112,17 @@ struct Connection {
 impl Connection {
     async fn http1(self, opened: Opened) -> Option<Box<Tunnel>> {
         let tunnel = Rc::new(Cell::new(None));
+        let socket = Lingering::new(opened, self.terms.limits.linger);
+        let phase = socket.phase();
         let service = service_fn(|request: Request<Incoming>| {
-            let (answer, tunnel) = (self.answer(request), Rc::clone(&tunnel));
+            phase.request(!request.body().is_end_stream());
+            let (answer, tunnel, phase) = (self.answer(request), Rc::clone(&tunnel), phase.clone());
             async move {
                 let mut answer = answer.await;
-                tunnel.set(answer.body_mut().tunnel());
+                if let Some(agreed) = answer.body_mut().tunnel() {
+                    phase.tunnel();
+                    tunnel.set(Some(agreed));
+                }
                 Ok::<_, Infallible>(answer)
             }
         });
@@ -118,7 +132,7 @@ impl Connection {
             .header_read_timeout(header_timeout)
             .max_buf_size(header_bytes)
             .max_headers(header_count)
-            .serve_connection(TokioIo::new(opened), service)
+            .serve_connection(TokioIo::new(socket), service)
             .with_upgrades();
         self.drive(pin!(connection), http1::UpgradeableConnection::graceful_shutdown, None).await;
         tunnel.take()
@@ -139,7 +153,7 @@ impl Connection {
             }
         });
         let windows = self.terms.windows.grant(self.proxy.snapshot().limits.http2_windows);
-        let connection = http2::Builder::new(OnThisWorker)
+        let connection = http2::Builder::new(OnThisWorker(Arc::clone(&budget)))
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
             .max_concurrent_streams(windows.streams)
@@ -147,7 +161,7 @@ impl Connection {
             .initial_connection_window_size(windows.connection)
             .max_send_buf_size(response_buffer)
             .keep_alive_interval(PING_INTERVAL)
-            .serve_connection(TokioIo::new(opened), service);
+            .serve_connection(TokioIo::new(Lingering::new(opened, self.terms.limits.linger)), service);
         let connection = pin!(connection);
         tokio::select! {
             biased;
@@ -200,6 +214,7 @@ impl Connection {
                         return;
                     }
                     let Some(budget) = http2 else { continue };
+                    budget.give_up(terms.limits.header_timeout);
                     if silence.lasts(requests.get(), budget) {
                         if phase == Phase::Closing {
                             return;
@@ -272,11 +287,12 @@ async fn turn() {
 }
 
 /// Runs the streams of an HTTP/2 connection on the worker that accepted it. They end with their connection.
-#[derive(Debug, Clone, Copy)]
-struct OnThisWorker;
+#[derive(Debug, Clone)]
+struct OnThisWorker(Arc<Budget>);
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisWorker {
+    /// hyper calls this right after the service that answers the stream, which opens it.
     fn execute(&self, stream: F) {
-        spawn_local(stream);
+        self.0.runs(spawn_local(stream).abort_handle());
     }
 }

@@ -34,6 +34,7 @@ use crate::{
         headers::{set_length, set_websocket},
     },
     monitor::record::{Outcome, ServiceRecord},
+    seldom::Seldom,
     worker::{PerWorker, WorkerId},
 };
 
@@ -54,6 +55,8 @@ pub struct Service {
     /// Where each worker's balancing stands; outlives this service's configuration.
     pub cursors: Arc<PerWorker<Cursor>>,
     pub record: Arc<ServiceRecord>,
+    /// Of connections that the gateway has no descriptor for.
+    log: Seldom,
 }
 
 /// One server of a service.
@@ -122,7 +125,15 @@ impl Service {
             || Arc::new(PerWorker::new(listed.workers, |worker| Cursor::new(worker as u64))),
             |before| Arc::clone(&before.cursors),
         );
-        Self { name, connect_timeout, listed, table: ArcSwap::from_pointee(table), cursors, record }
+        Self {
+            name,
+            connect_timeout,
+            listed,
+            table: ArcSwap::from_pointee(table),
+            cursors,
+            record,
+            log: Seldom::default(),
+        }
     }
 
     /// Makes this its roster, for requests that come from now on. Endpoints of `before`, too, keep their connections.
@@ -176,11 +187,17 @@ impl Service {
 
     async fn connect(&self, endpoint: &Endpoint, worker: WorkerId) -> Result<SendRequest<Body>, Error> {
         endpoint.health.tried(self.connect_timeout);
-        match connect::open(endpoint.address, self.connect_timeout).await {
+        match connect::open(endpoint.address, self.connect_timeout, self.listed.reserved_descriptors).await {
             Ok(opened) => {
                 endpoint.health.works();
                 self.record.connected(worker);
                 Ok(opened)
+            }
+            Err(error) if error.is_exhausted() => {
+                if let Some(left_out) = self.log.due() {
+                    tracing::warn!(service = &*self.name, left_out, "no connection can be opened: {error}");
+                }
+                Err(error)
             }
             Err(error) => {
                 let pause = endpoint.health.failed();
@@ -339,6 +356,7 @@ impl Endpoint {
 impl Error {
     fn outcome(&self) -> Outcome {
         match self {
+            Self::Connect(..) if self.is_exhausted() => Outcome::Gateway,
             Self::Connect(..) => Outcome::Refused,
             Self::ConnectTimeout(..) => Outcome::ConnectTimeout,
             Self::Reset(..) => Outcome::Reset,
@@ -351,12 +369,18 @@ impl Error {
 
     /// The endpoint has had nothing of the request, and its body is still there.
     fn is_unreached(&self) -> bool {
-        matches!(self, Self::Connect(..) | Self::ConnectTimeout(..))
+        matches!(self, Self::Connect(..) | Self::ConnectTimeout(..)) && !self.is_exhausted()
+    }
+
+    /// The gateway has no descriptor for the connection: no endpoint is at fault.
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self, Self::Connect(_, error) if connect::is_exhausted(error))
     }
 
     /// Who it was tried with.
     pub fn endpoint(&self) -> Option<SocketAddr> {
         match self {
+            Self::Connect(..) if self.is_exhausted() => None,
             Self::Connect(address, _)
             | Self::ConnectTimeout(address, _)
             | Self::Reset(address, _)

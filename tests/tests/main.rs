@@ -6,6 +6,7 @@ mod forwarding;
 mod framing;
 mod wire;
 mod http2;
+mod limits;
 mod services;
 mod registry;
 mod invocation;

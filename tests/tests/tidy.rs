@@ -9,19 +9,33 @@ const MAX_FUNCTION: usize = 70;
 
 /// Which modules of the gateway each may use: the arrows of the design, from left to right. A row stands for all that
 /// is below its name and has no row of its own; a module may always use what is below the same top-level name.
-const MAY_USE: [(&str, &[&str]); 32] = [
+const MAY_USE: [(&str, &[&str]); 35] = [
     // The command line.
-    ("cli", &["app", "control", "config", "plugin"]),
+    ("cli", &["app", "control", "config", "plugin", "descriptors"]),
     // Data plane, in the order a request meets it.
     (
         "app",
         &[
-            "admin", "control", "config", "listener", "proxy", "snapshot", "filter", "upstream", "exchange", "plugin",
-            "client", "worker",
+            "admin",
+            "control",
+            "config",
+            "listener",
+            "proxy",
+            "snapshot",
+            "snapshot::compile",
+            "filter",
+            "upstream",
+            "exchange",
+            "plugin",
+            "client",
+            "worker",
         ],
     ),
-    ("listener", &["connection", "proxy", "snapshot", "exchange", "monitor::record", "monitor::count"]),
-    ("connection", &["proxy", "snapshot", "exchange", "socket", "monitor::count", "worker"]),
+    (
+        "listener",
+        &["connection", "proxy", "snapshot", "exchange", "monitor::record", "monitor::count", "descriptors", "seldom"],
+    ),
+    ("connection", &["proxy", "snapshot", "exchange", "socket", "linger", "monitor::count", "worker"]),
     (
         "proxy",
         &[
@@ -50,6 +64,7 @@ const MAY_USE: [(&str, &[&str]); 32] = [
             "upstream",
             "plugin",
             "exchange",
+            "linger",
             "monitor::access_log",
             "monitor::record",
             "monitor::records",
@@ -60,7 +75,7 @@ const MAY_USE: [(&str, &[&str]); 32] = [
     ("openapi", &["router", "exchange", "cpu", "json"]),
     ("portal", &["openapi"]),
     ("filter", &["plugin", "exchange", "monitor::record", "monitor::count", "worker"]),
-    ("upstream", &["balance", "exchange", "monitor::record", "socket", "worker"]),
+    ("upstream", &["balance", "exchange", "monitor::record", "descriptors", "seldom", "socket", "worker"]),
     ("plugin", &["exchange", "monitor::count", "worker", "cpu"]),
     ("router", &["exchange"]),
     ("balance", &[]),
@@ -72,6 +87,8 @@ const MAY_USE: [(&str, &[&str]); 32] = [
             "registry",
             "config",
             "json",
+            "linger",
+            "listener",
             "snapshot",
             "filter",
             "plugin",
@@ -93,6 +110,7 @@ const MAY_USE: [(&str, &[&str]); 32] = [
             "plugin",
             "exchange",
             "client",
+            "descriptors",
             "monitor::record",
         ],
     ),
@@ -109,6 +127,7 @@ const MAY_USE: [(&str, &[&str]); 32] = [
             "balance",
             "plugin",
             "exchange",
+            "linger",
             "monitor::access_log",
             "monitor::record",
             "monitor::records",
@@ -125,6 +144,9 @@ const MAY_USE: [(&str, &[&str]); 32] = [
     ("exchange", &[]),
     ("client", &[]),
     ("socket", &[]),
+    ("linger", &[]),
+    ("descriptors", &[]),
+    ("seldom", &[]),
     ("monitor::access_log", &["exchange", "worker"]),
     ("monitor::record", &["worker"]),
     ("monitor::count", &["worker"]),

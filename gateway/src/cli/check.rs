@@ -8,10 +8,13 @@ use crate::{
     app::environment,
     config::{Document, Errors},
     control::{self, ApplyError},
+    descriptors,
     plugin::{Bounds, Engine},
 };
 
 pub(super) fn check(file: &Path, json: bool) -> Result<ExitCode> {
+    // As `run` does, so that the limit it is held to is the same.
+    descriptors::raise();
     let errors = errors(Document::read(file, &environment))?;
     match &errors {
         Some(errors) if json => println!("{}", serde_json::to_string(errors)?),

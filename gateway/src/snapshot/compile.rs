@@ -17,6 +17,7 @@ use std::{
 use tokio::time::Instant;
 
 pub use filters::InstancesKey;
+pub use parts::listener_limits;
 pub use routing::{Explained, explain};
 use written::{Of, Written, written};
 
@@ -256,6 +257,9 @@ impl<'a> Compiler<'a> {
 
     fn listeners(&mut self) -> Vec<Arc<Listener>> {
         let config = self.input.config;
+        if let Some(admin) = &config.admin {
+            self.limits("admin", &admin.limits);
+        }
         let listeners = config.listeners.iter().enumerate();
         listeners.map(|(index, listener)| Arc::new(self.listener(index, listener))).collect()
     }
@@ -271,20 +275,23 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-        let limits = &listener.limits;
+        self.limits(&format!("listeners[{index}]"), &listener.limits);
+        Listener {
+            name: listener.name.as_str().into(),
+            address: listener.address,
+            trusted,
+            limits: listener_limits(&listener.limits),
+        }
+    }
+
+    fn limits(&mut self, path: &str, limits: &schema::ListenerLimits) {
         for (key, size, least) in [
             ("header_bytes", limits.header_bytes, Size::kib(8)),
             ("response_buffer", limits.response_buffer, Size::kib(512)),
         ] {
             if size < least {
-                self.problem(format!("listeners[{index}].limits.{key}"), format!("{size} is less than {least}"));
+                self.problem(format!("{path}.limits.{key}"), format!("{size} is less than {least}"));
             }
-        }
-        Listener {
-            name: listener.name.as_str().into(),
-            address: listener.address,
-            trusted,
-            limits: parts::listener_limits(&listener.limits),
         }
     }
 
@@ -368,7 +375,7 @@ impl<'a> Compiler<'a> {
 
     fn service(&self, service: &schema::Service) -> Service {
         let name: Arc<str> = service.name.as_str().into();
-        let listed = parts::listed(service, self.input.workers);
+        let listed = parts::listed(service, self.input.workers, self.input.config.limits.reserved_descriptors);
         let record = self.records.services.of([&name]);
         let before = self.input.previous.and_then(|previous| previous.services.get(&name));
         Service::new(name, listed, service.connect_timeout.0, record, before.map(|before| &**before))
