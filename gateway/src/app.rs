@@ -21,7 +21,7 @@ use tokio_util::{
 
 use self::worker::{Generations, Worker};
 use crate::{
-    admin,
+    admin::{self, Address},
     config::{
         Config, Document, Problem,
         watch::{Watch, WatchError},
@@ -29,6 +29,7 @@ use crate::{
     control::{ApplyError, Control, Reloaded},
     listener::Listeners,
     plugin::{Bounds, Complexity, Engine, engine::EngineError},
+    snapshot::compile::listener_limits,
     worker::WorkerId,
 };
 
@@ -129,7 +130,12 @@ impl Gateway {
         if let (Some(listener), Some(admin)) = (admin, config.admin) {
             gateway.admin = listener.local_addr().ok();
             let router = admin::router(Arc::clone(&gateway.control), &admin.tokens, gateway.stop.clone());
-            gateway.tasks.spawn(admin::serve(listener, router, gateway.drained.clone()));
+            let address = Address {
+                socket: listener,
+                limits: listener_limits(&admin.limits),
+                connections: gateway.control.listeners().admin().clone(),
+            };
+            gateway.tasks.spawn(admin::serve(address, router, gateway.drained.clone()));
         }
         gateway.watch();
         gateway.attend_trials();

@@ -39,6 +39,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     access::{SealError, SealKey},
     config::{Document, Errors, Layers, Premise, Problem, Sources, schema},
+    descriptors,
     listener::{Bound, Listeners},
     monitor::record::Standing,
     plugin::Engine,
@@ -351,6 +352,13 @@ pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError>
 
 /// Says what is right and yet of no use, unless it was so before.
 fn warn(snapshot: &Snapshot, before: Option<&Snapshot>) {
+    let promised = snapshot.promised_connections();
+    if before.is_none_or(|before| before.promised_connections() != promised)
+        && let Some(shortage) =
+            descriptors::shortage(descriptors::limit(), snapshot.limits.reserved_descriptors, promised)
+    {
+        tracing::warn!("{shortage}");
+    }
     let before = before.map(Snapshot::unusable).unwrap_or_default();
     for (api, version) in snapshot.unusable().difference(&before) {
         tracing::warn!(

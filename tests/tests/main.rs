@@ -8,6 +8,7 @@ mod client_address;
 mod framing;
 mod wire;
 mod http2;
+mod limits;
 mod services;
 mod registry;
 mod invocation;

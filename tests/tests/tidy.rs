@@ -9,19 +9,43 @@ const MAX_FUNCTION: usize = 70;
 
 /// Which modules of the gateway each may use: the arrows of the design, from left to right. A row stands for all that
 /// is below its name and has no row of its own; a module may always use what is below the same top-level name.
-const MAY_USE: [(&str, &[&str]); 33] = [
+const MAY_USE: [(&str, &[&str]); 36] = [
     // The command line.
-    ("cli", &["app", "control", "config", "plugin"]),
+    ("cli", &["app", "control", "config", "plugin", "descriptors"]),
     // Data plane, in the order a request meets it.
     (
         "app",
         &[
-            "admin", "control", "config", "listener", "proxy", "snapshot", "filter", "upstream", "exchange", "plugin",
-            "client", "worker",
+            "admin",
+            "control",
+            "config",
+            "listener",
+            "proxy",
+            "snapshot",
+            "snapshot::compile",
+            "filter",
+            "upstream",
+            "exchange",
+            "plugin",
+            "client",
+            "worker",
         ],
     ),
-    ("listener", &["connection", "proxy", "snapshot", "exchange", "monitor::record", "monitor::count", "socket"]),
-    ("connection", &["proxy", "snapshot", "exchange", "progress", "socket", "monitor::count", "worker"]),
+    (
+        "listener",
+        &[
+            "connection",
+            "proxy",
+            "snapshot",
+            "exchange",
+            "monitor::record",
+            "monitor::count",
+            "descriptors",
+            "seldom",
+            "socket",
+        ],
+    ),
+    ("connection", &["proxy", "snapshot", "exchange", "progress", "socket", "linger", "monitor::count", "worker"]),
     (
         "proxy",
         &[
@@ -53,6 +77,7 @@ const MAY_USE: [(&str, &[&str]); 33] = [
             "plugin",
             "exchange",
             "progress",
+            "linger",
             "monitor::access_log",
             "monitor::record",
             "monitor::records",
@@ -63,7 +88,7 @@ const MAY_USE: [(&str, &[&str]); 33] = [
     ("openapi", &["router", "exchange", "cpu", "json"]),
     ("portal", &["openapi"]),
     ("filter", &["plugin", "exchange", "monitor::record", "monitor::count", "worker"]),
-    ("upstream", &["balance", "exchange", "monitor::record", "progress", "socket", "worker"]),
+    ("upstream", &["balance", "exchange", "monitor::record", "progress", "descriptors", "seldom", "socket", "worker"]),
     ("plugin", &["exchange", "monitor::count", "worker", "cpu"]),
     ("router", &["exchange"]),
     ("balance", &[]),
@@ -75,6 +100,8 @@ const MAY_USE: [(&str, &[&str]); 33] = [
             "registry",
             "config",
             "json",
+            "linger",
+            "listener",
             "snapshot",
             "filter",
             "plugin",
@@ -96,6 +123,7 @@ const MAY_USE: [(&str, &[&str]); 33] = [
             "plugin",
             "exchange",
             "client",
+            "descriptors",
             "monitor::record",
         ],
     ),
@@ -113,6 +141,7 @@ const MAY_USE: [(&str, &[&str]); 33] = [
             "plugin",
             "exchange",
             "progress",
+            "linger",
             "monitor::access_log",
             "monitor::record",
             "monitor::records",
@@ -130,6 +159,9 @@ const MAY_USE: [(&str, &[&str]); 33] = [
     ("client", &[]),
     ("socket", &["progress"]),
     ("progress", &[]),
+    ("linger", &[]),
+    ("descriptors", &[]),
+    ("seldom", &[]),
     ("monitor::access_log", &["exchange", "worker"]),
     ("monitor::record", &["worker"]),
     ("monitor::count", &["worker"]),

@@ -12,10 +12,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     app::{Gateway, StartError, engine},
     control::ApplyError,
+    descriptors,
 };
 
 pub(super) fn run(file: &Path, release: fn()) -> Result<ExitCode> {
     super::runtime()?.block_on(async {
+        let limit = descriptors::raise();
         // Before anything accepts: a signal from here on is a stop, not a kill.
         let mut signals = Signals::new()?;
         let gateway = match Gateway::start(|config| Ok(engine(config)?.with_release(release)), file).await {
@@ -27,6 +29,7 @@ pub(super) fn run(file: &Path, release: fn()) -> Result<ExitCode> {
             Err(error) => return Err(error.into()),
         };
         announce(&gateway)?;
+        tracing::info!("{limit} files may be open");
         signals.reload_until_stop(&gateway).await;
         tracing::info!("stopping: no new connections, those open may finish; another signal ends them");
         tokio::select! {

@@ -133,6 +133,11 @@ pub struct ListenerLimits {
     /// Streams of one HTTP/2 connection that may be reset before their answer begins, in 10 s: by the client, or for an error of
     /// it. More end the connection if they are more than half of its streams in that time.
     pub stream_resets: u32,
+    /// Bytes that are read on, and not used, after a connection has ended while its client was still sending: a client that
+    /// sends a large body before it reads gets its answer that way. 0 reads nothing.
+    pub linger_bytes: Size,
+    /// For how long such bytes are read, as long as no 2 s pass without any.
+    pub linger_timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -144,6 +149,9 @@ pub struct Admin {
     /// Who may use it; `/healthz`, `/readyz` and `/metrics` need none.
     #[serde(default)]
     pub tokens: Vec<Token>,
+    /// What its clients may take up; keys of HTTP/2 mean nothing here.
+    #[serde(default)]
+    pub limits: ListenerLimits,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -370,6 +378,8 @@ impl Default for ListenerLimits {
             progress: Progress::default(),
             response_buffer: Size::mib(1),
             stream_resets: 100,
+            linger_bytes: Size::mib(256),
+            linger_timeout: thirty_seconds(),
         }
     }
 }

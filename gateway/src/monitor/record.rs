@@ -63,6 +63,8 @@ pub enum Outcome {
     Timeout,
     /// The client broke off.
     Client,
+    /// The gateway had no descriptor for a connection.
+    Gateway,
 }
 
 /// An exchange that did not end well, as `/v1/errors` tells it.
@@ -177,7 +179,7 @@ impl ServiceRecord {
 }
 
 impl Outcome {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Answered,
         Self::Refused,
         Self::ConnectTimeout,
@@ -185,6 +187,7 @@ impl Outcome {
         Self::Malformed,
         Self::Timeout,
         Self::Client,
+        Self::Gateway,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -196,6 +199,7 @@ impl Outcome {
             Self::Malformed => "malformed",
             Self::Timeout => "timeout",
             Self::Client => "client",
+            Self::Gateway => "gateway",
         }
     }
 }
