@@ -80,6 +80,7 @@ pub fn engine(config: &Config) -> Result<Engine, EngineError> {
             function_locals: wasm.function_locals,
             function_blocks: wasm.function_blocks,
             function_values: wasm.function_values,
+            module_values: wasm.module_values,
         },
     })
 }
