@@ -56,7 +56,7 @@ const MAY_USE: [(&str, &[&str]); 32] = [
             "worker",
         ],
     ),
-    ("access", &[]),
+    ("access", &["worker"]),
     ("openapi", &["router", "exchange", "cpu", "json"]),
     ("portal", &["openapi"]),
     ("filter", &["plugin", "exchange", "monitor::record", "monitor::count", "worker"]),
