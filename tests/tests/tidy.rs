@@ -57,7 +57,7 @@ const MAY_USE: [(&str, &[&str]); 32] = [
         ],
     ),
     ("access", &["worker"]),
-    ("openapi", &["router", "exchange", "cpu", "json"]),
+    ("openapi", &["router", "exchange", "json"]),
     ("portal", &["openapi"]),
     ("filter", &["plugin", "exchange", "monitor::record", "monitor::count", "worker"]),
     ("upstream", &["balance", "exchange", "monitor::record", "socket", "worker"]),
