@@ -9,15 +9,27 @@ const MAX_FUNCTION: usize = 70;
 
 /// Which modules of the gateway each may use: the arrows of the design, from left to right. A row stands for all that
 /// is below its name and has no row of its own; a module may always use what is below the same top-level name.
-const MAY_USE: [(&str, &[&str]); 32] = [
+const MAY_USE: [(&str, &[&str]); 34] = [
     // The command line.
-    ("cli", &["app", "control", "config", "plugin"]),
+    ("cli", &["app", "control", "config", "plugin", "monitor::log"]),
     // Data plane, in the order a request meets it.
     (
         "app",
         &[
-            "admin", "control", "config", "listener", "proxy", "snapshot", "filter", "upstream", "exchange", "plugin",
-            "client", "worker",
+            "admin",
+            "control",
+            "config",
+            "listener",
+            "proxy",
+            "snapshot",
+            "filter",
+            "upstream",
+            "exchange",
+            "plugin",
+            "client",
+            "worker",
+            "monitor::health",
+            "monitor::log",
         ],
     ),
     ("listener", &["connection", "proxy", "snapshot", "exchange", "monitor::record"]),
@@ -75,9 +87,11 @@ const MAY_USE: [(&str, &[&str]); 32] = [
             "snapshot",
             "filter",
             "plugin",
+            "monitor::health",
             "monitor::metrics",
             "monitor::record",
             "monitor::stats",
+            "worker",
         ],
     ),
     (
@@ -115,6 +129,8 @@ const MAY_USE: [(&str, &[&str]); 32] = [
             "worker",
         ],
     ),
+    ("monitor::health", &["monitor::log", "worker"]),
+    ("monitor::log", &[]),
     ("monitor::metrics", &["snapshot", "plugin"]),
     ("monitor::stats", &["snapshot", "plugin"]),
     ("monitor::records", &["filter"]),

@@ -43,6 +43,11 @@ pub struct Config {
     pub store: Option<Store>,
     /// How long exchanges in flight may take to finish when the gateway stops. Fixed while the gateway runs.
     pub grace: Duration,
+    /// How long a gateway that stops waits, once exchanges have finished or were cut off, for usage, quotas and logs to be written.
+    /// A disk or a reader that hangs loses what is left. Fixed while the gateway runs.
+    pub flush_timeout: Duration,
+    /// The gateway's own log, on standard error. Fixed while the gateway runs.
+    pub log: Log,
     /// One line per exchange; without it, none.
     pub access_log: Option<AccessLog>,
     /// What `/metrics` counts.
@@ -125,6 +130,9 @@ pub struct Admin {
     /// Who may use it; `/healthz`, `/readyz` and `/metrics` need none.
     #[serde(default)]
     pub tokens: Vec<Token>,
+    /// Time for which the event loop of a worker may not turn before `/healthz` fails and names the worker.
+    #[serde(default = "ten_seconds")]
+    pub worker_timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -167,6 +175,13 @@ pub struct Store {
     /// file. Without it there can be none.
     #[schemars(length(min = 16))]
     pub key: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Bytes of lines that may wait for standard error to take them; a line more is dropped and counted.
+    pub buffer: Size,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -313,6 +328,8 @@ impl Default for Config {
             admin: None,
             store: None,
             grace: thirty_seconds(),
+            flush_timeout: five_seconds(),
+            log: Log::default(),
             access_log: None,
             metrics: Metrics::default(),
             registry: Registry::default(),
@@ -335,6 +352,12 @@ impl Default for ListenerLimits {
             header_count: 100,
             header_timeout: sixty_seconds(),
         }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { buffer: Size::mib(1) }
     }
 }
 
@@ -382,6 +405,14 @@ fn one_second() -> Duration {
 /// That of a route.
 pub fn default_timeout() -> Duration {
     thirty_seconds()
+}
+
+fn five_seconds() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn ten_seconds() -> Duration {
+    Duration::from_secs(10)
 }
 
 fn thirty_seconds() -> Duration {
