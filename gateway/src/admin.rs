@@ -25,7 +25,7 @@ use std::{convert::Infallible, sync::Arc};
 use axum::{Extension, Router, extract::DefaultBodyLimit, middleware};
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::schema, control::Control};
+use crate::{config::schema, control::Control, monitor::health::Health};
 
 pub(crate) use auth::Tokens;
 use extract::Most;
@@ -39,11 +39,12 @@ pub struct Admin {
     control: Arc<Control>,
     tokens: Arc<Tokens>,
     stop: CancellationToken,
+    health: Arc<Health>,
 }
 
 /// The API over one gateway. `stop` tells that it is going.
-pub fn router(control: Arc<Control>, tokens: &[schema::Token], stop: CancellationToken) -> Router {
-    let admin = Admin { control, tokens: Arc::new(Tokens::new(tokens)), stop };
+pub fn router(control: Arc<Control>, tokens: &[schema::Token], stop: CancellationToken, health: Arc<Health>) -> Router {
+    let admin = Admin { control, tokens: Arc::new(Tokens::new(tokens)), stop, health };
     let mut router = Router::new();
     for Operation { path, needs, body, handler, .. } in operations::all() {
         let most = body.map_or(0, |body| body.most);

@@ -40,6 +40,7 @@ mod history;
 mod transfer;
 mod openapi;
 mod drain;
+mod unread;
 mod reload;
 mod contract;
 mod examples;
