@@ -225,7 +225,8 @@ impl Control {
     pub fn standing(&self) -> Standing {
         let (applied, refused) = (self.applied.load(Relaxed), self.refusals.load(Relaxed));
         let (registrations, held) = (self.registry.count(), self.registry.held());
-        Standing { applied, refused, listeners: self.listeners.connections(), registrations, held }
+        let (listeners, windows) = (self.listeners.connections(), self.listeners.windows());
+        Standing { applied, refused, listeners, windows, registrations, held }
     }
 
     pub fn last_refused(&self) -> Option<Refused> {

@@ -72,6 +72,8 @@ pub struct Client {
     /// The listener's trusted networks if the peer is in one of them: its `Forwarded`, `X-Forwarded-*` and `Via` are believed
     /// and added to.
     proxies: Option<Arc<[IpNet]>>,
+    /// Header fields that a request of it may have.
+    pub header_count: usize,
     told: headers::Told,
 }
 
@@ -145,13 +147,13 @@ impl Client {
         let address = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let told = headers::Told::new(address.ip(), &scheme);
         let peer = Arc::new(Peer::new(Limits::default()));
-        Self { address, listener, scheme, peer, proxies, told }
+        Self { address, listener, scheme, peer, proxies, header_count: usize::MAX, told }
     }
 
-    /// A client with other bounds than the default ones.
+    /// A client with other bounds than the default ones: of its progress, and of the header fields of a request.
     #[must_use]
-    pub fn with_limits(self, limits: Limits) -> Self {
-        Self { peer: Arc::new(Peer::new(limits)), ..self }
+    pub fn with_limits(self, progress: Limits, header_count: usize) -> Self {
+        Self { peer: Arc::new(Peer::new(progress)), header_count, ..self }
     }
 
     /// The peer is a trusted proxy.

@@ -23,12 +23,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use bind::{BindError, Bound, Listeners};
 
 use crate::{
-    connection,
+    connection::{self, Terms, Windows},
     exchange::{
         Client,
         clients::{Clients, Counted},
     },
-    monitor::record::Connections,
+    monitor::{
+        count::{Count, Workers},
+        record::Connections,
+    },
     proxy::Proxy,
     snapshot::{Listener, ListenerLimits},
 };
@@ -43,17 +46,20 @@ pub struct Share {
     pub socket: std::net::TcpListener,
     /// Open connections of all workers.
     pub connections: Open,
+    pub windows: Arc<Windows>,
     /// Ends the accepting; its connections are drained.
     pub stop: CancellationToken,
 }
 
 /// The open connections of a listener.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Open {
     all: Arc<AtomicUsize>,
     clients: Clients,
     accepted: Arc<AtomicU64>,
     turned_away: Arc<AtomicU64>,
+    /// Bytes of response bodies that HTTP/2 connections hold.
+    buffered: Arc<Workers<Count>>,
 }
 
 /// Accepts until stopped, each connection a task of its own. What the kernel had queued by then is still served.
@@ -62,7 +68,8 @@ pub async fn accept(share: Share, proxy: Rc<Proxy>, tasks: TaskTracker) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(listener = &*share.listener.name, "cannot be served: {error}"),
     };
-    let door = Door { listener: share.listener, connections: share.connections, stop: share.stop, proxy, tasks };
+    let Share { listener, connections, windows, stop, .. } = share;
+    let door = Door { listener, connections, windows, stop, proxy, tasks };
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -91,6 +98,7 @@ struct Door {
     /// As it was when it was bound.
     listener: Arc<Listener>,
     connections: Open,
+    windows: Arc<Windows>,
     stop: CancellationToken,
     proxy: Rc<Proxy>,
     tasks: TaskTracker,
@@ -114,10 +122,16 @@ impl Door {
         };
         // A peer that is gone already; reading will tell.
         let _ = stream.set_nodelay(true);
+        let limits = listener.limits;
         let client = Client::new(peer, Arc::clone(&listener.name), Scheme::HTTP, proxies);
-        let client = Arc::new(client.with_limits(listener.limits.progress));
-        let served =
-            connection::serve(stream, client, listener.limits, Rc::clone(&self.proxy), self.stop.child_token());
+        let client = Arc::new(client.with_limits(limits.progress, limits.header_count));
+        let terms = Terms {
+            limits,
+            buffered: Arc::clone(&self.connections.buffered),
+            windows: Arc::clone(&self.windows),
+            drain: self.stop.child_token(),
+        };
+        let served = connection::serve(stream, client, terms, Rc::clone(&self.proxy));
         self.tasks.spawn_local(async move {
             served.await;
             drop(admitted);
@@ -126,6 +140,16 @@ impl Door {
 }
 
 impl Open {
+    fn new(workers: usize) -> Self {
+        Self {
+            all: Arc::default(),
+            clients: Clients::default(),
+            accepted: Arc::default(),
+            turned_away: Arc::default(),
+            buffered: Arc::new(Workers::new(workers)),
+        }
+    }
+
     fn admit(&self, peer: SocketAddr, is_proxy: bool, limits: &ListenerLimits) -> Option<Admitted> {
         let admitted = self.count(peer, is_proxy, limits);
         let counter = if admitted.is_some() { &self.accepted } else { &self.turned_away };
@@ -150,7 +174,8 @@ impl Open {
 impl Open {
     fn told(&self, name: Arc<str>) -> Connections {
         let [accepted, turned_away] = [&self.accepted, &self.turned_away].map(|count| count.load(Relaxed));
-        Connections { name, open: self.all.load(Relaxed) as u64, accepted, turned_away }
+        let buffered = self.buffered.sum(Count::get);
+        Connections { name, open: self.all.load(Relaxed) as u64, accepted, turned_away, buffered }
     }
 }
 

@@ -49,6 +49,11 @@ impl Proxy {
         Self { worker, snapshot, ids: RefCell::new(RequestIds::new()), logs }
     }
 
+    /// The worker that it serves on.
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
     /// The generation that a request would be served by now.
     pub fn snapshot(&self) -> Pinned {
         self.snapshot.latest()

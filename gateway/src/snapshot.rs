@@ -46,6 +46,7 @@ pub struct Snapshot {
     /// Finds the index of a route.
     router: Arc<Router<usize>>,
     pub listeners: Vec<Arc<Listener>>,
+    pub limits: GatewayLimits,
     /// Who is known by name.
     pub access: Access,
     /// Of requests that no route served.
@@ -140,6 +141,13 @@ pub struct Listener {
     pub limits: ListenerLimits,
 }
 
+/// Bounds of the gateway as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GatewayLimits {
+    /// Bytes of windows of HTTP/2 connections.
+    pub http2_windows: u64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerLimits {
     pub connections: usize,
@@ -150,6 +158,10 @@ pub struct ListenerLimits {
     pub progress: Limits,
     /// Silence after which a client is probed.
     pub tcp_keepalive: Duration,
+    /// Bytes of response bodies that an HTTP/2 connection may hold.
+    pub response_buffer: usize,
+    /// Streams of an HTTP/2 connection that may be reset before they are answered, in 10 s.
+    pub stream_resets: u32,
 }
 
 /// The generation that is live, for one worker. Its clones are counted without touching memory that other workers write.

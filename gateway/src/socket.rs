@@ -1,5 +1,5 @@
-//! A TCP connection as hyper drives it. It adds two things: a small message that comes in pieces is sent as one, and a peer that takes
-//! no bytes is given up.
+//! A TCP connection as hyper drives it. It adds three things: a small message that comes in pieces is sent as one, the bytes of one
+//! read are bounded, and a peer that takes no bytes is given up.
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -12,7 +12,7 @@ use std::{
 use socket2::{SockRef, TcpKeepalive};
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take},
     net::TcpStream,
 };
 
@@ -20,6 +20,9 @@ use crate::progress::{Peer, Stalled, Watch};
 
 /// Up to so many bytes, copying costs less than what the kernel does to gather pieces.
 const SMALL: usize = 1024;
+/// Bytes of one read. hyper doubles its buffer, to 400 KiB, after each read that fills it: reads that stay below 64 KiB keep the
+/// buffer, and what one waiting piece of a body keeps alive, at 64 KiB.
+const READ: u64 = (64 << 10) - 1;
 
 /// Bytes that the kernel keeps beyond those that the peer has room for. Without this bound it takes megabytes at once from time to
 /// time, and a peer that is slow could not be told from a peer that has stopped.
@@ -31,7 +34,7 @@ const PROBES: u32 = 6;
 
 #[derive(Debug)]
 pub struct Socket {
-    stream: TcpStream,
+    stream: Take<TcpStream>,
     peer: Arc<Peer>,
     /// Made when the peer takes nothing for the first time.
     watch: Option<Watch>,
@@ -39,11 +42,15 @@ pub struct Socket {
 
 impl Socket {
     pub fn new(stream: TcpStream, peer: Arc<Peer>) -> Self {
-        Self { stream, peer, watch: None }
+        Self { stream: stream.take(READ), peer, watch: None }
+    }
+
+    fn stream(&mut self) -> Pin<&mut TcpStream> {
+        Pin::new(self.stream.get_mut())
     }
 
     fn write_pieces(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let stream = Pin::new(&mut self.stream);
+        let stream = self.stream();
         if let [piece] = pieces {
             return stream.poll_write(cx, piece);
         }
@@ -82,7 +89,7 @@ impl Socket {
     fn give_up(&self, stalled: Stalled) -> Poll<io::Result<usize>> {
         self.peer.set_stalled(true);
         // What the kernel still has for the peer is of no use.
-        let _ = self.stream.set_zero_linger();
+        let _ = self.stream.get_ref().set_zero_linger();
         Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, stalled)))
     }
 }
@@ -102,13 +109,14 @@ pub fn stalled(error: &(dyn std::error::Error + 'static)) -> Option<Stalled> {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.stream.set_limit(READ);
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let written = self.stream().poll_write(cx, bytes);
         self.wrote(cx, written)
     }
 
@@ -122,14 +130,14 @@ impl AsyncWrite for Socket {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.get_ref().is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.stream().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.stream().poll_shutdown(cx)
     }
 }

@@ -8,6 +8,7 @@ use stile_tests::{
     gateway::{Gateway, filtered, service},
     guest::{self, plugin, plugin_with},
     load::{Load, Probe},
+    process::Stile,
     raw::Raw,
     upstream::{Answer, Gate, Upstream},
     wait::until,
@@ -219,6 +220,32 @@ async fn configurations_beyond_the_instances_that_there_may_be_take_turns() {
     assert_eq!(admin.metric("stile_plugin_instance_slots").await, 3);
     assert!(admin.metric("stile_plugin_instance_slots_used").await <= 3);
     assert!(admin.metric("stile_plugin_evictions_total").await >= ROUTES as u64);
+}
+
+/// On the built binary, so that this process does not count: what compiling took goes back to the system.
+#[tokio::test]
+async fn plugins_keep_little_memory_beside_their_code() {
+    const ONE: u64 = 8 << 20;
+    const FURTHER: u64 = 3 << 20;
+    let upstream = Upstream::echo().await;
+    let anonymous = async |count: usize| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let plugin = |n: usize| {
+            let file = folder.path().join(format!("{n}.wasm"));
+            std::fs::write(&file, guest::stamp(u32::try_from(n).expect("a small number"))).expect("the folder is ours");
+            json!({ "name": format!("p{n}"), "file": file })
+        };
+        let filter = |n: usize| json!({ "plugin": format!("p{n}"), "config": { "mark": "m" } });
+        let plugins: Vec<_> = (0..count).map(plugin).collect();
+        let filters: Vec<_> = (0..count).map(filter).collect();
+        let mut config = filtered(upstream.address(), json!(plugins), json!(filters));
+        config["workers"] = json!(1);
+        Stile::run(folder.path(), config).await.memory("RssAnon")
+    };
+    let (none, one, eleven) = (anonymous(0).await, anonymous(1).await, anonymous(11).await);
+    println!("anonymous memory: {none} bytes, with a plugin {one}, with eleven {eleven}");
+    assert!(one.saturating_sub(none) < ONE, "{none}, {one}");
+    assert!(eleven.saturating_sub(one) < 10 * FURTHER, "{one}, {eleven}");
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ const MAY_USE: [(&str, &[&str]); 33] = [
             "client", "worker",
         ],
     ),
-    ("listener", &["connection", "proxy", "snapshot", "exchange", "monitor::record", "socket"]),
-    ("connection", &["proxy", "snapshot", "exchange", "progress", "socket"]),
+    ("listener", &["connection", "proxy", "snapshot", "exchange", "monitor::record", "monitor::count", "socket"]),
+    ("connection", &["proxy", "snapshot", "exchange", "progress", "socket", "monitor::count", "worker"]),
     (
         "proxy",
         &[

@@ -14,11 +14,11 @@ use crate::{
     control::ApplyError,
 };
 
-pub(super) fn run(file: &Path) -> Result<ExitCode> {
+pub(super) fn run(file: &Path, release: fn()) -> Result<ExitCode> {
     super::runtime()?.block_on(async {
         // Before anything accepts: a signal from here on is a stop, not a kill.
         let mut signals = Signals::new()?;
-        let gateway = match Gateway::start(engine, file).await {
+        let gateway = match Gateway::start(|config| Ok(engine(config)?.with_release(release)), file).await {
             Ok(gateway) => gateway,
             Err(StartError::Apply(ApplyError::Config(errors))) => {
                 eprintln!("{errors}");

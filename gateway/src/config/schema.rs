@@ -4,6 +4,7 @@
 mod api;
 mod balance;
 mod consumer;
+mod limits;
 mod plugin;
 mod progress;
 mod registry;
@@ -19,6 +20,7 @@ pub use self::{
     api::{Api, ApiState, ApiVersion, Grant, Group, Import, Quotas, Select, Validate},
     balance::{Balance, Policy},
     consumer::{Consumer, Credential, CredentialType},
+    limits::Limits,
     plugin::{Filter, Isolation, OnError, Plugin, PluginLimits, Reach, Rollout},
     progress::Progress,
     registry::{Registry, SelfPreservation},
@@ -47,6 +49,8 @@ pub struct Config {
     pub store: Option<Store>,
     /// How long exchanges in flight may take to finish when the gateway stops. Fixed while the gateway runs.
     pub grace: Duration,
+    /// What the gateway as a whole may take up.
+    pub limits: Limits,
     /// One line per exchange; without it, none.
     pub access_log: Option<AccessLog>,
     /// What `/metrics` counts.
@@ -123,6 +127,12 @@ pub struct ListenerLimits {
     pub header_timeout: Duration,
     /// How fast clients send their requests and take their answers.
     pub progress: Progress,
+    /// Bytes of response bodies that one HTTP/2 connection may hold until its client has taken them, at least 512KiB. Each of
+    /// its 256 streams has 1 KiB of them for itself; one stream alone may hold all the rest.
+    pub response_buffer: Size,
+    /// Streams of one HTTP/2 connection that may be reset before their answer begins, in 10 s: by the client, or for an error of
+    /// it. More end the connection if they are more than half of its streams in that time.
+    pub stream_resets: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -334,6 +344,7 @@ impl Default for Config {
             admin: None,
             store: None,
             grace: thirty_seconds(),
+            limits: Limits::default(),
             access_log: None,
             metrics: Metrics::default(),
             registry: Registry::default(),
@@ -357,6 +368,8 @@ impl Default for ListenerLimits {
             header_count: 100,
             header_timeout: sixty_seconds(),
             progress: Progress::default(),
+            response_buffer: Size::mib(1),
+            stream_resets: 100,
         }
     }
 }

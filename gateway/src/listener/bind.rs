@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use super::Share;
-use crate::{monitor::record::Connections, snapshot::Listener, socket::set_up};
+use crate::{connection::Windows, monitor::record::Connections, snapshot::Listener, socket::set_up};
 
 /// Connections that the kernel queues per socket.
 const BACKLOG: i32 = 1024;
@@ -21,6 +21,7 @@ const BACKLOG: i32 = 1024;
 pub struct Listeners {
     workers: Vec<UnboundedSender<Share>>,
     open: Mutex<BTreeMap<Arc<str>, Entry>>,
+    windows: Arc<Windows>,
     stop: CancellationToken,
 }
 
@@ -48,7 +49,7 @@ pub struct BindError {
 impl Listeners {
     /// Each worker gets a share of every listener through its sender. `stop` ends the accepting on all of them.
     pub fn new(workers: Vec<UnboundedSender<Share>>, stop: CancellationToken) -> Self {
-        Self { workers, open: Mutex::default(), stop }
+        Self { workers, open: Mutex::default(), windows: Arc::default(), stop }
     }
 
     /// Binds what is wanted and not open yet.
@@ -67,7 +68,7 @@ impl Listeners {
             match self.bind_one(listener, is_ours) {
                 Ok((address, sockets)) => {
                     let stop = self.stop.child_token();
-                    let connections = super::Open::default();
+                    let connections = super::Open::new(self.workers.len());
                     let entry = Entry { wanted: listener.address, address, stop, connections };
                     bound.0.push((Arc::clone(listener), entry, sockets));
                 }
@@ -86,10 +87,15 @@ impl Listeners {
         for (listener, entry, sockets) in bound.0 {
             tracing::info!(listener = &*listener.name, address = %entry.address, "listening");
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                let (listener, connections, stop) =
-                    (Arc::clone(&listener), entry.connections.clone(), entry.stop.clone());
+                let share = Share {
+                    listener: Arc::clone(&listener),
+                    socket,
+                    connections: entry.connections.clone(),
+                    windows: Arc::clone(&self.windows),
+                    stop: entry.stop.clone(),
+                };
                 // A worker that is gone is stopping, and so is everything.
-                let _ = worker.send(Share { listener, socket, connections, stop });
+                let _ = worker.send(share);
             }
             if let Some(replaced) = open.insert(Arc::clone(&listener.name), entry) {
                 replaced.stop.cancel();
@@ -108,6 +114,11 @@ impl Listeners {
     pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.iter().map(|(name, entry)| (Arc::clone(name), entry.address)).collect()
+    }
+
+    /// Bytes of windows that HTTP/2 connections have been given.
+    pub fn windows(&self) -> u64 {
+        self.windows.given()
     }
 
     /// How the connections of each stand.

@@ -31,6 +31,7 @@ pub fn render(snapshot: &Snapshot, standing: &Standing) -> String {
     text.line(&[("outcome", "applied")], standing.applied);
     text.line(&[("outcome", "refused")], standing.refused);
     listeners(&mut text, standing);
+    buffered(&mut text, standing);
     text.family("stile_registrations", Kind::Gauge, "Endpoints that announced themselves.");
     text.line(&[], standing.registrations as u64);
     text.family("stile_registrations_held", Kind::Gauge, "Those whose ttl is over and that stay: too many are silent.");
@@ -66,6 +67,23 @@ fn listeners(text: &mut Text, standing: &Standing) {
     for listener in &standing.listeners {
         text.line(&[("listener", &listener.name)], listener.turned_away);
     }
+}
+
+fn buffered(text: &mut Text, standing: &Standing) {
+    text.family(
+        "stile_response_buffered_bytes",
+        Kind::Gauge,
+        "Bytes of response bodies that HTTP/2 connections hold until their clients have taken them.",
+    );
+    for listener in &standing.listeners {
+        text.line(&[("listener", &listener.name)], listener.buffered);
+    }
+    text.family(
+        "stile_http2_window_bytes",
+        Kind::Gauge,
+        "Bytes of request bodies that clients of HTTP/2 may send ahead, over all connections with large windows.",
+    );
+    text.line(&[], standing.windows);
 }
 
 fn requests(text: &mut Text, records: &Records) {

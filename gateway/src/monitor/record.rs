@@ -96,6 +96,8 @@ pub struct Standing {
     pub applied: u64,
     pub refused: u64,
     pub listeners: Vec<Connections>,
+    /// Bytes of windows that HTTP/2 connections have been given.
+    pub windows: u64,
     /// Endpoints that announced themselves, and those whose time is over and that are held.
     pub registrations: usize,
     pub held: usize,
@@ -109,6 +111,8 @@ pub struct Connections {
     pub accepted: u64,
     /// Over a limit of connections.
     pub turned_away: u64,
+    /// Bytes of response bodies that HTTP/2 connections hold.
+    pub buffered: u64,
 }
 
 impl Record for RouteRecord {

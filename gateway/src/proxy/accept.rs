@@ -52,6 +52,8 @@ pub(super) fn exchange(
         headers: parts.headers,
     };
     let (encoded_slash, refused) = match servable(&head, names_a_path).and_then(|()| canonical(&mut head)) {
+        // Of HTTP/1.1 hyper counts them; crumbs of a cookie are one field.
+        Ok(_) if head.headers.len() > client.header_count => (false, Some(Refusal::TooManyFields(client.header_count))),
         Ok(encoded_slash) => (encoded_slash, None),
         Err(error) => (false, Some(error)),
     };

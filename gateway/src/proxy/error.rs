@@ -87,6 +87,9 @@ impl Error {
             Self::Refused(exchange::Refusal::NotImplemented(_)) => {
                 (StatusCode::NOT_IMPLEMENTED, Blame::Client, "not-implemented", false)
             }
+            Self::Refused(exchange::Refusal::TooManyFields(_)) => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Blame::Client, "header-count", false)
+            }
             Self::EncodedSlash => (StatusCode::BAD_REQUEST, Blame::Client, "encoded-slash", false),
             Self::NoRoute => (StatusCode::NOT_FOUND, Blame::Client, "no-route", false),
             Self::NoService(_) => (StatusCode::NOT_FOUND, Blame::Client, "no-service", false),

@@ -96,6 +96,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
             routes,
             router: Arc::new(router),
             listeners,
+            limits: parts::gateway_limits(&input.config.limits),
             access: input
                 .previous
                 .map_or_else(Access::default, |previous| previous.access.clone())

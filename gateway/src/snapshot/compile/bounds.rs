@@ -10,24 +10,26 @@ use crate::config::{
 
 /// The smallest head that hyper has a buffer for.
 const HEADER_BYTES: Size = Size::kib(8);
+/// The smallest buffer that has a share for each stream of a connection and room for one to use.
+const RESPONSE_BUFFER: Size = Size::kib(512);
 
 pub(super) fn of_listener(index: usize, limits: &ListenerLimits) -> Vec<Problem> {
     let path = format!("listeners[{index}].limits");
     let mut problems = progress(&path, &limits.progress);
-    problems.extend(header_bytes(&path, limits.header_bytes));
+    problems.extend(at_least(HEADER_BYTES, &path, "header_bytes", limits.header_bytes));
+    problems.extend(at_least(RESPONSE_BUFFER, &path, "response_buffer", limits.response_buffer));
     problems
 }
 
 pub(super) fn of_service(index: usize, service: &Service) -> Vec<Problem> {
     let path = format!("services[{index}]");
     let mut problems = progress(&path, &service.progress);
-    problems.extend(header_bytes(&path, service.header_bytes));
+    problems.extend(at_least(HEADER_BYTES, &path, "header_bytes", service.header_bytes));
     problems
 }
 
-fn header_bytes(path: &str, size: Size) -> Option<Problem> {
-    let is_short = size < HEADER_BYTES;
-    is_short.then(|| Problem::new(format!("{path}.header_bytes"), format!("{size} is less than {HEADER_BYTES}")))
+fn at_least(least: Size, path: &str, key: &str, size: Size) -> Option<Problem> {
+    (size < least).then(|| Problem::new(format!("{path}.{key}"), format!("{size} is less than {least}")))
 }
 
 fn progress(path: &str, progress: &Progress) -> Vec<Problem> {

@@ -12,7 +12,7 @@ use crate::{
     monitor::access_log::{LineError, Spec},
     plugin::{self, Isolation, Origin, Reach},
     progress::Limits,
-    snapshot::ListenerLimits,
+    snapshot::{GatewayLimits, ListenerLimits},
     upstream::{HostHeader, Listed, Member, PoolLimits, Transport},
 };
 
@@ -29,6 +29,8 @@ pub(super) fn listener_limits(limits: &schema::ListenerLimits) -> ListenerLimits
         header_timeout: limits.header_timeout.0,
         progress: progress(&limits.progress),
         tcp_keepalive: limits.progress.tcp_keepalive.0,
+        response_buffer: size(limits.response_buffer),
+        stream_resets: limits.stream_resets,
     }
 }
 
@@ -49,6 +51,10 @@ pub(super) fn transport(service: &schema::Service) -> Transport {
         header_count: usize::from(service.header_count),
         header_bytes: size(service.header_bytes),
     }
+}
+
+pub(super) fn gateway_limits(limits: &schema::Limits) -> GatewayLimits {
+    GatewayLimits { http2_windows: limits.http2_windows.0 }
 }
 
 pub(super) fn access_log(log: &schema::AccessLog) -> Spec {
