@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod canonical;
+pub mod clients;
 mod forwarded;
 pub mod headers;
 pub mod id;
@@ -194,6 +195,12 @@ impl Exchange {
     /// The address of the client: as the chain of trusted proxies states it, or the peer's.
     pub fn client_address(&self) -> IpAddr {
         self.forwarded_for.unwrap_or_else(|| self.client.address.ip())
+    }
+
+    /// The address of the client, unless it is that of a proxy that many clients may share.
+    pub fn single_client(&self) -> Option<IpAddr> {
+        let is_shared = self.client.is_trusted() && self.forwarded_for.is_none();
+        (!is_shared).then(|| self.client_address())
     }
 
     /// The trace that it is part of, if its `traceparent` is one (W3C Trace Context §3.2).

@@ -402,6 +402,7 @@ fn limits() -> Limits {
         table_elements: 10_000,
         instances: 1,
         streams: 1,
+        streams_per_client: 25,
         instance_wait: Duration::from_millis(100),
         body: 1 << 20,
         body_timeout: Duration::from_secs(1),

@@ -80,7 +80,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Reported<B> {
 
 /// Runs a stream to its end, or until its client has taken nothing for too long: then it is reset.
 pub(super) async fn run(stream: impl Future<Output = ()>, report: Report, peer: Arc<Peer>) {
-    {
+    let is_stalled = {
         let mut stream = pin!(stream);
         let mut taking = Taking { watch: None, streams: None };
         let ended = poll_fn(|cx| {
@@ -90,12 +90,17 @@ pub(super) async fn run(stream: impl Future<Output = ()>, report: Report, peer: 
             }
             taking.poll(report.0.get(), &peer, cx).map(Err)
         });
-        if ended.await.is_err() {
-            // Whoever records the end of its exchange, which is here, looks for the reason.
+        let is_stalled = ended.await.is_err();
+        if is_stalled {
+            // The record of its exchange is dropped with it, and looks for the reason.
             peer.set_stalled(true);
         }
+        is_stalled
+    };
+    // The other streams of the connection go on.
+    if is_stalled {
+        peer.set_stalled(false);
     }
-    peer.set_stalled(false);
 }
 
 /// Whether the client takes what there is for it.

@@ -88,7 +88,7 @@ impl Filter {
         let mut admission = None;
         if stream && !body.is_empty() {
             // Before the head goes on: a filter without room for the body can still be answered for.
-            match Box::pin(version.instances.admit(caller.worker)).await {
+            match Box::pin(version.instances.admit(caller.worker, exchange.single_client())).await {
                 Ok(admitted) => admission = Some(admitted),
                 Err(failure) => {
                     version.record.count(caller.worker, side.stream, Err(&failure));

@@ -23,6 +23,8 @@ pub struct Limits {
     pub instances: u32,
     /// Bodies that may pass at a time.
     pub streams: u32,
+    /// Percent of the bodies that may pass through one filter at a time which one client may have.
+    pub streams_per_client: u8,
     pub instance_wait: Duration,
     /// Bytes of a body that is collected, and for how long it may take to come.
     pub body: usize,
@@ -52,6 +54,7 @@ impl Limits {
             table_elements: 100,
             instances: 2,
             streams: 1,
+            streams_per_client: 25,
             instance_wait: Duration::from_secs(10),
             body: 1,
             body_timeout: Duration::from_secs(1),

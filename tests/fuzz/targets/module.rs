@@ -26,6 +26,7 @@ const LIMITS: Limits = Limits {
     table_elements: 1000,
     instances: 1,
     streams: 1,
+    streams_per_client: 25,
     instance_wait: Duration::from_millis(1),
     body: 1 << 10,
     body_timeout: Duration::from_millis(1),

@@ -90,6 +90,9 @@ pub struct PluginLimits {
     /// its own for as long as it passes; without it, half of `instances`.
     #[schemars(range(min = 1))]
     pub streams: Option<u32>,
+    /// Percent of the bodies that may pass through one filter at a time which one client address may have; at least one body.
+    #[schemars(range(min = 1, max = 100))]
+    pub streams_per_client: u8,
     /// How long a call waits for an instance when all are busy, and a body for its turn when `streams` bodies pass.
     pub instance_wait: Duration,
     /// A body that the plugin wants as a whole; a larger one of a request is answered 413.
@@ -159,6 +162,7 @@ impl Default for PluginLimits {
             table_elements: 10_000,
             instances: 1024,
             streams: None,
+            streams_per_client: 25,
             instance_wait: Duration::from_millis(100),
             body: Size::mib(1),
             body_timeout: Duration::from_secs(30),

@@ -87,6 +87,7 @@ pub(super) fn limits(limits: &schema::PluginLimits) -> plugin::Limits {
         memory: size(limits.memory),
         table_elements: limits.table_elements as usize,
         instances: limits.instances,
+        streams_per_client: limits.streams_per_client,
         streams: limits.streams.unwrap_or(limits.instances.div_ceil(2)),
         instance_wait: limits.instance_wait.0,
         body: size(limits.body),
