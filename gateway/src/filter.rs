@@ -309,3 +309,6 @@ impl Filter {
         );
     }
 }
+        if self.leading().is_some_and(|version| !version.instances.may_log()) {
+            return;
+        }

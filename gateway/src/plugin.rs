@@ -16,6 +16,7 @@ mod instance;
 mod phase;
 mod pool;
 mod state;
+mod text;
 mod ticker;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use self::{
     pool::{Instances, Isolation},
     signature::Signature,
     state::{OwnMetric, OwnValue, State, States},
+    text::one_line,
 };
 
 /// One revision of a plugin: what `Instances` are made from. Cheap to clone.
@@ -52,6 +54,7 @@ pub struct Revision {
 #[error("{}: {message}", cause.as_str())]
 pub struct Failure {
     pub cause: Cause,
+    /// One line of a bounded length, whatever the guest wrote.
     pub message: String,
 }
 
@@ -63,8 +66,8 @@ pub struct Outcome {
 }
 
 impl Failure {
-    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Self { cause, message: message.into() }
+    pub fn new(cause: Cause, message: impl AsRef<str>) -> Self {
+        Self { cause, message: one_line(message.as_ref()).into_owned() }
     }
 }
 

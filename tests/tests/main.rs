@@ -16,6 +16,7 @@ mod recording;
 
 mod filters;
 mod hostile;
+mod texts;
 mod neighbours;
 mod by_hand;
 mod swap;

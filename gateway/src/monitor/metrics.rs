@@ -39,6 +39,7 @@ pub fn render(snapshot: &Snapshot, standing: &Standing) -> String {
     upstream(&mut text, &snapshot.records);
     endpoints(&mut text, snapshot);
     plugins(&mut text, snapshot);
+    plugin_lines(&mut text, snapshot);
     own(&mut text, snapshot);
     if let Some(log) = &snapshot.access_log {
         text.family(
@@ -206,6 +207,14 @@ fn plugins(text: &mut Text, snapshot: &Snapshot) {
     text.family("stile_plugin_exchanges", Kind::Gauge, "Exchanges that are on a revision, to their ends.");
     for ((plugin, revision), n) in exchanges {
         text.line(&[("plugin", &plugin), ("revision", &revision.to_string())], n);
+    }
+}
+
+fn plugin_lines(text: &mut Text, snapshot: &Snapshot) {
+    let help = "Log lines of plugins that were over their limits.log_lines.";
+    text.family("stile_plugin_log_lines_dropped_total", Kind::Counter, help);
+    for (plugin, n) in snapshot.states.dropped_lines() {
+        text.line_if_any(&[("plugin", &*plugin)], n);
     }
 }
 

@@ -84,7 +84,12 @@ impl Instances {
         isolation: Isolation,
         workers: usize,
     ) -> Self {
-        let identity = Identity { plugin: Arc::clone(&revision.plugin), revision: revision.number };
+        let identity = Identity {
+            plugin: Arc::clone(&revision.plugin),
+            revision: revision.number,
+            lines: Arc::clone(&state.lines),
+            lines_per_second: limits.log_lines,
+        };
         let uses = |name| capability::is_used(name, revision.module.imports());
         Self {
             asks: uses(capability::CONSUMERS) || uses(capability::HTTP_CLIENT),
@@ -184,6 +189,21 @@ impl Instances {
         let (outcome, passing, instance) = instance.pass(phase, passing, &self.limits, handles).await;
         self.put_if(caller.worker, instance);
         (outcome, passing)
+    }
+
+    /// Whether a call of the plugin ends at `timeout` before a call that it makes can be over its `call_timeout`. Streams,
+    /// which may take as long as their bodies, have no such end.
+    pub fn hides_call_timeouts(&self) -> bool {
+        let module = &self.revision.module;
+        let ends = |phase: &Phase| !matches!(phase, Phase::RequestStream | Phase::ResponseStream) && module.has(*phase);
+        self.limits.call_timeout >= self.limits.timeout
+            && capability::is_used(capability::HTTP_CLIENT, module.imports())
+            && Phase::ALL.iter().any(ends)
+    }
+
+    /// Takes one of the log lines that the plugin has in this second.
+    pub fn may_log(&self) -> bool {
+        self.identity.may_log()
     }
 
     /// Ends the instances that were not needed since the last sweep.

@@ -23,7 +23,7 @@ use crate::{
         access_log::{AccessLog, Entry},
         record::{Fault, Mishap, RouteRecord},
     },
-    plugin::Summary,
+    plugin::{Summary, one_line},
     snapshot::{Route, Snapshot},
     worker::WorkerId,
 };
@@ -51,6 +51,8 @@ pub(super) struct Ending {
     answered_after: Option<Duration>,
     whole: bool,
     fault: Option<(Fault, Arc<str>)>,
+    /// The failed filter has a line of its own in the log.
+    is_logged: bool,
     received: Option<Arc<AtomicU64>>,
     sent: u64,
     /// Of the consumer and the version of an API.
@@ -80,6 +82,7 @@ impl Ending {
             answered_after: None,
             whole: false,
             fault: None,
+            is_logged: false,
             received,
             sent: 0,
             usage: None,
@@ -107,7 +110,8 @@ impl Ending {
         if let Error::Upstream(error) = error {
             self.endpoint = error.endpoint().map(|address| address.to_string().into());
         }
-        self.fault = Some((error.meaning().fault(), error.to_string().into()));
+        self.is_logged = matches!(error, Error::Filter(_));
+        self.fault = Some((error.meaning().fault(), one_line(&error.to_string()).into()));
     }
 
     /// The head goes out.
@@ -135,7 +139,10 @@ impl Ending {
             BodyError::Broken(error) => {
                 (BROKE_OFF, format!("the service broke off in the middle of its answer: {error}").into())
             }
-            BodyError::Cut(cut) => (Fault { blame: Blame::Plugin.as_str(), cause: cut.cause }, cut.to_string().into()),
+            BodyError::Cut(cut) => {
+                self.is_logged = true;
+                (Fault { blame: Blame::Plugin.as_str(), cause: cut.cause }, cut.to_string().into())
+            }
         });
     }
 
@@ -161,7 +168,7 @@ impl Ending {
         let Exchange { id, client, .. } = &self.exchange;
         let (method, path) = (self.asked.method.as_str(), self.asked.target.path());
         // What a client does wrong, it can do a thousand times a second.
-        if fault.blame == LEFT.blame {
+        if fault.blame == LEFT.blame || self.is_logged {
             tracing::debug!(request = id.as_str(), method, path, status, fault.blame, fault.cause, "{message}");
         } else {
             tracing::info!(request = id.as_str(), method, path, status, fault.blame, fault.cause, "{message}");

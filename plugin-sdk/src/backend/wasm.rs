@@ -67,6 +67,10 @@ impl crate::Response {
     pub(crate) fn borrow(response: &Response) -> Self {
         // SAFETY: as above.
         Self(unsafe { Response::from_handle(response.take_handle()) })
+pub(crate) fn panicked(message: &str, place: &str) {
+    host::panicked(message, place);
+}
+
     }
 }
 

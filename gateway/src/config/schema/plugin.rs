@@ -96,6 +96,8 @@ pub struct PluginLimits {
     pub key_value: Size,
     /// Sets of labels of the plugin's own metrics.
     pub metrics: u32,
+    /// Log lines a second, of all instances together and of failures of the plugin; the rest is dropped and counted.
+    pub log_lines: u32,
     /// Calls that one phase may make.
     pub calls: u32,
     /// Time that each may take, to the last byte of its answer.
@@ -156,6 +158,7 @@ impl Default for PluginLimits {
             key_value: Size::mib(16),
             metrics: 100,
             calls: 16,
+            log_lines: 100,
             call_timeout: Duration::from_millis(500),
             call_body: Size::mib(1),
         }
