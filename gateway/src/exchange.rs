@@ -116,6 +116,8 @@ pub struct FilterSlot {
     /// Guest execution so far.
     pub spent: Duration,
     /// It gets the revision that is on trial, or the good one; none before its first phase.
+    /// Its verdict was `done`: no later phase of it is due, the log's included.
+    pub done: bool,
     pub on_trial: Option<bool>,
     /// As long as this is here, it counts as being on that revision.
     pub revision: Option<Arc<()>>,

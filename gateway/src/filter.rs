@@ -149,7 +149,11 @@ impl Chain {
             }
             let instead = match filter.call(caller, Phase::Response, Given::Nothing, exchange, slot).await {
                 Ok(Verdict::Respond(answer)) => Some(Instead::Answer(answer)),
-                Ok(Verdict::Done | Verdict::PassBody) => None,
+                Ok(Verdict::PassBody) => None,
+                Ok(Verdict::Done) => {
+                    exchange.filters[slot].done = true;
+                    None
+                }
                 Ok(_) => filter.body(caller, body::RESPONSE, exchange, slot, body).await,
                 Err(failure) => filter.on_failure(Phase::Response, failure, &exchange.id),
             };
@@ -185,7 +189,10 @@ impl Filter {
         }
         let head = self.call(caller, Phase::Request, Given::Nothing, exchange, slot).await;
         match head.map_err(|failure| (Phase::Request, failure))? {
-            Verdict::Done => return Ok(None),
+            Verdict::Done => {
+                exchange.filters[slot].done = true;
+                return Ok(None);
+            }
             Verdict::PassBody => exchange.filters[slot].passed = true,
             Verdict::Respond(answer) => {
                 exchange.filters[slot].passed = true;
@@ -246,7 +253,7 @@ impl Filter {
         }
     }
 
-    /// Is told of an exchange that has ended.
+    /// Runs the log phase on an exchange that has ended, unless an earlier phase of this filter said that it is done with it.
     pub async fn log(&self, caller: Caller<'_>, exchange: &mut Exchange, slot: usize, summary: Summary) {
         if exchange.filters.len() <= slot {
             exchange.filters.resize_with(slot + 1, FilterSlot::default);
@@ -254,6 +261,9 @@ impl Filter {
         let logged = self.call(caller, Phase::Log, Given::Summary(Box::new(summary)), exchange, slot).await;
         if let Err(failure) = logged {
             self.tell(Phase::Log, &failure, Some(&exchange.id));
+        }
+        if exchange.filters[slot].done {
+            return;
         }
     }
 

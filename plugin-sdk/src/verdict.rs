@@ -21,8 +21,9 @@ pub enum Verdict {
     /// Go on likewise, and let the body that belongs to this head pass this filter unseen. Saves collecting a body that does
     /// not matter.
     PassBody,
-    /// Go on likewise, and let no later phase of this exchange call this filter: it is done with it. Saves the call
-    /// where a request phase knows that its response phase would do nothing.
+    /// Go on likewise, and let no later phase of this exchange call this filter, its
+    /// [log phase](crate::ExchangeLog) included. Saves the call where a request phase knows that its response phase would do
+    /// nothing.
     Done,
     /// Answer with this: in a request phase instead of contacting the service, in a response phase
     /// instead of its response.

@@ -29,6 +29,7 @@ mod porter;
 mod toolbox;
 mod calls;
 mod endings;
+mod phases;
 mod plugins;
 mod resources;
 mod consumers;

@@ -2,7 +2,11 @@
 
 use crate::{Plugin, Request, Response, Result};
 
-/// A plugin that is told of each exchange that has ended, once, also where the client has left.
+/// A plugin that is called once for each exchange after its end.
+///
+/// The call comes however the exchange ended: also where an earlier filter answered, where the client left, and where no other
+/// phase of this filter ran or one of them failed. Only [`Verdict::Done`](crate::Verdict::Done) of an earlier phase of this
+/// filter keeps it away.
 ///
 /// ```
 /// use stile_sdk::{metrics, prelude::*};
