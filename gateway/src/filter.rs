@@ -200,7 +200,10 @@ impl Filter {
             }
             _ => {
                 exchange.filters[slot].passed = true;
-                if let Some(instead) = self.body(caller, body::REQUEST, exchange, slot, body).await {
+                // A handshake has no body, and a body that a filter puts there would be read as frames of the WebSocket.
+                if !exchange.request.websocket
+                    && let Some(instead) = self.body(caller, body::REQUEST, exchange, slot, body).await
+                {
                     return Ok(Some(instead));
                 }
             }
