@@ -11,6 +11,7 @@ pub mod query;
 use std::{mem, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+pub mod representation;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
     uri::{Authority, PathAndQuery, Scheme},
@@ -119,6 +120,8 @@ pub struct FilterSlot {
     /// Its verdict was `done`: no later phase of it is due, the log's included.
     pub done: bool,
     pub on_trial: Option<bool>,
+    /// Fields that describe the content and that it has written itself, in the head whose phases run.
+    pub described: Vec<HeaderName>,
     /// As long as this is here, it counts as being on that revision.
     pub revision: Option<Arc<()>>,
 }

@@ -147,6 +147,7 @@ impl Chain {
             if !exchange.filters.get(slot).is_some_and(|slot| slot.passed) {
                 continue;
             }
+            exchange.filters[slot].described.clear();
             let instead = match filter.call(caller, Phase::Response, Given::Nothing, exchange, slot).await {
                 Ok(Verdict::Respond(answer)) => Some(Instead::Answer(answer)),
                 Ok(Verdict::PassBody) => None,
@@ -261,12 +262,12 @@ impl Filter {
         if exchange.filters.len() <= slot {
             exchange.filters.resize_with(slot + 1, FilterSlot::default);
         }
+        if exchange.filters[slot].done {
+            return;
+        }
         let logged = self.call(caller, Phase::Log, Given::Summary(Box::new(summary)), exchange, slot).await;
         if let Err(failure) = logged {
             self.tell(Phase::Log, &failure, Some(&exchange.id));
-        }
-        if exchange.filters[slot].done {
-            return;
         }
     }
 
@@ -312,6 +313,9 @@ impl Filter {
     }
 
     fn tell(&self, phase: Phase, failure: &Failure, request: Option<&RequestId>) {
+        if self.leading().is_some_and(|version| !version.instances.may_log()) {
+            return;
+        }
         tracing::warn!(
             plugin = &*self.plugin,
             request = request.map(RequestId::as_str),
@@ -322,6 +326,3 @@ impl Filter {
         );
     }
 }
-        if self.leading().is_some_and(|version| !version.instances.may_log()) {
-            return;
-        }

@@ -36,6 +36,36 @@ pub trait Headers {
     /// The first value of a header.
     fn header(&self, name: impl AsRef<str>) -> Option<HeaderValue>;
 
+
+    /// The codings of the body (`Content-Encoding`, RFC 9110 §8.4) in lower case and in the order in which they were applied;
+    /// empty if the body is what its media type says. A filter that reads bodies must decode such a body, or let it pass.
+    ///
+    /// ```
+    /// use stile_sdk::prelude::*;
+    ///
+    /// /// Only bodies that can be read as they are.
+    /// fn on_response(response: &mut Response) -> Result<Verdict> {
+    ///     Ok(if response.content_codings().is_empty() { Verdict::Proceed } else { Verdict::PassBody })
+    /// }
+    ///
+    /// let gzip = stile_sdk::testing::response(200).header("content-encoding", "GZIP, identity");
+    /// # #[derive(Deserialize)]
+    /// # struct Any {}
+    /// # impl ResponseFilter for Any {
+    /// #     fn on_response(&self, response: &mut Response) -> Result<Verdict> {
+    /// #         assert_eq!(response.content_codings(), ["gzip"]);
+    /// #         on_response(response)
+    /// #     }
+    /// # }
+    /// # let any = stile_sdk::testing::filter::<Any>(stile_sdk::testing::json!({})).unwrap();
+    /// assert_eq!(any.response(gzip).unwrap().0, Verdict::PassBody);
+    /// ```
+    fn content_codings(&self) -> Vec<String> {
+        let values = self.header_values("content-encoding");
+        let lists = values.iter().filter_map(HeaderValue::as_str);
+        let codings = lists.flat_map(|list| list.split(',')).map(|coding| coding.trim().to_ascii_lowercase());
+        codings.filter(|coding| !coding.is_empty() && coding != "identity").collect()
+    }
     /// Every value of a header, in order.
     fn header_values(&self, name: impl AsRef<str>) -> Vec<HeaderValue>;
 

@@ -14,9 +14,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::{Failed, Filter, Instead, OnError, Version};
 use crate::{
     exchange::{
-        Body, Exchange, RequestId,
+        Body, Exchange, RequestHead, RequestId, ResponseHead,
         body::{BodyError, Cut, Uncollected, Whole},
         headers::set_length,
+        representation::{content_changes, content_replaced},
     },
     plugin::{Caller, Cause, Failure, Given, Handles, Outcome, Output, Passing, Phase, Verdict},
     worker::WorkerId,
@@ -34,6 +35,13 @@ pub(super) const REQUEST: Side =
     Side { whole: Phase::RequestBody, stream: Phase::RequestStream, trailers: Phase::RequestTrailers };
 pub(super) const RESPONSE: Side =
     Side { whole: Phase::ResponseBody, stream: Phase::ResponseStream, trailers: Phase::ResponseTrailers };
+
+impl Side {
+    /// The head that its bodies belong to.
+    fn headers<'a>(self, request: &'a mut RequestHead, response: &'a mut ResponseHead) -> &'a mut HeaderMap {
+        if self.whole == Phase::RequestBody { &mut request.headers } else { &mut response.headers }
+    }
+}
 
 /// A body that a filter wanted as a whole did not come, which is not the filter's doing.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +88,7 @@ impl Filter {
             if exchange.head_only && (whole || stream) {
                 exchange.response.headers.remove(CONTENT_LENGTH);
             }
+                content_changes(&mut exchange.response.headers, &exchange.filters[slot].described);
             return None;
         }
         if whole && let Some(instead) = Box::pin(self.decide(caller, side.whole, exchange, slot, body)).await {
@@ -89,6 +98,10 @@ impl Filter {
             let kept = exchange.filters[slot].kept.clone();
             let part = Part::new(self, version.clone(), caller, side.stream, &exchange.id);
             let mut streamed = Box::pin(Streamed::new(part, kept, std::mem::take(body)));
+            content_changes(
+                side.headers(&mut exchange.request, &mut exchange.response),
+                &exchange.filters[slot].described,
+            );
             if side.stream == Phase::ResponseStream {
                 exchange.response.headers.remove(CONTENT_LENGTH);
                 // The head is not under way yet: a filter that fails at once can still be answered for.
@@ -127,6 +140,7 @@ impl Filter {
                     _ => &mut exchange.response.headers,
                 };
                 set_length(headers, bytes.len() as u64);
+                content_replaced(headers, &exchange.filters[slot].described);
                 *body = Body::from(bytes);
                 None
             }

@@ -165,6 +165,7 @@ impl Host {
         }
         if accept {
             exchange.filters[slot].kept = mem::take(&mut lent.kept);
+            exchange.filters[slot].described.extend(lent.written.described());
         } else {
             lent.undo();
         }

@@ -43,6 +43,12 @@ struct Field {
     /// As the guest writes it: valid, in letters of any case. A copy of the map's own name would cost an allocation.
     name: String,
     values: Vec<HeaderValue>,
+    /// The fields among those it has edited that describe the content.
+    pub(super) fn described(&self) -> impl Iterator<Item = HeaderName> {
+        let names = self.fields.iter().map(|field| &field.name).filter(|name| describes_content(name));
+        names.filter_map(|name| name.parse().ok())
+    }
+
 }
 
 impl Written {
