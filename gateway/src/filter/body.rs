@@ -85,10 +85,11 @@ impl Filter {
         }
         if side.whole == Phase::ResponseBody && is_bodyless(exchange) {
             // RFC 9110 §8.6: a length tells what GET would have got, and nobody knows that now.
-            if exchange.head_only && (whole || stream) {
+            let as_get = exchange.head_only || exchange.response.status == StatusCode::NOT_MODIFIED;
+            if as_get && (whole || stream) {
                 exchange.response.headers.remove(CONTENT_LENGTH);
-            }
                 content_changes(&mut exchange.response.headers, &exchange.filters[slot].described);
+            }
             return None;
         }
         if whole && let Some(instead) = Box::pin(self.decide(caller, side.whole, exchange, slot, body)).await {
@@ -97,11 +98,11 @@ impl Filter {
         if stream && !body.is_empty() {
             let kept = exchange.filters[slot].kept.clone();
             let part = Part::new(self, version.clone(), caller, side.stream, &exchange.id);
-            let mut streamed = Box::pin(Streamed::new(part, kept, std::mem::take(body)));
             content_changes(
                 side.headers(&mut exchange.request, &mut exchange.response),
                 &exchange.filters[slot].described,
             );
+            let mut streamed = Box::pin(Streamed::new(part, kept, std::mem::take(body)));
             if side.stream == Phase::ResponseStream {
                 exchange.response.headers.remove(CONTENT_LENGTH);
                 // The head is not under way yet: a filter that fails at once can still be answered for.
@@ -139,8 +140,8 @@ impl Filter {
                     Phase::RequestBody => &mut exchange.request.headers,
                     _ => &mut exchange.response.headers,
                 };
-                set_length(headers, bytes.len() as u64);
                 content_replaced(headers, &exchange.filters[slot].described);
+                set_length(headers, bytes.len() as u64);
                 *body = Body::from(bytes);
                 None
             }
@@ -187,11 +188,14 @@ impl Filter {
     }
 }
 
-/// RFC 9110 §6.4.1: answers that have no body whatever their head says.
+/// RFC 9110 §6.4.1, §15.3.6: answers that have no body whatever their head says.
 fn is_bodyless(exchange: &Exchange) -> bool {
     let status = exchange.response.status;
-    exchange.head_only
-        || [StatusCode::SWITCHING_PROTOCOLS, StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
+    let bodyless = matches!(
+        status,
+        StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+    );
+    exchange.head_only || bodyless
 }
 
 fn unread(phase: Phase, why: Uncollected) -> Unread {
