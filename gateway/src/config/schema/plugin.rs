@@ -100,7 +100,8 @@ pub struct PluginLimits {
     pub log_lines: u32,
     /// Calls that one phase may make.
     pub calls: u32,
-    /// Time that each may take, to the last byte of its answer.
+    /// Time that each may take, to the last byte of its answer. Below `timeout`, or the plugin is ended before it sees that a call
+    /// took too long.
     pub call_timeout: Duration,
     /// A body of a call, or of its answer.
     pub call_body: Size,
@@ -157,8 +158,8 @@ impl Default for PluginLimits {
             body_timeout: Duration::from_secs(30),
             key_value: Size::mib(16),
             metrics: 100,
-            calls: 16,
             log_lines: 100,
+            calls: 16,
             call_timeout: Duration::from_millis(500),
             call_body: Size::mib(1),
         }
