@@ -5,13 +5,17 @@ pub mod body;
 pub mod canonical;
 pub mod headers;
 pub mod id;
+/// What filters may write, in one text with the SDK's native tests, and the form of paths that they share.
+#[path = "../../plugin-sdk/src/edits.rs"]
+pub mod edits;
+#[path = "../../plugin-sdk/src/path.rs"]
 pub mod path;
 pub mod query;
+pub mod representation;
 
 use std::{mem, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-pub mod representation;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
     uri::{Authority, PathAndQuery, Scheme},
@@ -112,16 +116,16 @@ pub enum Destination {
 pub struct FilterSlot {
     /// Its request phase ended well and asked for more, so its response phase is due.
     pub passed: bool,
+    /// Its verdict was `done`: no later phase of it is due, the log's included.
+    pub done: bool,
     /// Bytes from its earlier phases for its later ones.
     pub kept: Bytes,
+    /// Fields that describe the content and that it has written itself, in the head whose phases run.
+    pub described: Vec<HeaderName>,
     /// Guest execution so far.
     pub spent: Duration,
     /// It gets the revision that is on trial, or the good one; none before its first phase.
-    /// Its verdict was `done`: no later phase of it is due, the log's included.
-    pub done: bool,
     pub on_trial: Option<bool>,
-    /// Fields that describe the content and that it has written itself, in the head whose phases run.
-    pub described: Vec<HeaderName>,
     /// As long as this is here, it counts as being on that revision.
     pub revision: Option<Arc<()>>,
 }

@@ -4,21 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::{EditError, Request, Response};
-
-/// Framing and hop-by-hop fields (RFC 9110 §7.6.1, RFC 9112 §6), and `host`, which follows the route.
-const FORBIDDEN: [&str; 10] = [
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+use crate::{EditError, Request, Response, edits};
 
 /// The headers of a request or a response, so that a function can edit either.
 ///
@@ -36,6 +22,20 @@ pub trait Headers {
     /// The first value of a header.
     fn header(&self, name: impl AsRef<str>) -> Option<HeaderValue>;
 
+    /// Every value of a header, in order.
+    fn header_values(&self, name: impl AsRef<str>) -> Vec<HeaderValue>;
+
+    /// Every header, the values of one name in order.
+    fn headers(&self) -> Vec<(String, HeaderValue)>;
+
+    /// Replaces every value of the header by this one.
+    fn set_header(&mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<(), EditError>;
+
+    /// Adds one value after those there are.
+    fn add_header(&mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<(), EditError>;
+
+    /// Removes every value of the header; one that is not there is no error.
+    fn remove_header(&mut self, name: impl AsRef<str>) -> Result<(), EditError>;
 
     /// The codings of the body (`Content-Encoding`, RFC 9110 §8.4) in lower case and in the order in which they were applied;
     /// empty if the body is what its media type says. A filter that reads bodies must decode such a body, or let it pass.
@@ -66,20 +66,6 @@ pub trait Headers {
         let codings = lists.flat_map(|list| list.split(',')).map(|coding| coding.trim().to_ascii_lowercase());
         codings.filter(|coding| !coding.is_empty() && coding != "identity").collect()
     }
-    /// Every value of a header, in order.
-    fn header_values(&self, name: impl AsRef<str>) -> Vec<HeaderValue>;
-
-    /// Every header, the values of one name in order.
-    fn headers(&self) -> Vec<(String, HeaderValue)>;
-
-    /// Replaces every value of the header by this one.
-    fn set_header(&mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<(), EditError>;
-
-    /// Adds one value after those there are.
-    fn add_header(&mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<(), EditError>;
-
-    /// Removes every value of the header; one that is not there is no error.
-    fn remove_header(&mut self, name: impl AsRef<str>) -> Result<(), EditError>;
 }
 
 macro_rules! impl_headers {
@@ -133,11 +119,11 @@ impl HeaderName {
     /// Checks the name and puts it into lower case.
     pub fn new(name: impl Into<String>) -> Result<Self, EditError> {
         let mut name = name.into();
-        if !is_token(&name) {
-            return Err(EditError::Invalid(format!("{name:?} is not a field name")));
+        if !edits::is_token(&name) {
+            return Err(edits::not_a_field_name(&name).into());
         }
         name.make_ascii_lowercase();
-        if FORBIDDEN.contains(&name.as_str()) {
+        if edits::is_reserved(&name) {
             return Err(EditError::Forbidden(name));
         }
         Ok(Self(name))
@@ -170,12 +156,6 @@ impl fmt::Display for HeaderName {
     }
 }
 
-/// RFC 9110 §5.6.2.
-pub(crate) fn is_token(text: &str) -> bool {
-    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_tchar)
-}
-
 /// The value of a header: valid, and not always text.
 ///
 /// ```
@@ -194,8 +174,7 @@ impl HeaderValue {
     /// Checks the value: no control characters but the tab.
     pub fn new(value: impl Into<Vec<u8>>) -> Result<Self, EditError> {
         let value = Self(value.into());
-        // RFC 9110 §5.5: field-value, with obs-text.
-        if value.0.iter().all(|&byte| byte == b'\t' || !byte.is_ascii_control()) {
+        if edits::is_field_value(&value.0) {
             Ok(value)
         } else {
             Err(EditError::Invalid(format!("{value:?} is not a field value")))
@@ -211,6 +190,14 @@ impl HeaderValue {
     pub fn as_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
     }
+}
+
+/// A field of these, as an edit has it.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn field(name: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue), EditError> {
+    let name = HeaderName::new(name)?;
+    let value = HeaderValue::new(value).map_err(|_| edits::not_a_field_value(name.as_ref()))?;
+    Ok((name, value))
 }
 
 impl TryFrom<String> for HeaderValue {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use stile_gateway::cli::toolchain::{self, Build};
 
 /// Packages of the workspace, by the names that tests use.
-const GUESTS: [(&str, &str); 23] = [
+const GUESTS: [(&str, &str); 24] = [
     ("require-token", "require-token"),
     ("add-headers", "add-headers"),
     ("greeting-v1", "greeting-v1"),
@@ -36,6 +36,7 @@ const GUESTS: [(&str, &str); 23] = [
     ("witness", "guest-witness"),
     ("header", "guest-header"),
     ("phases", "guest-phases"),
+    ("edits", "guest-edits"),
 ];
 
 /// Where the number stands that `stamp` tells, see there.

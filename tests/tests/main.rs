@@ -30,6 +30,7 @@ mod toolbox;
 mod calls;
 mod endings;
 mod phases;
+mod parity;
 mod plugins;
 mod resources;
 mod consumers;
