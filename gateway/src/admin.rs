@@ -21,7 +21,7 @@ mod versions;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
-use axum::{Extension, Router, extract::DefaultBodyLimit, middleware};
+use axum::{Extension, Router, extract::DefaultBodyLimit, middleware, routing::get};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +57,11 @@ pub fn router(control: Arc<Control>, tokens: &[schema::Token], stop: Cancellatio
         router = router.route(&path, handler);
     }
     router.fallback(problem::not_found).method_not_allowed_fallback(problem::method_not_allowed).with_state(admin)
+}
+
+/// What the admin address answers while the first generation is compiled.
+pub fn starting() -> Router {
+    Router::new().route("/healthz", get(status::health)).fallback(status::starting)
 }
 
 /// Serves until stopped.

@@ -4,7 +4,9 @@ mod calls;
 mod ticks;
 mod worker;
 
-use std::{convert::Infallible, net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, io, net::SocketAddr, ops::RangeInclusive, os::fd::AsFd, path::Path, sync::Arc, time::Duration,
+};
 
 use tokio::{
     net::TcpListener,
@@ -56,7 +58,7 @@ pub enum StartError {
     #[error(transparent)]
     Apply(#[from] ApplyError),
     #[error("a worker cannot start: {0}")]
-    Worker(std::io::Error),
+    Worker(io::Error),
 }
 
 impl Gateway {
@@ -76,6 +78,13 @@ impl Gateway {
                 }
             }
         }
+        let (tasks, started) = (TaskTracker::new(), CancellationToken::new());
+        // Until the gateway is there, however long its plugins take to compile, and also if it never is.
+        let _started = started.clone().drop_guard();
+        if let Some(meanwhile) = admin.as_ref().and_then(|listener| second(listener).ok()) {
+            tracing::info!("admin address {} answers, compiling plugins", meanwhile.0);
+            tasks.spawn(admin::serve(meanwhile.1, admin::starting(), started));
+        }
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
         let end_when_dropped = [stop.clone().drop_guard(), drained.clone().drop_guard()];
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
@@ -92,7 +101,7 @@ impl Gateway {
             control,
             admin: None,
             workers: running,
-            tasks: TaskTracker::new(),
+            tasks,
             _end_when_dropped: end_when_dropped,
             stop,
             drained,
@@ -205,6 +214,12 @@ impl Gateway {
             stop.run_until_cancelled(sweeping).await;
         });
     }
+}
+
+/// Another descriptor of a socket that listens, and its address.
+fn second(listener: &TcpListener) -> io::Result<(SocketAddr, TcpListener)> {
+    let second = std::net::TcpListener::from(listener.as_fd().try_clone_to_owned()?);
+    Ok((listener.local_addr()?, TcpListener::from_std(second)?))
 }
 
 /// The value of an environment variable, as configurations may name it.

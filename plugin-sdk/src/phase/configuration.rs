@@ -5,13 +5,8 @@ use crate::phase::Component;
 use crate::{logger, plugin};
 
 pub mod guest {
-    #![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code")]
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "takes-configuration",
-        pub_export_macro: true,
-        default_bindings_module: "stile_sdk::phase::configuration::guest",
-    });
+    #![allow(missing_docs, unreachable_pub, unsafe_code, unused_qualifications, reason = "generated code")]
+    include!("../bindings/configuration.rs");
 }
 
 impl<C: Component> guest::exports::stile::plugin::configuration::Guest for C {

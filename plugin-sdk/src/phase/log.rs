@@ -59,19 +59,13 @@ pub const fn implemented<P: ExchangeLog>() {}
 
 #[cfg(target_arch = "wasm32")]
 pub mod guest {
-    #![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, unsafe_code, unused_qualifications, reason = "generated code")]
     use super::{ExchangeLog, Request, Response};
     use crate::backend::exchange;
     use crate::phase::Component;
     use exports::stile::plugin::exchange_log as wit;
 
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "logs",
-        pub_export_macro: true,
-        default_bindings_module: "stile_sdk::phase::log::guest",
-        with: { "stile:plugin/exchange@0.1.0": crate::backend::exchange },
-    });
+    include!("../bindings/log.rs");
 
     impl<C: Component<Plugin: ExchangeLog>> exports::stile::plugin::exchange_log::Guest for C {
         fn on_log(
