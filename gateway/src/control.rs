@@ -366,12 +366,19 @@ fn warn(snapshot: &Snapshot, before: Option<&Snapshot>) {
     {
         tracing::warn!("{shortage}");
     }
-    let before = before.map(Snapshot::unusable).unwrap_or_default();
-    for (api, version) in snapshot.unusable().difference(&before) {
+    let unusable = before.map(Snapshot::unusable).unwrap_or_default();
+    for (api, version) in snapshot.unusable().difference(&unusable) {
         tracing::warn!(
             api,
             version,
             "nobody can use this version: it is not anonymous, and no filter on the way to it is an authenticator"
+        );
+    }
+    let before = before.map(Snapshot::hidden_call_timeouts).unwrap_or_default();
+    for plugin in snapshot.hidden_call_timeouts().difference(&before) {
+        tracing::warn!(
+            plugin,
+            "limits.call_timeout is not below limits.timeout: the plugin is ended before it sees that a call took too long"
         );
     }
 }

@@ -9,7 +9,7 @@ use http::{
     uri::Scheme,
 };
 
-use super::{Client, RequestHead, forwarded::X_FORWARDED_FOR};
+use super::{Client, RequestHead, edits::is_reserved, forwarded::X_FORWARDED_FOR};
 
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -30,7 +30,7 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Says whether a field is the gateway's alone to write: framing, routing and the connection.
 pub fn is_gateways_own(name: &HeaderName) -> bool {
-    is_hop_by_hop(name) || *name == CONTENT_LENGTH || *name == HOST
+    is_reserved(name.as_str())
 }
 
 /// What of a request's head is looked for, found in one look at each name: each look-up costs as much as all of that.

@@ -1,4 +1,5 @@
-//! Calls whom the header `x-call` of a request names, as often as `x-times` says and at once, and tells what came of it.
+//! Calls whom the header `x-call` of a request names, as often as `x-times` says and at once, and tells what came of it; with
+//! `x-copy` the answer is the reply.
 
 use std::time::Duration;
 
@@ -36,6 +37,10 @@ impl RequestFilter for Ready {
         if text("x-drop").is_some() {
             let dropped = one().start()?;
             drop(dropped);
+        }
+        if text("x-copy").is_some() {
+            let http::Answer { status, headers, body } = one().send()?;
+            return Ok(Reply { status, headers, body }.into());
         }
         let under_way: Vec<_> = (0..times).map(|_| one().start()).collect();
         let told: Vec<_> = under_way
