@@ -221,7 +221,7 @@ impl Gateway {
         });
         if timeout(self.flush_timeout, flush(&self.control)).await.is_err() {
             tracing::error!(
-                "usage, quotas or the access log could not be written within flush_timeout: what is left is lost"
+                "usage, quotas or the access log could not be written within flush_timeout: the rest is lost"
             );
         }
         self.drained.cancel();

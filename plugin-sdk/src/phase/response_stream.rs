@@ -25,7 +25,9 @@ use crate::{Plugin, Result, Stream};
 /// stile_sdk::export!(Preface: response_stream);
 /// ```
 pub trait ResponseStream: Plugin {
-    /// Reads and writes until it is done; what it has not read by then passes as it is. An error ends the exchange.
+    /// Reads and writes until it is done; what it has not read by then passes as it is. The head of the response waits until this waits
+    /// for a piece of the body, writes or returns: an error before that is answered as any failure of a plugin, a later one cuts the
+    /// body off.
     fn on_response_stream(&self, body: &mut Stream) -> Result<()>;
 }
 
