@@ -12,7 +12,7 @@ use tokio::{
     net::TcpListener,
     sync::mpsc::unbounded_channel,
     task::spawn_blocking,
-    time::{interval, sleep},
+    time::{interval, sleep, timeout},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -21,14 +21,16 @@ use tokio_util::{
 
 use self::worker::{Generations, Worker};
 use crate::{
-    admin,
+    admin::{self, Address},
     config::{
         Config, Document, Problem,
         watch::{Watch, WatchError},
     },
     control::{ApplyError, Control, Reloaded},
     listener::Listeners,
+    monitor::{health::Health, log::Log},
     plugin::{Bounds, Complexity, Engine, engine::EngineError},
+    snapshot::compile::listener_limits,
     worker::WorkerId,
 };
 
@@ -51,6 +53,7 @@ pub struct Gateway {
     /// Ends the admin address, which tells that the gateway is draining as long as it is.
     drained: CancellationToken,
     grace: Duration,
+    flush_timeout: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +82,7 @@ pub fn engine(config: &Config) -> Result<Engine, EngineError> {
             function_locals: wasm.function_locals,
             function_blocks: wasm.function_blocks,
             function_values: wasm.function_values,
+            module_values: wasm.module_values,
         },
     })
 }
@@ -89,6 +93,15 @@ impl Gateway {
     pub async fn start(
         engine: impl FnOnce(&Config) -> Result<Engine, EngineError>,
         file: &Path,
+    ) -> Result<Self, StartError> {
+        Self::start_logging(engine, file, None).await
+    }
+
+    /// Starts a gateway that counts the dropped lines of the process's log in its metrics, and bounds that log as the file says.
+    pub async fn start_logging(
+        engine: impl FnOnce(&Config) -> Result<Engine, EngineError>,
+        file: &Path,
+        log: Option<Log>,
     ) -> Result<Self, StartError> {
         let mut document = Document::read(file, &environment);
         let config = document.config.clone();
@@ -109,11 +122,17 @@ impl Gateway {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
         let listeners = Listeners::new(senders, stop.child_token());
         let grace = config.grace.0;
+        if let Some(log) = &log {
+            log.set_buffer(usize::try_from(config.log.buffer.0).unwrap_or(usize::MAX));
+        }
+        let worker_timeout = config.admin.as_ref().map_or(Duration::MAX, |admin| admin.worker_timeout.0);
+        let health = Arc::new(Health::new(workers, worker_timeout, log));
         let control = Arc::new(Control::start(engine, document, listeners, workers).await?);
         let mut running = Vec::with_capacity(workers);
         for (number, shares) in receivers.into_iter().enumerate() {
             let generations = Generations { live: Arc::clone(control.live()), changed: control.changed() };
-            let started = Worker::start(WorkerId(number), generations, shares, stop.child_token(), grace);
+            let started =
+                Worker::start(WorkerId(number), generations, shares, stop.child_token(), grace, Arc::clone(&health));
             running.push(started.map_err(StartError::Worker)?);
         }
         let mut gateway = Self {
@@ -125,11 +144,17 @@ impl Gateway {
             stop,
             drained,
             grace,
+            flush_timeout: config.flush_timeout.0,
         };
         if let (Some(listener), Some(admin)) = (admin, config.admin) {
             gateway.admin = listener.local_addr().ok();
-            let router = admin::router(Arc::clone(&gateway.control), &admin.tokens, gateway.stop.clone());
-            gateway.tasks.spawn(admin::serve(listener, router, gateway.drained.clone()));
+            let router = admin::router(Arc::clone(&gateway.control), &admin.tokens, gateway.stop.clone(), health);
+            let address = Address {
+                socket: listener,
+                limits: listener_limits(&admin.limits),
+                connections: gateway.control.listeners().admin().clone(),
+            };
+            gateway.tasks.spawn(admin::serve(address, router, gateway.drained.clone()));
         }
         gateway.watch();
         gateway.attend_trials();
@@ -160,24 +185,34 @@ impl Gateway {
         reload(&self.control).await;
     }
 
-    /// Stops accepting, lets the exchanges in flight finish within the grace period, ends. The number is that of the
-    /// connections cut off at its end.
+    /// The longest time that stopping takes.
+    pub fn longest_stop(&self) -> Duration {
+        self.grace + 3 * self.flush_timeout
+    }
+
+    /// Stops accepting, lets the exchanges in flight finish within the grace period, ends. Returns the number of connections cut off
+    /// at its end.
     pub async fn stop(self) -> usize {
         self.stop.cancel();
         self.tasks.close();
-        let mut cut = 0;
-        for worker in self.workers {
-            cut += worker.ended().await;
-        }
-        let (meters, usage) = tokio::join!(self.control.write_meters(), self.control.write_usage());
-        for error in [meters.err(), usage.err()].into_iter().flatten() {
-            tracing::error!("what was used of APIs cannot be written: {error}");
+        let ended = async {
+            let mut cut = 0;
+            for worker in self.workers {
+                cut += worker.ended().await;
+            }
+            cut
+        };
+        let cut = timeout(self.grace + self.flush_timeout, ended).await.unwrap_or_else(|_| {
+            tracing::error!("a worker does not end: its loop does not turn");
+            0
+        });
+        if timeout(self.flush_timeout, flush(&self.control)).await.is_err() {
+            tracing::error!(
+                "usage, quotas or the access log could not be written within flush_timeout: what is left is lost"
+            );
         }
         self.drained.cancel();
-        let log = self.control.live().load().access_log.clone();
-        // The disk may be slow, and other gateways may run on this runtime.
-        let _ = spawn_blocking(move || log.inspect(|log| log.flush())).await;
-        let _ = tokio::time::timeout(self.grace, self.tasks.wait()).await;
+        let _ = timeout(self.flush_timeout, self.tasks.wait()).await;
         cut
     }
 
@@ -233,6 +268,17 @@ impl Gateway {
             stop.run_until_cancelled(sweeping).await;
         });
     }
+}
+
+/// Writes what is still in memory.
+async fn flush(control: &Arc<Control>) {
+    let (meters, usage) = tokio::join!(control.write_meters(), control.write_usage());
+    for error in [meters.err(), usage.err()].into_iter().flatten() {
+        tracing::error!("what was used of APIs cannot be written: {error}");
+    }
+    let log = control.live().load().access_log.clone();
+    // The disk may be slow, and other gateways may run on this runtime.
+    let _ = spawn_blocking(move || log.inspect(|log| log.flush())).await;
 }
 
 /// The value of an environment variable, as configurations may name it.

@@ -22,7 +22,7 @@ use futures_util::FutureExt;
 use http::Response;
 use hyper::{
     Request,
-    body::Incoming,
+    body::{Body as _, Incoming},
     rt::Executor,
     server::conn::{http1, http2},
     service::service_fn,
@@ -44,6 +44,7 @@ use self::{
 };
 use crate::{
     exchange::Client,
+    linger::Lingering,
     monitor::count::{Count, Workers},
     progress::Peer,
     proxy::{self, Outgoing, Proxy, Tunnel},
@@ -114,11 +115,17 @@ struct Connection {
 impl Connection {
     async fn http1(self, opened: Opened) -> Option<Box<Tunnel>> {
         let tunnel = Rc::new(Cell::new(None));
+        let socket = Lingering::new(opened, self.terms.limits.linger);
+        let phase = socket.phase();
         let service = service_fn(|request: Request<Incoming>| {
-            let (answer, tunnel) = (self.answer(request), Rc::clone(&tunnel));
+            phase.request(!request.body().is_end_stream());
+            let (answer, tunnel, phase) = (self.answer(request), Rc::clone(&tunnel), phase.clone());
             async move {
                 let mut answer = answer.await;
-                tunnel.set(answer.body_mut().tunnel());
+                if let Some(agreed) = answer.body_mut().tunnel() {
+                    phase.tunnel();
+                    tunnel.set(Some(agreed));
+                }
                 Ok::<_, Infallible>(answer)
             }
         });
@@ -128,7 +135,7 @@ impl Connection {
             .header_read_timeout(header_timeout)
             .max_buf_size(header_bytes)
             .max_headers(header_count)
-            .serve_connection(TokioIo::new(opened), service)
+            .serve_connection(TokioIo::new(socket), service)
             .with_upgrades();
         self.drive(pin!(connection), http1::UpgradeableConnection::graceful_shutdown, None).await;
         tunnel.take()
@@ -154,7 +161,8 @@ impl Connection {
             }
         });
         let windows = self.terms.windows.grant(self.proxy.snapshot().limits.http2_windows);
-        let executor = OnThisWorker { report: report.clone(), peer: Arc::clone(&self.client.peer) };
+        let executor =
+            OnThisWorker { budget: Arc::clone(&budget), report: report.clone(), peer: Arc::clone(&self.client.peer) };
         let connection = http2::Builder::new(executor)
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
@@ -163,7 +171,7 @@ impl Connection {
             .initial_connection_window_size(windows.connection)
             .max_send_buf_size(response_buffer)
             .keep_alive_interval(PING_INTERVAL)
-            .serve_connection(TokioIo::new(opened), service);
+            .serve_connection(TokioIo::new(Lingering::new(opened, self.terms.limits.linger)), service);
         let connection = pin!(connection);
         tokio::select! {
             biased;
@@ -216,6 +224,7 @@ impl Connection {
                         return;
                     }
                     let Some(budget) = http2 else { continue };
+                    budget.give_up(terms.limits.header_timeout);
                     if silence.lasts(requests.get(), budget) {
                         if phase == Phase::Closing {
                             return;
@@ -290,12 +299,15 @@ async fn turn() {
 /// Runs the streams of an HTTP/2 connection on the worker that accepted it. They end with their connection.
 #[derive(Debug, Clone)]
 struct OnThisWorker {
+    budget: Arc<Budget>,
     report: Report,
     peer: Arc<Peer>,
 }
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisWorker {
+    /// hyper calls this right after the service that answers the stream, which opens it.
     fn execute(&self, stream: F) {
-        spawn_local(stream::run(stream, self.report.clone(), Arc::clone(&self.peer)));
+        let stream = stream::run(stream, self.report.clone(), Arc::clone(&self.peer));
+        self.budget.runs(spawn_local(stream).abort_handle());
     }
 }

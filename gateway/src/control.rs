@@ -39,6 +39,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     access::{SealError, SealKey},
     config::{Document, Errors, Layers, Premise, Problem, Sources, schema},
+    descriptors,
     listener::{Bound, Listeners},
     monitor::record::Standing,
     plugin::Engine,
@@ -221,12 +222,19 @@ impl Control {
         audit::list(&self.store, before, limit).await
     }
 
-    /// What metrics tell beside the snapshot.
-    pub fn standing(&self) -> Standing {
+    /// What metrics tell beside the snapshot; `log_dropped` is the number of lines that the log has dropped.
+    pub fn standing(&self, log_dropped: u64) -> Standing {
         let (applied, refused) = (self.applied.load(Relaxed), self.refusals.load(Relaxed));
         let (registrations, held) = (self.registry.count(), self.registry.held());
-        let (listeners, windows) = (self.listeners.connections(), self.listeners.windows());
-        Standing { applied, refused, listeners, windows, registrations, held }
+        Standing {
+            applied,
+            refused,
+            listeners: self.listeners.connections(),
+            windows: self.listeners.windows(),
+            registrations,
+            held,
+            log_dropped,
+        }
     }
 
     pub fn last_refused(&self) -> Option<Refused> {
@@ -351,6 +359,13 @@ pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError>
 
 /// Says what is right and yet of no use, unless it was so before.
 fn warn(snapshot: &Snapshot, before: Option<&Snapshot>) {
+    let promised = snapshot.promised_connections();
+    if before.is_none_or(|before| before.promised_connections() != promised)
+        && let Some(shortage) =
+            descriptors::shortage(descriptors::limit(), snapshot.limits.reserved_descriptors, promised)
+    {
+        tracing::warn!("{shortage}");
+    }
     let before = before.map(Snapshot::unusable).unwrap_or_default();
     for (api, version) in snapshot.unusable().difference(&before) {
         tracing::warn!(
@@ -435,6 +450,8 @@ fn fixed(old: &Document, new: &Document) -> Vec<Problem> {
         ("store", old.config.store != new.config.store),
         ("grace", old.config.grace != new.config.grace),
         ("wasm", old.config.wasm != new.config.wasm),
+        ("flush_timeout", old.config.flush_timeout != new.config.flush_timeout),
+        ("log", old.config.log != new.config.log),
     ];
     let problem = |(key, _): (&str, bool)| {
         let message = format!("{key} cannot change while the gateway runs; restart it");

@@ -24,6 +24,7 @@ pub use bind::{BindError, Bound, Listeners};
 
 use crate::{
     connection::{self, Terms, Windows},
+    descriptors::Room,
     exchange::{
         Client,
         clients::{Clients, Counted},
@@ -33,6 +34,7 @@ use crate::{
         record::Connections,
     },
     proxy::Proxy,
+    seldom::Seldom,
     snapshot::{Listener, ListenerLimits},
 };
 
@@ -47,6 +49,7 @@ pub struct Share {
     /// Open connections of all workers.
     pub connections: Open,
     pub windows: Arc<Windows>,
+    pub room: Arc<Room>,
     /// Ends the accepting; its connections are drained.
     pub stop: CancellationToken,
 }
@@ -60,6 +63,7 @@ pub struct Open {
     turned_away: Arc<AtomicU64>,
     /// Bytes of response bodies that HTTP/2 connections hold.
     buffered: Arc<Workers<Count>>,
+    log: Arc<Seldom>,
 }
 
 /// Accepts until stopped, each connection a task of its own. What the kernel had queued by then is still served.
@@ -68,8 +72,8 @@ pub async fn accept(share: Share, proxy: Rc<Proxy>, tasks: TaskTracker) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(listener = &*share.listener.name, "cannot be served: {error}"),
     };
-    let Share { listener, connections, windows, stop, .. } = share;
-    let door = Door { listener, connections, windows, stop, proxy, tasks };
+    let Share { listener, connections, windows, room, stop, .. } = share;
+    let door = Door { listener, connections, windows, room, stop, proxy, tasks };
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -78,7 +82,7 @@ pub async fn accept(share: Share, proxy: Rc<Proxy>, tasks: TaskTracker) {
         match accepted {
             Ok((stream, peer)) => door.admit(stream, peer),
             Err(error) => {
-                tracing::warn!(listener = &*door.listener.name, "cannot accept: {error}");
+                door.connections.cannot_accept(&door.listener.name, &error);
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -99,13 +103,15 @@ struct Door {
     listener: Arc<Listener>,
     connections: Open,
     windows: Arc<Windows>,
+    room: Arc<Room>,
     stop: CancellationToken,
     proxy: Rc<Proxy>,
     tasks: TaskTracker,
 }
 
 /// One open connection, counted until dropped.
-struct Admitted {
+#[derive(Debug)]
+pub struct Admitted {
     all: Arc<AtomicUsize>,
     /// `None` for a trusted proxy.
     _of_client: Option<Counted>,
@@ -116,10 +122,12 @@ impl Door {
         let snapshot = self.proxy.snapshot();
         // A listener that is being drained is in no snapshot any more.
         let listener = snapshot.listener(&self.listener.name).unwrap_or(&self.listener);
-        let proxies = proxies(listener, peer.ip().to_canonical());
-        let Some(admitted) = self.connections.admit(peer, proxies.is_some(), &listener.limits) else {
-            return tracing::warn!(listener = &*listener.name, %peer, "over the limit of connections");
+        let Some(place) = self.room.take(snapshot.limits.reserved_descriptors) else {
+            return self.connections.no_room(&listener.name, peer);
         };
+        let proxies = proxies(listener, peer.ip().to_canonical());
+        let is_proxy = proxies.is_some();
+        let Some(admitted) = self.connections.admit(&listener.name, peer, is_proxy, &listener.limits) else { return };
         // A peer that is gone already; reading will tell.
         let _ = stream.set_nodelay(true);
         let limits = listener.limits;
@@ -134,7 +142,7 @@ impl Door {
         let served = connection::serve(stream, client, terms, Rc::clone(&self.proxy));
         self.tasks.spawn_local(async move {
             served.await;
-            drop(admitted);
+            drop((admitted, place));
         });
     }
 }
@@ -147,14 +155,43 @@ impl Open {
             accepted: Arc::default(),
             turned_away: Arc::default(),
             buffered: Arc::new(Workers::new(workers)),
+            log: Arc::default(),
         }
     }
 
-    fn admit(&self, peer: SocketAddr, is_proxy: bool, limits: &ListenerLimits) -> Option<Admitted> {
+    /// Counts a connection to `listener`, of a trusted proxy or of a client; `None` if it is over a limit, which is logged.
+    pub(crate) fn admit(
+        &self,
+        listener: &str,
+        peer: SocketAddr,
+        is_proxy: bool,
+        limits: &ListenerLimits,
+    ) -> Option<Admitted> {
         let admitted = self.count(peer, is_proxy, limits);
-        let counter = if admitted.is_some() { &self.accepted } else { &self.turned_away };
-        counter.fetch_add(1, Relaxed);
+        if admitted.is_some() {
+            self.accepted.fetch_add(1, Relaxed);
+        } else {
+            self.turned_away.fetch_add(1, Relaxed);
+            if let Some(left_out) = self.log.due() {
+                tracing::warn!(listener, %peer, left_out, "over the limit of connections");
+            }
+        }
         admitted
+    }
+
+    /// Logs a connection that the limit of open files has no room for.
+    fn no_room(&self, listener: &str, peer: SocketAddr) {
+        self.turned_away.fetch_add(1, Relaxed);
+        if let Some(left_out) = self.log.due() {
+            tracing::warn!(listener, %peer, left_out, "no other connection: the limit of open files is near");
+        }
+    }
+
+    /// Logs a failure of `listener` to accept.
+    pub(crate) fn cannot_accept(&self, listener: &str, error: &std::io::Error) {
+        if let Some(left_out) = self.log.due() {
+            tracing::warn!(listener, left_out, "cannot accept: {error}");
+        }
     }
 
     /// The connections of a trusted proxy are those of many clients: only the limit of all connections holds for them.

@@ -21,6 +21,7 @@ use crate::{
     access::{Access, Product},
     exchange::{Destination, Exchange, RequestHead},
     filter::{Chain, Failed, Filter},
+    linger::LingerLimits,
     monitor::{access_log::AccessLog, record::RouteRecord, records::Records},
     openapi::Description,
     plugin::{Caller, Candidate, Handles, Instances, Outbound, States},
@@ -146,6 +147,8 @@ pub struct Listener {
 pub struct GatewayLimits {
     /// Bytes of windows of HTTP/2 connections.
     pub http2_windows: u64,
+    /// Descriptors that are not for connections of clients and to services.
+    pub reserved_descriptors: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +165,7 @@ pub struct ListenerLimits {
     pub response_buffer: usize,
     /// Streams of an HTTP/2 connection that may be reset before they are answered, in 10 s.
     pub stream_resets: u32,
+    pub linger: LingerLimits,
 }
 
 /// The generation that is live, for one worker. Its clones are counted without touching memory that other workers write.
@@ -187,6 +191,11 @@ impl Snapshot {
     #[must_use]
     pub fn with_access(&self, access: Access, generation: u64) -> Self {
         Self { access, generation, since: Instant::now(), ..self.clone() }
+    }
+
+    /// Connections that the limits of all listeners allow together.
+    pub fn promised_connections(&self) -> u64 {
+        self.listeners.iter().map(|listener| listener.limits.connections as u64).sum()
     }
 
     /// The filters that run before there is a route.

@@ -36,6 +36,7 @@ use crate::{
     },
     monitor::record::{Outcome, ServiceRecord},
     progress::Limits,
+    seldom::Seldom,
     worker::{PerWorker, WorkerId},
 };
 
@@ -59,6 +60,8 @@ pub struct Service {
     /// Where each worker's balancing stands; outlives this service's configuration.
     pub cursors: Arc<PerWorker<Cursor>>,
     pub record: Arc<ServiceRecord>,
+    /// Of connections that the gateway has no descriptor for.
+    log: Seldom,
 }
 
 /// One server of a service.
@@ -118,7 +121,7 @@ impl Service {
             || Arc::new(PerWorker::new(listed.workers, |worker| Cursor::new(worker as u64))),
             |before| Arc::clone(&before.cursors),
         );
-        Self { name, transport, listed, table: ArcSwap::from_pointee(table), cursors, record }
+        Self { name, transport, listed, table: ArcSwap::from_pointee(table), cursors, record, log: Seldom::default() }
     }
 
     /// Makes this its roster, for requests that come from now on. Endpoints of `before`, too, keep their connections.
@@ -173,11 +176,17 @@ impl Service {
 
     async fn connect(&self, endpoint: &Endpoint, worker: WorkerId) -> Result<Connection, Error> {
         let attempt = endpoint.health.begin(self.transport.connect_timeout);
-        match connect::open(endpoint.address, &self.transport).await {
+        match connect::open(endpoint.address, &self.transport, self.listed.reserved_descriptors).await {
             Ok(opened) => {
                 endpoint.health.clear();
                 self.record.connected(worker);
                 Ok(opened)
+            }
+            Err(error) if error.is_exhausted() => {
+                if let Some(left_out) = self.log.due() {
+                    tracing::warn!(service = &*self.name, left_out, "no connection can be opened: {error}");
+                }
+                Err(error)
             }
             Err(error) => {
                 if let Some(pause) = endpoint.health.failed(&attempt) {

@@ -6,7 +6,9 @@ mod consumers;
 mod disk;
 mod endpoints;
 mod kills;
+mod neighbours;
 mod plugins;
+mod streams;
 
 use stile_tests::{
     gateway::{self, service},

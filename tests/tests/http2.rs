@@ -313,17 +313,23 @@ async fn connections_are_bounded_as_on_http1() {
 #[tokio::test]
 async fn a_silent_connection_ends_though_it_answers_pings() {
     let upstream = Upstream::echo().await;
-    let gateway = Gateway::start(limited(&upstream, json!({ "header_timeout": "300ms" }))).await;
+    let gateway = Gateway::start(limited(&upstream, json!({ "header_timeout": "1s" }))).await;
     let whole = frames::head(1, "GET", "/", true);
-    // The head of another request without its end.
+    let mut client = Frames::connect(gateway.address(), WIDE).await;
+    client.write(&whole).await.expect("the gateway reads");
+    client.until(frames::HEADERS, 1).await.expect("an answer");
+    client.closed().await;
+
+    // The head of another request without its end: no other frame may follow, so that the client answers nothing.
     let block = frames::block(&[(":method", "GET"), (":scheme", "http"), (":path", "/")]);
-    let half = [whole.clone(), frames::frame(frames::HEADERS, frames::END_STREAM, 3, &block)].concat();
-    for sent in [whole, half] {
-        let mut client = Frames::connect(gateway.address(), WIDE).await;
-        client.write(&sent).await.expect("the gateway reads");
-        client.until(frames::HEADERS, 1).await.expect("an answer");
-        client.closed().await;
+    let half = [whole, frames::frame(frames::HEADERS, frames::END_STREAM, 3, &block)].concat();
+    let mut client = Frames::connect(gateway.address(), WIDE).await;
+    client.write(&half).await.expect("the gateway reads");
+    let mut is_answered = false;
+    while let Some(frame) = client.next().await {
+        is_answered |= (frame.kind, frame.stream) == (frames::HEADERS, 1);
     }
+    assert!(is_answered);
 }
 
 #[tokio::test]
@@ -343,6 +349,37 @@ async fn a_connection_with_an_open_stream_is_not_silent() {
     let more = frames::frame(frames::WINDOW_UPDATE, 0, 1, &50_u32.to_be_bytes());
     client.write(&more).await.expect("the gateway reads");
     assert_eq!(client.until(frames::DATA, 1).await.expect("the connection lasts").payload.len(), 50);
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_takes_nothing_is_given_up_and_the_others_go_on() {
+    let upstream = Upstream::start(|received| match received.target() {
+        "/large" => Answer::Pattern(1 << 20),
+        _ => Answer::text("small"),
+    })
+    .await;
+    let gateway = Gateway::start(limited(&upstream, json!({ "header_timeout": "300ms" }))).await;
+    let mut client = Frames::connect(gateway.address(), 1 << 10).await;
+    client.write(&frames::head(1, "GET", "/large", true)).await.expect("the gateway reads");
+    let mut stream = 3;
+    loop {
+        // Others go on all the while.
+        client.write(&frames::head(stream, "GET", "/small", true)).await.expect("the gateway reads");
+        let frame = loop {
+            let frame = client.next().await.expect("the connection lasts");
+            if frame.stream == stream && frame.flags & frames::END_STREAM != 0 || frame.kind == frames::RST_STREAM {
+                break frame;
+            }
+        };
+        if frame.kind == frames::RST_STREAM {
+            assert_eq!(frame.stream, 1);
+            break;
+        }
+        stream += 2;
+        sleep(Duration::from_millis(10)).await;
+    }
+    until("the service's connection is closed", async || (upstream.open() <= 1).then_some(())).await;
+    until("its bytes are given back", async || (buffered(&gateway).await == 0).then_some(())).await;
 }
 
 /// A request and, at once, a window beyond the largest: an error of its stream (RFC 9113 §6.9.1).

@@ -20,6 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{calls, ticks};
 use crate::{
     listener::{self, Share},
+    monitor::health::Health,
     proxy::{Logs, Proxy},
     snapshot::{Reader, Snapshot},
     worker::WorkerId,
@@ -50,6 +51,7 @@ impl Worker {
         shares: UnboundedReceiver<Share>,
         stop: CancellationToken,
         grace: Duration,
+        health: Arc<Health>,
     ) -> io::Result<Self> {
         let (began, beginning) = mpsc::channel();
         let (tell, cut) = oneshot::channel();
@@ -63,7 +65,12 @@ impl Worker {
             // Who starts a worker waits for this.
             let _ = began.send(result);
             let Some(runtime) = runtime else { return };
+            runtime.spawn_local({
+                let health = Arc::clone(&health);
+                async move { health.attend(id).await }
+            });
             let left = runtime.block_on(serve(id, generations, shares, stop, grace));
+            health.ended(id);
             // Nobody listens if the gateway was dropped rather than stopped.
             let _ = tell.send(left);
         })?;

@@ -8,9 +8,12 @@ use crate::{
     app::{engine, environment},
     config::{Document, Errors},
     control::{self, ApplyError},
+    descriptors,
 };
 
 pub(super) fn check(file: &Path, json: bool) -> Result<ExitCode> {
+    // As `run` does, so that the limit it is held to is the same.
+    descriptors::raise();
     let errors = errors(Document::read(file, &environment))?;
     match &errors {
         Some(errors) if json => println!("{}", serde_json::to_string(errors)?),

@@ -51,6 +51,11 @@ pub struct Config {
     pub grace: Duration,
     /// What the gateway as a whole may take up.
     pub limits: Limits,
+    /// How long a gateway that stops waits, once exchanges have finished or were cut off, for usage, quotas and logs to be written.
+    /// A disk or a reader that hangs loses what is left. Fixed while the gateway runs.
+    pub flush_timeout: Duration,
+    /// The gateway's own log, on standard error. Fixed while the gateway runs.
+    pub log: Log,
     /// One line per exchange; without it, none.
     pub access_log: Option<AccessLog>,
     /// What `/metrics` counts.
@@ -133,6 +138,11 @@ pub struct ListenerLimits {
     /// Streams of one HTTP/2 connection that may be reset before their answer begins, in 10 s: by the client, or for an error of
     /// it. More end the connection if they are more than half of its streams in that time.
     pub stream_resets: u32,
+    /// Bytes that are read on, and not used, after a connection has ended while its client was still sending: a client that
+    /// sends a large body before it reads gets its answer that way. 0 reads nothing.
+    pub linger_bytes: Size,
+    /// For how long such bytes are read, as long as no 2 s pass without any.
+    pub linger_timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -144,6 +154,12 @@ pub struct Admin {
     /// Who may use it; `/healthz`, `/readyz` and `/metrics` need none.
     #[serde(default)]
     pub tokens: Vec<Token>,
+    /// What its clients may take up; keys of HTTP/2 mean nothing here.
+    #[serde(default)]
+    pub limits: ListenerLimits,
+    /// Time for which the event loop of a worker may not turn before `/healthz` fails and names the worker.
+    #[serde(default = "ten_seconds")]
+    pub worker_timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -186,6 +202,13 @@ pub struct Store {
     /// file. Without it there can be none.
     #[schemars(length(min = 16))]
     pub key: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Bytes of lines that may wait for standard error to take them; a line more is dropped and counted.
+    pub buffer: Size,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -345,6 +368,8 @@ impl Default for Config {
             store: None,
             grace: thirty_seconds(),
             limits: Limits::default(),
+            flush_timeout: five_seconds(),
+            log: Log::default(),
             access_log: None,
             metrics: Metrics::default(),
             registry: Registry::default(),
@@ -370,7 +395,15 @@ impl Default for ListenerLimits {
             progress: Progress::default(),
             response_buffer: Size::mib(1),
             stream_resets: 100,
+            linger_bytes: Size::mib(256),
+            linger_timeout: thirty_seconds(),
         }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { buffer: Size::mib(1) }
     }
 }
 
@@ -426,6 +459,14 @@ fn two_seconds() -> Duration {
 /// That of a route.
 pub fn default_timeout() -> Duration {
     thirty_seconds()
+}
+
+fn five_seconds() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn ten_seconds() -> Duration {
+    Duration::from_secs(10)
 }
 
 fn thirty_seconds() -> Duration {

@@ -104,7 +104,7 @@ impl Filter {
             let mut streamed = Box::pin(Streamed::new(part, admission, kept, std::mem::take(body)));
             if side.stream == Phase::ResponseStream {
                 exchange.response.headers.remove(CONTENT_LENGTH);
-                // The head is not under way yet: a filter that fails at once can still be answered for.
+                // The head is not under way yet: a filter that fails before it waits for the body is answered for.
                 if let Err(stop) = streamed.begin().await {
                     return Some(self.instead_of(stop, side.stream));
                 }
@@ -253,11 +253,12 @@ impl Streamed {
         Self { part, work: Some(Box::pin(work)), output, written, piece, rest, trailers }
     }
 
-    /// Gives the filter its first turn.
+    /// Runs the filter until it waits for the body, has written something or is done. A filter that computes, waits for an instance
+    /// or makes a call is not there yet.
     async fn begin(&mut self) -> Result<(), Stop> {
         poll_fn(|cx| match self.turn(cx) {
-            Poll::Ready(Err(stop)) => Poll::Ready(Err(stop)),
-            _ => Poll::Ready(Ok(())),
+            Poll::Pending if self.output.has_begun() => Poll::Ready(Ok(())),
+            polled => polled,
         })
         .await
     }

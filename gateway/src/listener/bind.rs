@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use super::Share;
-use crate::{connection::Windows, monitor::record::Connections, snapshot::Listener, socket::set_up};
+use crate::{connection::Windows, descriptors::Room, monitor::record::Connections, snapshot::Listener, socket::set_up};
 
 /// Connections that the kernel queues per socket.
 const BACKLOG: i32 = 1024;
@@ -22,6 +22,8 @@ pub struct Listeners {
     workers: Vec<UnboundedSender<Share>>,
     open: Mutex<BTreeMap<Arc<str>, Entry>>,
     windows: Arc<Windows>,
+    room: Arc<Room>,
+    admin: super::Open,
     stop: CancellationToken,
 }
 
@@ -49,7 +51,8 @@ pub struct BindError {
 impl Listeners {
     /// Each worker gets a share of every listener through its sender. `stop` ends the accepting on all of them.
     pub fn new(workers: Vec<UnboundedSender<Share>>, stop: CancellationToken) -> Self {
-        Self { workers, open: Mutex::default(), windows: Arc::default(), stop }
+        let (room, admin) = (Arc::new(Room::measure()), super::Open::new(0));
+        Self { workers, open: Mutex::default(), windows: Arc::default(), room, admin, stop }
     }
 
     /// Binds what is wanted and not open yet.
@@ -92,6 +95,7 @@ impl Listeners {
                     socket,
                     connections: entry.connections.clone(),
                     windows: Arc::clone(&self.windows),
+                    room: Arc::clone(&self.room),
                     stop: entry.stop.clone(),
                 };
                 // A worker that is gone is stopping, and so is everything.
@@ -116,6 +120,11 @@ impl Listeners {
         open.iter().map(|(name, entry)| (Arc::clone(name), entry.address)).collect()
     }
 
+    /// Those of the admin address, which is bound elsewhere.
+    pub fn admin(&self) -> &super::Open {
+        &self.admin
+    }
+
     /// Bytes of windows that HTTP/2 connections have been given.
     pub fn windows(&self) -> u64 {
         self.windows.given()
@@ -124,7 +133,8 @@ impl Listeners {
     /// How the connections of each stand.
     pub fn connections(&self) -> Vec<Connections> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.iter().map(|(name, entry)| entry.connections.told(Arc::clone(name))).collect()
+        let admin = self.admin.told("admin".into());
+        open.iter().map(|(name, entry)| entry.connections.told(Arc::clone(name))).chain([admin]).collect()
     }
 
     /// One socket per worker, so that the kernel spreads the connections and no worker wakes another.

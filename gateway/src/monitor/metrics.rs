@@ -42,6 +42,12 @@ pub fn render(snapshot: &Snapshot, standing: &Standing) -> String {
     plugins(&mut text, snapshot);
     slots(&mut text, snapshot);
     own(&mut text, snapshot);
+    text.family(
+        "stile_log_dropped_total",
+        Kind::Counter,
+        "Lines of the gateway's own log that found no room or could not be written.",
+    );
+    text.line(&[], standing.log_dropped);
     if let Some(log) = &snapshot.access_log {
         text.family(
             "stile_access_log_dropped_total",

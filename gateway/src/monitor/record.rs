@@ -63,6 +63,8 @@ pub enum Outcome {
     Timeout,
     /// The client broke off.
     Client,
+    /// The gateway had no descriptor for a connection.
+    Gateway,
 }
 
 /// An exchange that did not end well, as `/v1/errors` tells it.
@@ -101,6 +103,8 @@ pub struct Standing {
     /// Endpoints that announced themselves, and those whose time is over and that are held.
     pub registrations: usize,
     pub held: usize,
+    /// Lines of the log that were dropped.
+    pub log_dropped: u64,
 }
 
 /// The connections of one listener.
@@ -177,7 +181,7 @@ impl ServiceRecord {
 }
 
 impl Outcome {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Answered,
         Self::Refused,
         Self::ConnectTimeout,
@@ -185,6 +189,7 @@ impl Outcome {
         Self::Malformed,
         Self::Timeout,
         Self::Client,
+        Self::Gateway,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -196,6 +201,7 @@ impl Outcome {
             Self::Malformed => "malformed",
             Self::Timeout => "timeout",
             Self::Client => "client",
+            Self::Gateway => "gateway",
         }
     }
 }

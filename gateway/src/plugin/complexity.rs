@@ -17,8 +17,10 @@ pub struct Complexity {
     pub function_locals: u32,
     /// Blocks, loops and branches of one function.
     pub function_blocks: u32,
-    /// For each function its locals times its blocks, of all functions: the time to compile grows with it.
+    /// Locals times blocks of one function: the memory and the time to compile it grow faster than this.
     pub function_values: u64,
+    /// The same, summed over all functions.
+    pub module_values: u64,
 }
 
 impl Default for Complexity {
@@ -29,7 +31,8 @@ impl Default for Complexity {
             function_bytes: 1 << 20,
             function_locals: 10_000,
             function_blocks: 50_000,
-            function_values: 50_000_000,
+            function_values: 5_000_000,
+            module_values: 50_000_000,
         }
     }
 }
@@ -83,12 +86,12 @@ impl Complexity {
                 }
                 Payload::CodeSectionEntry(body) => {
                     values += self.check_function(&body, &place)?;
-                    if values > self.function_values {
+                    if values > self.module_values {
                         return Err(LoadError::TooComplex(format!(
                             "the locals times the blocks of its functions up to {} are {values} in all, more than \
-                             wasm.function_values allows, which is {}",
+                             wasm.module_values allows, which is {}",
                             place.name(),
-                            self.function_values
+                            self.module_values
                         )));
                     }
                     place.index += 1;
@@ -110,10 +113,12 @@ impl Complexity {
         for operator in body.get_operators_reader().map_err(invalid)? {
             blocks += blocks_of(&operator.map_err(invalid)?);
         }
+        let values = locals.saturating_mul(blocks);
         for (count, bound, of_what, key) in [
             (body.range().len() as u64, self.function_bytes as u64, "bytes", "function_bytes"),
             (locals, self.function_locals.into(), "locals", "function_locals"),
             (blocks, self.function_blocks.into(), "blocks", "function_blocks"),
+            (values, self.function_values, "locals times blocks", "function_values"),
         ] {
             if count > bound {
                 return Err(LoadError::TooComplex(format!(
@@ -122,7 +127,7 @@ impl Complexity {
                 )));
             }
         }
-        Ok(locals.saturating_mul(blocks))
+        Ok(values)
     }
 }
 
@@ -171,7 +176,8 @@ mod tests {
         function_bytes: 100,
         function_locals: 20,
         function_blocks: 10,
-        function_values: 100,
+        function_values: 70,
+        module_values: 100,
     };
 
     fn refused(functions: &str) -> String {
@@ -211,7 +217,12 @@ mod tests {
                  (func $b (local i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) block end loop end block end block end)"
                     .to_owned(),
                 "the locals times the blocks of its functions up to function 2 \"b\" are 110 in all, more than \
-                 wasm.function_values allows, which is 100",
+                 wasm.module_values allows, which is 100",
+            ),
+            (
+                "(func $a (local i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) block end loop end block end block end block end)"
+                    .to_owned(),
+                "function 1 \"a\" has 72 locals times blocks, more than wasm.function_values allows, which is 70",
             ),
         ] {
             assert_eq!(refused(&functions), format!("compiling the module would take too much: {expected}"));

@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 pub(super) use ambient::{monotonic, random};
 pub use consumers::{Consumers, Presented, Verified};
-pub(super) use crypto::{Algorithm, Hash, PublicKey, digest, equal, hmac, verify as verify_signature};
+pub(super) use crypto::{Algorithm, Hash, PublicKey, Signed, equal, verify as verify_signature};
 pub(super) use edit::{EditError, Head, Write, field, final_status};
 pub(super) use http::{Asked, Calls};
 pub use http::{CallAnswer, CallError, CallOut, CallTarget, Called, Origin, Outbound, Reach};
@@ -169,4 +169,9 @@ impl Host {
         self.calls = Calls::default();
         mem::take(&mut self.overruns)
     }
+}
+
+/// The beginning of a guest's text, escaped, for a message: the whole of it may be as long as what one call may copy.
+fn shortened(text: &str) -> String {
+    text.chars().take(100).flat_map(char::escape_debug).collect()
 }

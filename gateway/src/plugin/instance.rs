@@ -61,7 +61,7 @@ impl Instance {
         store.limiter(|host| &mut host.meter);
         store.set_hostcall_fuel(limits.copied_per_call());
         store.set_max_component_handles(limits.handles as usize);
-        store.epoch_deadline_callback(|mut store| store.data_mut().meter.tick());
+        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().meter.tick()));
         let clock = begin(&mut store, limits.timeout, Duration::ZERO);
         let started = AtomicBool::new(false);
         let making = async {
@@ -239,25 +239,17 @@ fn begin(store: &mut Store<Host>, deadline: Duration, spent: Duration) -> Arc<Ca
 
 /// Runs guest code on its clock and within the time-out; `None` when that has passed.
 async fn bounded<F: Future>(clock: &CallClock, limit: Option<Duration>, mut call: Pin<&mut F>) -> Option<F::Output> {
-    let metered = poll_fn(|cx| {
+    let mut timer = pin!(None);
+    poll_fn(|cx| {
         clock.resume();
         let polled = call.as_mut().poll(cx);
         clock.suspend();
-        polled
-    });
-    let mut metered = pin!(metered);
-    // Most calls never wait: a timer is only for those that do.
-    if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(metered.as_mut().poll(cx))).await {
-        return Some(output);
-    }
-    let mut timer = pin!(limit.map(sleep));
-    // It has had its turn: a guest that gave way at a tick goes on only when its neighbours have had theirs.
-    let mut had_its_turn = true;
-    poll_fn(|cx| {
-        if !mem::take(&mut had_its_turn)
-            && let Poll::Ready(output) = metered.as_mut().poll(cx)
-        {
+        if let Poll::Ready(output) = polled {
             return Poll::Ready(Some(output));
+        }
+        // Most calls never wait: a timer is only for those that do.
+        if timer.is_none() {
+            timer.set(limit.map(sleep));
         }
         let timer = timer.as_mut().as_pin_mut();
         timer.map_or(Poll::Pending, |timer| timer.poll(cx).map(|()| None))

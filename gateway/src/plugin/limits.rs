@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use wasmtime::{ResourceLimiter, UpdateDeadline};
+use wasmtime::{ResourceLimiter, Trap, UpdateDeadline};
 
 use super::ticker::Ticker;
-use crate::cpu;
+use crate::{cpu, worker::give_way};
 
 /// Bounds of one plugin's instances; see the configuration reference for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -232,6 +232,11 @@ impl CallClock {
         }
     }
 
+    /// Counts CPU time, in nanoseconds, that another thread spent on the call.
+    pub(super) fn add(&self, nanos: u64) {
+        self.spent.fetch_add(nanos, Relaxed);
+    }
+
     pub(super) fn spent(&self) -> Duration {
         Duration::from_nanos(self.spent.load(Relaxed))
     }
@@ -258,14 +263,30 @@ impl Meter {
         self.clock.start(self.limits.deadline, Duration::ZERO);
     }
 
-    /// At each tick: over its deadline the guest ends, else its neighbours get their turn.
-    pub(super) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        self.clock.ticker.needed();
-        if self.clock.is_over() {
-            self.overrun = Some(Cause::Deadline);
-            return Ok(UpdateDeadline::Interrupt);
+    /// Ends a guest that is over its deadline at a tick of the epoch; any other gives way to the sockets of its worker.
+    pub(super) fn tick(&mut self) -> UpdateDeadline {
+        if self.is_over() {
+            return UpdateDeadline::Interrupt;
         }
-        Ok(UpdateDeadline::Yield(1))
+        UpdateDeadline::YieldCustom(1, Box::pin(give_way()))
+    }
+
+    /// The same between two slices of a host call's work.
+    pub(super) async fn pause(&mut self) -> wasmtime::Result<()> {
+        if self.is_over() {
+            return Err(Trap::Interrupt.into());
+        }
+        give_way().await;
+        Ok(())
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.clock.ticker.needed();
+        let is_over = self.clock.is_over();
+        if is_over {
+            self.overrun = Some(Cause::Deadline);
+        }
+        is_over
     }
 
     fn refuse(&mut self, cause: Cause, wanted: usize, (key, limit): (&str, usize)) -> wasmtime::Result<bool> {

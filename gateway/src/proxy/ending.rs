@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     Error,
-    error::{Blame, REFUSALS},
+    error::{Blame, DESCRIPTORS, REFUSALS},
     log::Listeners,
 };
 use crate::{
@@ -207,7 +207,7 @@ impl Ending {
         let Exchange { id, client: peer, .. } = &self.exchange;
         let (method, path) = (self.asked.method.as_str(), self.asked.target.path());
         // What a client does wrong, it can do a thousand times a second.
-        if fault.blame == LEFT.blame {
+        if fault.blame == LEFT.blame || fault.cause == DESCRIPTORS {
             tracing::debug!(request = id.as_str(), method, path, status, fault.blame, fault.cause, "{message}");
         } else {
             tracing::info!(request = id.as_str(), method, path, status, fault.blame, fault.cause, "{message}");

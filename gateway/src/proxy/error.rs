@@ -51,6 +51,9 @@ pub enum Error {
 /// Causes of those that may not use a version of an API.
 pub(super) const REFUSALS: [&str; 6] = ["denied", "retired", "unknown", "no-grant", "scopes", "quota"];
 
+/// The cause of an exchange that found no descriptor for its connection; the service's log says so, once a second.
+pub(super) const DESCRIPTORS: &str = "descriptors";
+
 /// Whose doing an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
@@ -133,6 +136,9 @@ impl Error {
             },
             Self::Upstream(error) => match error {
                 Up::NoEndpoint(_) => (StatusCode::SERVICE_UNAVAILABLE, Blame::Upstream, "no-endpoint", true),
+                Up::Connect(..) if error.is_exhausted() => {
+                    (StatusCode::SERVICE_UNAVAILABLE, Blame::Gateway, DESCRIPTORS, true)
+                }
                 Up::Connect(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "connect", true),
                 Up::ConnectTimeout(..) => (StatusCode::GATEWAY_TIMEOUT, Blame::Upstream, "connect-timeout", true),
                 Up::Timeout(..) => (StatusCode::GATEWAY_TIMEOUT, Blame::Upstream, "timeout", true),
@@ -178,6 +184,7 @@ impl Error {
             Self::Unread(unread) => unread.to_string(),
             Self::Upstream(error) => match error {
                 Up::NoEndpoint(_) => "the service has no usable endpoint".into(),
+                Up::Connect(..) if error.is_exhausted() => "the gateway has no room for another connection".into(),
                 Up::Connect(..) | Up::ConnectTimeout(..) => "the service cannot be reached".into(),
                 Up::Reset(..) => "the service broke off".into(),
                 Up::Malformed(..) => "the service sent an answer that is not HTTP".into(),

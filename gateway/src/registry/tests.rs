@@ -157,7 +157,7 @@ fn services(fixed: u16, before: &Services) -> Arc<Services> {
         let name: Arc<str> = name.into();
         let limits = PoolLimits { idle_connections: 1, idle_timeout: Duration::from_secs(1) };
         let fixed = (1..=fixed).map(|port| Arc::new(Member::of(address(port), 9))).collect();
-        let listed = Listed { fixed, policy: Policy::RoundRobin, limits, workers: 1 };
+        let listed = Listed { fixed, policy: Policy::RoundRobin, limits, workers: 1, reserved_descriptors: 0 };
         let record = Arc::new(ServiceRecord::new(0));
         let transport = Transport {
             connect_timeout: Duration::from_secs(1),

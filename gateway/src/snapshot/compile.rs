@@ -18,6 +18,7 @@ use std::{
 use tokio::time::Instant;
 
 pub use filters::InstancesKey;
+pub use parts::listener_limits;
 pub use routing::{Explained, explain};
 use written::{Of, Written, written};
 
@@ -257,6 +258,9 @@ impl<'a> Compiler<'a> {
 
     fn listeners(&mut self) -> Vec<Arc<Listener>> {
         let config = self.input.config;
+        if let Some(admin) = &config.admin {
+            self.problems.extend(bounds::of_listener("admin", &admin.limits));
+        }
         let listeners = config.listeners.iter().enumerate();
         listeners.map(|(index, listener)| Arc::new(self.listener(index, listener))).collect()
     }
@@ -272,12 +276,12 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-        self.problems.extend(bounds::of_listener(index, &listener.limits));
+        self.problems.extend(bounds::of_listener(&format!("listeners[{index}]"), &listener.limits));
         Listener {
             name: listener.name.as_str().into(),
             address: listener.address,
             trusted: trusted.into(),
-            limits: parts::listener_limits(&listener.limits),
+            limits: listener_limits(&listener.limits),
         }
     }
 
@@ -362,7 +366,7 @@ impl<'a> Compiler<'a> {
 
     fn service(&self, service: &schema::Service) -> Service {
         let name: Arc<str> = service.name.as_str().into();
-        let listed = parts::listed(service, self.input.workers);
+        let listed = parts::listed(service, self.input.workers, self.input.config.limits.reserved_descriptors);
         let record = self.records.services.of([&name]);
         let before = self.input.previous.and_then(|previous| previous.services.get(&name));
         Service::new(name, listed, parts::transport(service), record, before.map(|before| &**before))

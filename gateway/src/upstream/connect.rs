@@ -1,14 +1,16 @@
 //! Opens one connection to one endpoint.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
 use socket2::SockRef;
-use tokio::{net::TcpStream, task::spawn_local, time::timeout};
+use tokio::{net::TcpSocket, task::spawn_local, time::timeout};
 
 use super::Error;
 use crate::{
+    descriptors,
     exchange::Body,
     progress::{Limits, Peer},
     socket::{self, Socket},
@@ -37,11 +39,27 @@ pub(super) struct Connection {
     pub(super) peer: Arc<Peer>,
 }
 
+/// Whether a connection failed for want of the gateway's own resources: descriptors, or memory of the kernel.
+pub(super) fn is_exhausted(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&errno))
+}
+
+/// Makes a socket that leaves `reserved` descriptors to others.
+fn new_socket(address: SocketAddr, reserved: u64) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if descriptors::is_reserved(&socket, reserved) {
+        return Err(Errno::MFILE.into());
+    }
+    Ok(socket)
+}
+
 /// Must run on a worker: the task that drives the connection stays on this thread, and ends when nobody can send
 /// on it any more.
-pub(super) async fn open(address: SocketAddr, transport: &Transport) -> Result<Connection, Error> {
+pub(super) async fn open(address: SocketAddr, transport: &Transport, reserved: u64) -> Result<Connection, Error> {
     let limit = transport.connect_timeout;
-    let stream = match timeout(limit, TcpStream::connect(address)).await {
+    let socket = new_socket(address, reserved).map_err(|error| Error::Connect(address, error))?;
+    let stream = match timeout(limit, socket.connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(Error::Connect(address, error)),
         Err(_) => return Err(Error::ConnectTimeout(address, limit)),

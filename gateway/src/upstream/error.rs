@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::Transport;
+use super::{Transport, connect};
 use crate::{
     exchange::{BodyError, body::Cut},
     monitor::record::Outcome,
@@ -61,6 +61,7 @@ impl Error {
 
     pub(super) fn outcome(&self) -> Outcome {
         match self {
+            Self::Connect(..) if self.is_exhausted() => Outcome::Gateway,
             Self::Connect(..) => Outcome::Refused,
             Self::ConnectTimeout(..) => Outcome::ConnectTimeout,
             Self::Reset(..) => Outcome::Reset,
@@ -75,12 +76,18 @@ impl Error {
 
     /// The endpoint has had nothing of the request, and its body is still there.
     pub(super) fn is_unreached(&self) -> bool {
-        matches!(self, Self::Connect(..) | Self::ConnectTimeout(..))
+        matches!(self, Self::Connect(..) | Self::ConnectTimeout(..)) && !self.is_exhausted()
+    }
+
+    /// The gateway has no descriptor for the connection: no endpoint is at fault.
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self, Self::Connect(_, error) if connect::is_exhausted(error))
     }
 
     /// Who it was tried with.
     pub fn endpoint(&self) -> Option<SocketAddr> {
         match self {
+            Self::Connect(..) if self.is_exhausted() => None,
             Self::Connect(address, _)
             | Self::ConnectTimeout(address, _)
             | Self::Reset(address, _)

@@ -12,10 +12,13 @@ pub struct Limits {
     /// a window of 64 KiB for each of its 256 streams, and one more. Once they are used up, a new connection gets 15 streams
     /// with windows of 4 KiB, 64 KiB in all, which do not count.
     pub http2_windows: Size,
+    /// Open files that are neither connections of clients nor to services: the admin address, files, watches. Of the rest of what
+    /// the process may open, connections of clients get one half, and connections to services the other.
+    pub reserved_descriptors: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { http2_windows: Size::mib(1024) }
+        Self { http2_windows: Size::mib(1024), reserved_descriptors: 64 }
     }
 }

@@ -32,8 +32,10 @@ pub struct Wasm {
     pub function_locals: u32,
     /// Blocks, loops and branches of one function.
     pub function_blocks: u32,
-    /// Locals times blocks of each function, summed over all functions: the time to compile a module grows with it.
+    /// Locals times blocks of one function: the memory and the time to compile it grow faster than this.
     pub function_values: u64,
+    /// The same, summed over all functions.
+    pub module_values: u64,
 }
 
 impl Default for Wasm {
@@ -49,7 +51,8 @@ impl Default for Wasm {
             function_bytes: Size::mib(1),
             function_locals: 10_000,
             function_blocks: 50_000,
-            function_values: 50_000_000,
+            function_values: 5_000_000,
+            module_values: 50_000_000,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{iter, mem};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::Entry, uri::PathAndQuery};
 
-use super::Lent;
+use super::{Lent, shortened};
 use crate::exchange::{headers::is_gateways_own, path::normalize};
 
 /// Edits that one call may make.
@@ -59,16 +59,21 @@ impl Written {
         }
     }
 
-    fn add(&mut self, bytes: usize) -> Result<(), EditError> {
-        let bytes = self.bytes + bytes;
+    /// Whether there is room for an edit of this many bytes, before anything looks at each of them.
+    fn has_room(&self, bytes: usize) -> Result<(), EditError> {
         if self.edits >= MAX_EDITS {
             return Err(EditError::Limit("256 edits by one call"));
         }
-        if bytes > MAX_BYTES {
+        if self.bytes.saturating_add(bytes) > MAX_BYTES {
             return Err(EditError::Limit("64 KiB written by one call"));
         }
+        Ok(())
+    }
+
+    fn add(&mut self, bytes: usize) -> Result<(), EditError> {
+        self.has_room(bytes)?;
         self.edits += 1;
-        self.bytes = bytes;
+        self.bytes += bytes;
         Ok(())
     }
 }
@@ -89,8 +94,9 @@ pub(in crate::plugin) enum Write {
 
 impl Lent {
     pub(in crate::plugin) fn set_method(&mut self, method: &str) -> Result<(), EditError> {
+        self.written.has_room(method.len())?;
         let method = Method::from_bytes(method.as_bytes())
-            .map_err(|_| EditError::Invalid(format!("\"{}\" is not a method", method.escape_debug())))?;
+            .map_err(|_| EditError::Invalid(format!("\"{}\" is not a method", shortened(method))))?;
         if method == Method::CONNECT {
             return Err(EditError::Forbidden("CONNECT".to_owned()));
         }
@@ -101,6 +107,7 @@ impl Lent {
     }
 
     pub(in crate::plugin) fn set_path(&mut self, path: &str) -> Result<(), EditError> {
+        self.written.has_room(path.len())?;
         let normal = normalize(path).map_err(|error| EditError::Invalid(error.to_string()))?;
         if normal.encoded_slash {
             return Err(EditError::Invalid("the path has an encoded slash, backslash or NUL".to_owned()));
@@ -161,6 +168,7 @@ impl Lent {
         name: String,
         value: Vec<u8>,
     ) -> Result<(), EditError> {
+        self.written.has_room(name.len() + value.len())?;
         let (key, value) = field(&name, value)?;
         self.written.add(name.len() + value.len())?;
         let full = || EditError::Limit("header fields of a head");
@@ -240,7 +248,7 @@ pub(in crate::plugin) fn final_status(status: u16) -> Result<StatusCode, EditErr
 
 fn field_name(name: &str) -> Result<HeaderName, EditError> {
     let name = HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| EditError::Invalid(format!("\"{}\" is not a field name", name.escape_debug())))?;
+        .map_err(|_| EditError::Invalid(format!("\"{}\" is not a field name", shortened(name))))?;
     if is_gateways_own(&name) {
         return Err(EditError::Forbidden(name.to_string()));
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri, uri::PathAndQuery};
 use tokio::sync::oneshot;
 
-use super::{EditError, Host, NoExchange, field};
+use super::{EditError, Host, NoExchange, field, shortened};
 use crate::plugin::limits::Cause;
 
 /// Bytes of a URL.
@@ -185,7 +185,7 @@ fn checked(asked: Asked, reach: &Arc<Reach>, timeout: Duration, max_body: usize)
     let method = Method::from_bytes(method.as_bytes())
         .ok()
         .filter(|method| *method != Method::CONNECT)
-        .ok_or_else(|| CallError::Invalid(format!("\"{}\" is no method to call with", method.escape_debug())))?;
+        .ok_or_else(|| CallError::Invalid(format!("\"{}\" is no method to call with", shortened(&method))))?;
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         let (name, value) = field(&name, value).map_err(|error| match error {
@@ -219,10 +219,6 @@ fn target(url: &str) -> Result<(CallTarget, PathAndQuery), CallError> {
     let origin = Origin::of(&uri).ok_or_else(invalid)?;
     let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     Ok((CallTarget::Host(origin), path))
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(100).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]

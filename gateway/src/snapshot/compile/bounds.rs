@@ -13,8 +13,9 @@ const HEADER_BYTES: Size = Size::kib(8);
 /// The smallest buffer that has a share for each stream of a connection and room for one to use.
 const RESPONSE_BUFFER: Size = Size::kib(512);
 
-pub(super) fn of_listener(index: usize, limits: &ListenerLimits) -> Vec<Problem> {
-    let path = format!("listeners[{index}].limits");
+/// Of a listener, or of the admin address, at `path`.
+pub(super) fn of_listener(path: &str, limits: &ListenerLimits) -> Vec<Problem> {
+    let path = format!("{path}.limits");
     let mut problems = progress(&path, &limits.progress);
     problems.extend(at_least(HEADER_BYTES, &path, "header_bytes", limits.header_bytes));
     problems.extend(at_least(RESPONSE_BUFFER, &path, "response_buffer", limits.response_buffer));

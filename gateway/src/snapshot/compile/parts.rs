@@ -9,6 +9,7 @@ use crate::{
         words::{did_you_mean, nearest, quoted},
     },
     filter::{OnError, ShareKey},
+    linger::LingerLimits,
     monitor::access_log::{LineError, Spec},
     plugin::{self, Isolation, Origin, Reach},
     progress::Limits,
@@ -20,7 +21,7 @@ pub(super) fn network(text: &str) -> Option<ipnet::IpNet> {
     text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(Into::into)).ok()
 }
 
-pub(super) fn listener_limits(limits: &schema::ListenerLimits) -> ListenerLimits {
+pub fn listener_limits(limits: &schema::ListenerLimits) -> ListenerLimits {
     ListenerLimits {
         connections: limits.connections as usize,
         connections_per_client: limits.connections_per_client as usize,
@@ -31,6 +32,7 @@ pub(super) fn listener_limits(limits: &schema::ListenerLimits) -> ListenerLimits
         tcp_keepalive: limits.progress.tcp_keepalive.0,
         response_buffer: size(limits.response_buffer),
         stream_resets: limits.stream_resets,
+        linger: LingerLimits { bytes: limits.linger_bytes.0, timeout: limits.linger_timeout.0 },
     }
 }
 
@@ -54,7 +56,7 @@ pub(super) fn transport(service: &schema::Service) -> Transport {
 }
 
 pub(super) fn gateway_limits(limits: &schema::Limits) -> GatewayLimits {
-    GatewayLimits { http2_windows: limits.http2_windows.0 }
+    GatewayLimits { http2_windows: limits.http2_windows.0, reserved_descriptors: limits.reserved_descriptors.into() }
 }
 
 pub(super) fn access_log(log: &schema::AccessLog) -> Spec {
@@ -120,7 +122,7 @@ pub(super) fn share_key(key: &str) -> Option<ShareKey> {
     }
 }
 
-pub(super) fn listed(service: &schema::Service, workers: usize) -> Listed {
+pub(super) fn listed(service: &schema::Service, workers: usize, reserved: u32) -> Listed {
     let policy = match service.balance {
         // What a plugin leaves to us.
         schema::Balance::Policy(schema::Policy::RoundRobin) | schema::Balance::Plugin(_) => Policy::RoundRobin,
@@ -130,7 +132,7 @@ pub(super) fn listed(service: &schema::Service, workers: usize) -> Listed {
     let limits =
         PoolLimits { idle_connections: usize::from(service.idle_connections), idle_timeout: service.idle_timeout.0 };
     let fixed = service.endpoints.iter().map(|it| Arc::new(Member::of(it.address, it.weight))).collect();
-    Listed { fixed, policy, limits, workers }
+    Listed { fixed, policy, limits, workers, reserved_descriptors: reserved.into() }
 }
 
 pub(super) fn on_error(on_error: schema::OnError) -> OnError {
