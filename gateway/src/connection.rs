@@ -1,5 +1,7 @@
 //! One accepted socket: HTTP/1.1 or HTTP/2 by prior knowledge, its time-outs, its end. It reads no request itself.
 
+mod stream;
+
 use std::{
     cell::Cell, convert::Infallible, future::poll_fn, panic::AssertUnwindSafe, pin::pin, rc::Rc, sync::Arc, task::Poll,
     time::Duration,
@@ -18,8 +20,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::stream::{Report, Reported};
 use crate::{
     exchange::Client,
+    progress::Peer,
     proxy::{self, Proxy, Tunnel},
     snapshot::ListenerLimits,
     socket::Socket,
@@ -56,19 +60,25 @@ async fn requests(
 ) -> Option<Box<Tunnel>> {
     let spoke = Rc::new(Cell::new(false));
     let tunnel = Rc::new(Cell::new(None));
+    let report = Report::default();
     let service = service_fn(|request: Request<Incoming>| {
         spoke.set(true);
         let (proxy, client, tunnel) = (Rc::clone(&proxy), Arc::clone(&client), Rc::clone(&tunnel));
+        let report = report.clone();
         async move {
             // A panic is that exchange's end, not the worker's.
             let answer = AssertUnwindSafe(proxy.handle(client, request)).catch_unwind().await;
             let mut answer = answer.unwrap_or_else(|_| proxy::panicked());
             tunnel.set(answer.body_mut().tunnel());
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(answer.map(|body| {
+                let streams = body.streams();
+                Reported::new(body, streams, report)
+            }))
         }
     });
-    let builder = builder(&limits);
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(Socket::new(stream)), service));
+    let peer = Arc::clone(&client.peer);
+    let builder = builder(&limits, OnThisWorker { report: report.clone(), peer: Arc::clone(&peer) });
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(Socket::new(stream, peer)), service));
     let mut silence = pin!(sleep(limits.header_timeout));
     let mut phase = Phase::Open;
     loop {
@@ -117,8 +127,8 @@ enum Phase {
     Closing,
 }
 
-fn builder(limits: &ListenerLimits) -> Builder<OnThisWorker> {
-    let mut builder = Builder::new(OnThisWorker);
+fn builder(limits: &ListenerLimits, executor: OnThisWorker) -> Builder<OnThisWorker> {
+    let mut builder = Builder::new(executor);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -135,11 +145,14 @@ fn builder(limits: &ListenerLimits) -> Builder<OnThisWorker> {
 }
 
 /// Runs the streams of an HTTP/2 connection on the worker that accepted it. They end with their connection.
-#[derive(Debug, Clone, Copy)]
-struct OnThisWorker;
+#[derive(Debug, Clone)]
+struct OnThisWorker {
+    report: Report,
+    peer: Arc<Peer>,
+}
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisWorker {
     fn execute(&self, stream: F) {
-        spawn_local(stream);
+        spawn_local(stream::run(stream, self.report.clone(), Arc::clone(&self.peer)));
     }
 }

@@ -11,10 +11,14 @@ mod abi;
 mod budget;
 mod bulk;
 mod cache;
+mod complexity;
+mod foreign;
 mod host;
+mod idle;
 mod instance;
 mod phase;
 mod pool;
+mod slots;
 mod state;
 mod text;
 mod ticker;
@@ -24,16 +28,18 @@ use std::sync::Arc;
 pub use self::{
     budget::{Budget, Exhausted, Running, Trial, WHOLE},
     cache::Cache,
+    complexity::Complexity,
     engine::{Bounds, Engine},
     host::{
         CallAnswer, CallError, CallOut, CallTarget, Called, Caller, Consumers, Handles, Origin, Outbound, Output,
         Passing, Presented, Reach, Verified,
     },
     limits::{Cause, Limits, Overruns},
-    loader::{Digest256, LoadError, Module},
+    loader::{Digest256, LoadError, Module, WeakModule},
     phase::{Answer, Candidate, Given, Phase, Refusal, Summary, Verdict},
-    pool::{Instances, Isolation},
+    pool::{Admission, Instances, Isolation},
     signature::Signature,
+    slots::SlotUse,
     state::{OwnMetric, OwnValue, State, States},
     text::one_line,
 };
@@ -56,6 +62,8 @@ pub struct Failure {
     pub cause: Cause,
     /// One line of a bounded length, whatever the guest wrote.
     pub message: String,
+    /// An instance did not start, whatever its configuration.
+    pub at_start: bool,
 }
 
 /// What came of a call.
@@ -63,17 +71,19 @@ pub struct Failure {
 pub struct Outcome {
     pub result: Result<Verdict, Failure>,
     pub overruns: Overruns,
+    /// The first call of its instance.
+    pub is_first: bool,
 }
 
 impl Failure {
     pub fn new(cause: Cause, message: impl AsRef<str>) -> Self {
-        Self { cause, message: one_line(message.as_ref()).into_owned() }
+        Self { cause, message: one_line(message.as_ref()).into_owned(), at_start: false }
     }
 }
 
 /// No guest was reached.
 impl From<Failure> for Outcome {
     fn from(failure: Failure) -> Self {
-        Self { result: Err(failure), overruns: Overruns::default() }
+        Self { result: Err(failure), overruns: Overruns::default(), is_first: false }
     }
 }

@@ -4,6 +4,7 @@ use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, uri::PathAndQuery};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::{task::spawn_local, time::timeout};
@@ -11,6 +12,7 @@ use tokio::{task::spawn_local, time::timeout};
 use super::upgrade;
 use crate::exchange::{
     Body, Client, Exchange, Refusal, RequestHead, RequestId, ResponseHead, TRACEPARENT,
+    body::may_rest,
     canonical::{canonical, servable},
     headers::{self, Seen},
     id::{RequestIds, X_REQUEST_ID},
@@ -27,6 +29,7 @@ pub(super) fn exchange(
     client: Arc<Client>,
     ids: &RefCell<RequestIds>,
 ) -> (Exchange, Body, Option<OnUpgrade>, Option<Refusal>) {
+    client.peer.set_streams(false);
     let websocket = upgrade::asked(&request);
     let upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
@@ -34,6 +37,9 @@ pub(super) fn exchange(
     let own_id = seen.request_id.then(|| RequestId::from_client(&parts.headers)).flatten();
     let id = own_id.unwrap_or_else(|| ids.borrow_mut().draw());
     let trace = seen.trace.then(|| parts.headers.get(TRACEPARENT).cloned()).flatten();
+    // Their length is never known.
+    let streams = body.size_hint().exact().is_none() && may_rest(&parts.headers);
+    let body = Body::of_client(body, client.peer.limits().pace(streams));
     let names_a_path = parts.uri.path_and_query().is_some();
     let head_only = parts.method == Method::HEAD;
     let mut head = RequestHead {
@@ -42,6 +48,7 @@ pub(super) fn exchange(
         authority: parts.uri.authority().cloned(),
         version: parts.version,
         websocket,
+        streams,
         headers: parts.headers,
     };
     let (encoded_slash, refused) = match servable(&head, names_a_path).and_then(|()| canonical(&mut head)) {
@@ -51,12 +58,14 @@ pub(super) fn exchange(
     if seen.hop_by_hop {
         headers::remove_hop_by_hop(&mut head.headers);
     }
+    let forwarded_for = client.forwarded_for(&head.headers);
     headers::set_forwarded(&mut head, &client);
     head.headers.insert(X_REQUEST_ID, id.to_value());
     let response = ResponseHead::default();
     let exchange = Exchange {
         id,
         client,
+        forwarded_for,
         trace,
         request: head,
         head_only,
@@ -67,7 +76,7 @@ pub(super) fn exchange(
         filters: Vec::new(),
         notices: Vec::new(),
     };
-    (exchange, Body::counted(body), upgrade, refused)
+    (exchange, body, upgrade, refused)
 }
 
 /// Reads what is left of a body that nobody wants, within bounds: a connection closed with unread data is reset, and
