@@ -2190,8 +2190,8 @@ pub mod stile {
 
           #[cfg_attr(target_pointer_width="64", repr(align(8)))]
           #[cfg_attr(target_pointer_width="32", repr(align(4)))]
-          struct RetArea([::core::mem::MaybeUninit::<u8>; 10*::core::mem::size_of::<*const u8>()]);
-          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 10*::core::mem::size_of::<*const u8>()]);
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 12*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 12*::core::mem::size_of::<*const u8>()]);
           let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
           #[cfg(target_arch = "wasm32")]
           #[link(wasm_import_module = "stile:plugin/connection@0.1.0")]
@@ -2207,11 +2207,11 @@ pub mod stile {
           let l3 = *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
           let len4 = l3;
           let bytes4 = _rt::Vec::from_raw_parts(l2.cast(), len4, len4);
-          let l5 = i32::from(*ptr0.add(2*::core::mem::size_of::<*const u8>()).cast::<u16>());
-          let l6 = *ptr0.add(3*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
-          let l7 = *ptr0.add(4*::core::mem::size_of::<*const u8>()).cast::<usize>();
-          let len8 = l7;
-          let bytes8 = _rt::Vec::from_raw_parts(l6.cast(), len8, len8);
+          let l5 = *ptr0.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+          let l6 = *ptr0.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+          let len7 = l6;
+          let bytes7 = _rt::Vec::from_raw_parts(l5.cast(), len7, len7);
+          let l8 = i32::from(*ptr0.add(4*::core::mem::size_of::<*const u8>()).cast::<u16>());
           let l9 = *ptr0.add(5*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
           let l10 = *ptr0.add(6*::core::mem::size_of::<*const u8>()).cast::<usize>();
           let len11 = l10;
@@ -2220,16 +2220,21 @@ pub mod stile {
           let l13 = *ptr0.add(8*::core::mem::size_of::<*const u8>()).cast::<usize>();
           let len14 = l13;
           let bytes14 = _rt::Vec::from_raw_parts(l12.cast(), len14, len14);
-          let l15 = i32::from(*ptr0.add(9*::core::mem::size_of::<*const u8>()).cast::<u8>());
-          let result16 = crate::connection::Connection{
+          let l15 = *ptr0.add(9*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+          let l16 = *ptr0.add(10*::core::mem::size_of::<*const u8>()).cast::<usize>();
+          let len17 = l16;
+          let bytes17 = _rt::Vec::from_raw_parts(l15.cast(), len17, len17);
+          let l18 = i32::from(*ptr0.add(11*::core::mem::size_of::<*const u8>()).cast::<u8>());
+          let result19 = crate::connection::Connection{
             address: _rt::string_lift(bytes4),
-            port: l5 as u16,
-            listener: _rt::string_lift(bytes8),
-            scheme: _rt::string_lift(bytes11),
-            protocol: _rt::string_lift(bytes14),
-            trusted: _rt::bool_lift(l15 as u8),
+            peer: _rt::string_lift(bytes7),
+            peer_port: l8 as u16,
+            listener: _rt::string_lift(bytes11),
+            scheme: _rt::string_lift(bytes14),
+            protocol: _rt::string_lift(bytes17),
+            trusted: _rt::bool_lift(l18 as u8),
           };
-          result16
+          result19
         }
       }
 
@@ -3895,8 +3900,8 @@ mod _rt {
 #[unsafe(link_section = "component-type:wit-bindgen:0.61.1:stile:plugin@0.1.0:host:encoded world")]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 3727] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x94\x1c\x01A\x02\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 3738] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x9f\x1c\x01A\x02\x01\
 A\x18\x01BJ\x01p}\x01o\x02s\0\x04\0\x06header\x03\0\x01\x01q\x03\x07invalid\x01s\
 \0\x09forbidden\x01s\0\x05limit\x01s\0\x04\0\x0aedit-error\x03\0\x03\x01p\x02\x01\
 r\x03\x06status{\x07headers\x05\x04body\0\x04\0\x05reply\x03\0\x06\x01ps\x01r\x03\
@@ -3942,43 +3947,43 @@ e\x04\x09signature\x04\x04\0\x09signature\x03\0\x05\x01r\x02\x06issuers\x07subje
 cts\x04\0\x07subject\x03\0\x07\x01q\x05\x07api-key\x01s\0\x05basic\x01\x03\0\x04\
 hmac\x01\x06\0\x03jwt\x01\x08\0\x0bcertificate\x01s\0\x04\0\x09presented\x03\0\x09\
 \x01k\x01\x01@\x01\x09presented\x0a\0\x0b\x04\0\x06verify\x01\x0c\x03\0\x1cstile\
-:plugin/consumers@0.1.0\x05\x04\x01B\x04\x01r\x06\x07addresss\x04port{\x08listen\
-ers\x06schemes\x08protocols\x07trusted\x7f\x04\0\x05facts\x03\0\0\x01@\0\0\x01\x04\
-\0\x07current\x01\x02\x03\0\x1dstile:plugin/connection@0.1.0\x05\x05\x01B\x03\x01\
-@\0\0w\x04\0\x03now\x01\0\x04\0\x09monotonic\x01\0\x03\0\x18stile:plugin/clock@0\
-.1.0\x05\x06\x01B\x03\x01p}\x01@\x01\x05county\0\0\x04\0\x05bytes\x01\x01\x03\0\x19\
-stile:plugin/random@0.1.0\x05\x07\x01B\x12\x01m\x03\x06sha256\x06sha384\x06sha51\
-2\x04\0\x04hash\x03\0\0\x01m\x0a\x05rs256\x05rs384\x05rs512\x05ps256\x05ps384\x05\
-ps512\x05es256\x05es384\x05es512\x05eddsa\x04\0\x09algorithm\x03\0\x02\x01p}\x01\
-r\x02\x01n\x04\x01e\x04\x04\0\x07rsa-key\x03\0\x05\x01q\x03\x03rsa\x01\x06\0\x02\
-ec\x01\x04\0\x07ed25519\x01\x04\0\x04\0\x0apublic-key\x03\0\x07\x01@\x02\x04hash\
-\x01\x07message\x04\0\x04\x04\0\x06digest\x01\x09\x01@\x03\x04hash\x01\x03key\x04\
-\x07message\x04\0\x04\x04\0\x04hmac\x01\x0a\x01@\x02\x01a\x04\x01b\x04\0\x7f\x04\
-\0\x05equal\x01\x0b\x01j\x01\x7f\x01s\x01@\x04\x09algorithm\x03\x03key\x08\x07me\
-ssage\x04\x09signature\x04\0\x0c\x04\0\x06verify\x01\x0d\x03\0\x19stile:plugin/c\
-rypto@0.1.0\x05\x08\x01B\x12\x01q\x03\x0binvalid-key\0\0\x04full\0\0\x0dnot-a-co\
-unter\0\0\x04\0\x05error\x03\0\0\x01p}\x01k\x02\x01@\x01\x03keys\0\x03\x04\0\x03\
-get\x01\x04\x01kw\x01j\0\x01\x01\x01@\x03\x03keys\x05value\x02\x03ttl\x05\0\x06\x04\
-\0\x03set\x01\x07\x01j\x01\x7f\x01\x01\x01@\x04\x03keys\x06before\x03\x05value\x02\
-\x03ttl\x05\0\x08\x04\0\x10compare-and-swap\x01\x09\x01j\x01x\x01\x01\x01@\x03\x03\
-keys\x02byx\x03ttl\x05\0\x0a\x04\0\x09increment\x01\x0b\x01@\x01\x03keys\x01\0\x04\
-\0\x06delete\x01\x0c\x03\0\x1cstile:plugin/key-value@0.1.0\x05\x09\x01B\x0c\x01o\
-\x02ss\x04\0\x05label\x03\0\0\x01q\x02\x07invalid\x01s\0\x04full\0\0\x04\0\x05er\
-ror\x03\0\x02\x01p\x01\x01j\0\x01\x03\x01@\x03\x04names\x06labels\x04\x02byw\0\x05\
-\x04\0\x03add\x01\x06\x01@\x03\x04names\x06labels\x04\x05valueu\0\x05\x04\0\x03s\
-et\x01\x07\x01@\x03\x04names\x06labels\x04\x07secondsu\0\x05\x04\0\x07observe\x01\
-\x08\x03\0\x1astile:plugin/metrics@0.1.0\x05\x0a\x02\x03\0\0\x06header\x01B\x16\x02\
-\x03\x02\x01\x0b\x04\0\x06header\x03\0\0\x01p\x01\x01p}\x01ky\x01r\x05\x06method\
-s\x03urls\x07headers\x02\x04body\x03\x07timeout\x04\x04\0\x07request\x03\0\x05\x01\
-r\x03\x06status{\x07headers\x02\x04body\x03\x04\0\x08response\x03\0\x07\x01q\x05\
-\x07invalid\x01s\0\x0bnot-allowed\x01s\0\x05limit\x01s\0\x07timeout\0\0\x06faile\
-d\x01s\0\x04\0\x05error\x03\0\x09\x04\0\x07pending\x03\x01\x01h\x0b\x01j\x01\x08\
-\x01\x0a\x01@\x01\x04self\x0c\0\x0d\x04\0\x14[method]pending.wait\x01\x0e\x01@\x01\
-\x07request\x06\0\x0d\x04\0\x04send\x01\x0f\x01i\x0b\x01j\x01\x10\x01\x0a\x01@\x01\
-\x07request\x06\0\x11\x04\0\x05start\x01\x12\x03\0\x1estile:plugin/http-client@0\
-.1.0\x05\x0c\x04\0\x17stile:plugin/host@0.1.0\x04\0\x0b\x0a\x01\0\x04host\x03\0\0\
-\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bind\
-gen-rust\x060.61.1";
+:plugin/consumers@0.1.0\x05\x04\x01B\x04\x01r\x07\x07addresss\x04peers\x09peer-p\
+ort{\x08listeners\x06schemes\x08protocols\x07trusted\x7f\x04\0\x05facts\x03\0\0\x01\
+@\0\0\x01\x04\0\x07current\x01\x02\x03\0\x1dstile:plugin/connection@0.1.0\x05\x05\
+\x01B\x03\x01@\0\0w\x04\0\x03now\x01\0\x04\0\x09monotonic\x01\0\x03\0\x18stile:p\
+lugin/clock@0.1.0\x05\x06\x01B\x03\x01p}\x01@\x01\x05county\0\0\x04\0\x05bytes\x01\
+\x01\x03\0\x19stile:plugin/random@0.1.0\x05\x07\x01B\x12\x01m\x03\x06sha256\x06s\
+ha384\x06sha512\x04\0\x04hash\x03\0\0\x01m\x0a\x05rs256\x05rs384\x05rs512\x05ps2\
+56\x05ps384\x05ps512\x05es256\x05es384\x05es512\x05eddsa\x04\0\x09algorithm\x03\0\
+\x02\x01p}\x01r\x02\x01n\x04\x01e\x04\x04\0\x07rsa-key\x03\0\x05\x01q\x03\x03rsa\
+\x01\x06\0\x02ec\x01\x04\0\x07ed25519\x01\x04\0\x04\0\x0apublic-key\x03\0\x07\x01\
+@\x02\x04hash\x01\x07message\x04\0\x04\x04\0\x06digest\x01\x09\x01@\x03\x04hash\x01\
+\x03key\x04\x07message\x04\0\x04\x04\0\x04hmac\x01\x0a\x01@\x02\x01a\x04\x01b\x04\
+\0\x7f\x04\0\x05equal\x01\x0b\x01j\x01\x7f\x01s\x01@\x04\x09algorithm\x03\x03key\
+\x08\x07message\x04\x09signature\x04\0\x0c\x04\0\x06verify\x01\x0d\x03\0\x19stil\
+e:plugin/crypto@0.1.0\x05\x08\x01B\x12\x01q\x03\x0binvalid-key\0\0\x04full\0\0\x0d\
+not-a-counter\0\0\x04\0\x05error\x03\0\0\x01p}\x01k\x02\x01@\x01\x03keys\0\x03\x04\
+\0\x03get\x01\x04\x01kw\x01j\0\x01\x01\x01@\x03\x03keys\x05value\x02\x03ttl\x05\0\
+\x06\x04\0\x03set\x01\x07\x01j\x01\x7f\x01\x01\x01@\x04\x03keys\x06before\x03\x05\
+value\x02\x03ttl\x05\0\x08\x04\0\x10compare-and-swap\x01\x09\x01j\x01x\x01\x01\x01\
+@\x03\x03keys\x02byx\x03ttl\x05\0\x0a\x04\0\x09increment\x01\x0b\x01@\x01\x03key\
+s\x01\0\x04\0\x06delete\x01\x0c\x03\0\x1cstile:plugin/key-value@0.1.0\x05\x09\x01\
+B\x0c\x01o\x02ss\x04\0\x05label\x03\0\0\x01q\x02\x07invalid\x01s\0\x04full\0\0\x04\
+\0\x05error\x03\0\x02\x01p\x01\x01j\0\x01\x03\x01@\x03\x04names\x06labels\x04\x02\
+byw\0\x05\x04\0\x03add\x01\x06\x01@\x03\x04names\x06labels\x04\x05valueu\0\x05\x04\
+\0\x03set\x01\x07\x01@\x03\x04names\x06labels\x04\x07secondsu\0\x05\x04\0\x07obs\
+erve\x01\x08\x03\0\x1astile:plugin/metrics@0.1.0\x05\x0a\x02\x03\0\0\x06header\x01\
+B\x16\x02\x03\x02\x01\x0b\x04\0\x06header\x03\0\0\x01p\x01\x01p}\x01ky\x01r\x05\x06\
+methods\x03urls\x07headers\x02\x04body\x03\x07timeout\x04\x04\0\x07request\x03\0\
+\x05\x01r\x03\x06status{\x07headers\x02\x04body\x03\x04\0\x08response\x03\0\x07\x01\
+q\x05\x07invalid\x01s\0\x0bnot-allowed\x01s\0\x05limit\x01s\0\x07timeout\0\0\x06\
+failed\x01s\0\x04\0\x05error\x03\0\x09\x04\0\x07pending\x03\x01\x01h\x0b\x01j\x01\
+\x08\x01\x0a\x01@\x01\x04self\x0c\0\x0d\x04\0\x14[method]pending.wait\x01\x0e\x01\
+@\x01\x07request\x06\0\x0d\x04\0\x04send\x01\x0f\x01i\x0b\x01j\x01\x10\x01\x0a\x01\
+@\x01\x07request\x06\0\x11\x04\0\x05start\x01\x12\x03\0\x1estile:plugin/http-cli\
+ent@0.1.0\x05\x0c\x04\0\x17stile:plugin/host@0.1.0\x04\0\x0b\x0a\x01\0\x04host\x03\
+\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-\
+bindgen-rust\x060.61.1";
 
 #[inline(never)]
 #[doc(hidden)]
