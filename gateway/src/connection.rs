@@ -6,6 +6,8 @@ use std::{
 };
 
 use futures_util::FutureExt;
+use http::Version;
+use http_body::Body as _;
 use hyper::{Request, body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -22,7 +24,7 @@ use crate::{
     exchange::Client,
     proxy::{self, Proxy, Tunnel},
     snapshot::ListenerLimits,
-    socket::Socket,
+    socket::{Lenient, Queries, Socket},
 };
 
 /// Streams that an HTTP/2 client may have open on one connection.
@@ -56,8 +58,15 @@ async fn requests(
 ) -> Option<Box<Tunnel>> {
     let spoke = Rc::new(Cell::new(false));
     let tunnel = Rc::new(Cell::new(None));
-    let service = service_fn(|request: Request<Incoming>| {
+    let queries = Arc::new(Queries::default());
+    let service = service_fn(|mut request: Request<Incoming>| {
         spoke.set(true);
+        if request.version() < Version::HTTP_2 {
+            let body = request.body().size_hint().exact();
+            queries.began(request.uri_mut(), body);
+        } else {
+            queries.stop();
+        }
         let (proxy, client, tunnel) = (Rc::clone(&proxy), Arc::clone(&client), Rc::clone(&tunnel));
         async move {
             // A panic is that exchange's end, not the worker's.
@@ -68,7 +77,8 @@ async fn requests(
         }
     });
     let builder = builder(&limits);
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(Socket::new(stream)), service));
+    let socket = Lenient::new(Socket::new(stream), Arc::clone(&queries));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
     let mut silence = pin!(sleep(limits.header_timeout));
     let mut phase = Phase::Open;
     loop {

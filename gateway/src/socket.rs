@@ -1,5 +1,7 @@
 //! A TCP connection as hyper drives it. It adds one thing: a small message that comes in pieces is sent as one.
 
+mod query;
+
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -10,6 +12,8 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+
+pub use query::{Lenient, Queries};
 
 /// Up to so many bytes, copying costs less than what the kernel does to gather pieces.
 const SMALL: usize = 1024;
