@@ -21,10 +21,11 @@ use self::worker::{Generations, Worker};
 use crate::{
     admin,
     config::{
-        Document, Problem,
+        Document, Problem, schema,
         watch::{Watch, WatchError},
     },
     control::{ApplyError, Control, Reloaded},
+    exchange::{Passes, Via, id::RequestIds},
     listener::Listeners,
     plugin::Engine,
     worker::WorkerId,
@@ -82,10 +83,12 @@ impl Gateway {
         let listeners = Listeners::new(senders, stop.child_token());
         let grace = config.grace.0;
         let control = Arc::new(Control::start(engine, document, listeners, workers).await?);
+        let passes = passes(&config.via);
         let mut running = Vec::with_capacity(workers);
         for (number, shares) in receivers.into_iter().enumerate() {
             let generations = Generations { live: Arc::clone(control.live()), changed: control.changed() };
-            let started = Worker::start(WorkerId(number), generations, shares, stop.child_token(), grace);
+            let via = Via::new(passes.clone());
+            let started = Worker::start(WorkerId(number), generations, shares, via, stop.child_token(), grace);
             running.push(started.map_err(StartError::Worker)?);
         }
         let mut gateway = Self {
@@ -251,6 +254,12 @@ async fn reload(control: &Control) {
         }
         Err(error) => tracing::error!("configuration refused, the running one stays:\n{error}"),
     }
+}
+
+/// Draws a random pseudonym if the configuration has none: other gateways have other names.
+fn passes(via: &schema::Via) -> Passes {
+    let random = || format!("stile-{}", &RequestIds::new().draw().as_str()[..16]);
+    Passes { pseudonym: via.pseudonym.clone().unwrap_or_else(random), max: via.max_passes.into() }
 }
 
 fn cores() -> usize {

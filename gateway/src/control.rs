@@ -17,6 +17,7 @@ mod revisions;
 pub mod transfer;
 pub mod usage;
 pub mod versions;
+mod warn;
 
 use std::{
     path::PathBuf,
@@ -41,7 +42,7 @@ use crate::{
     listener::{Bound, Listeners},
     monitor::record::Standing,
     plugin::Engine,
-    registry::{Directory, Preservation, Registry, Settings},
+    registry::{Announcement, Directory, Preservation, Registry, RegistryError, Settings},
     snapshot::Snapshot,
     store::{Commit, Revision as Number, Store},
 };
@@ -50,6 +51,7 @@ use self::{
     artifact::{Artifacts, bring, is_unfetched},
     audit::{Action, Done},
     draft::{Draft, Work},
+    warn::warn,
 };
 pub use self::{
     draft::View,
@@ -205,6 +207,20 @@ impl Control {
         &self.registry
     }
 
+    /// Registers an endpoint, or says anew what it is; true if it was not there.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the registry, and `Invalid` for an address of the gateway's own listeners: its requests would go round.
+    pub async fn register(&self, service: &str, id: &str, announcement: &Announcement) -> Result<bool, RegistryError> {
+        if self.listeners.is_own(announcement.address) {
+            let message =
+                format!("{} is a listener of this gateway: its requests would go round", announcement.address);
+            return Err(RegistryError::Invalid(vec![("address".to_owned(), message)]));
+        }
+        self.registry.register(service, id, announcement).await
+    }
+
     /// What a change of this gateway may come from.
     pub async fn sources(&self) -> Sources {
         self.work.lock().await.sources.clone()
@@ -341,18 +357,6 @@ pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError>
     Ok(())
 }
 
-/// Says what is right and yet of no use, unless it was so before.
-fn warn(snapshot: &Snapshot, before: Option<&Snapshot>) {
-    let before = before.map(Snapshot::unusable).unwrap_or_default();
-    for (api, version) in snapshot.unusable().difference(&before) {
-        tracing::warn!(
-            api,
-            version,
-            "nobody can use this version: it is not anonymous, and no filter on the way to it is an authenticator"
-        );
-    }
-}
-
 /// Opens the access log and binds what is not bound yet; nobody is served before the listeners are opened.
 fn open(listeners: &Listeners, Draft { snapshot, layers, .. }: &Draft) -> Result<Bound, ApplyError> {
     let mut problems = Vec::new();
@@ -426,6 +430,7 @@ fn fixed(old: &Document, new: &Document) -> Vec<Problem> {
         ("admin", old.config.admin != new.config.admin),
         ("store", old.config.store != new.config.store),
         ("grace", old.config.grace != new.config.grace),
+        ("via", old.config.via != new.config.via),
     ];
     let problem = |(key, _): (&str, bool)| {
         let message = format!("{key} cannot change while the gateway runs; restart it");

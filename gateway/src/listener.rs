@@ -4,7 +4,7 @@ mod bind;
 mod clients;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     rc::Rc,
     sync::{
         Arc,
@@ -14,7 +14,6 @@ use std::{
 };
 
 use http::uri::Scheme;
-use ipnet::IpNet;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
@@ -22,11 +21,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::clients::{Clients, Counted};
-pub use bind::{BindError, Bound, Listeners};
+pub use bind::{BindError, Bound, Listeners, reaches};
 
 use crate::{
     connection,
-    exchange::Client,
+    exchange::{Client, Dropped},
     monitor::record::Connections,
     proxy::Proxy,
     snapshot::{Listener, ListenerLimits},
@@ -53,6 +52,7 @@ pub struct Open {
     clients: Clients,
     accepted: Arc<AtomicU64>,
     turned_away: Arc<AtomicU64>,
+    dropped_fields: Arc<Dropped>,
 }
 
 /// Accepts until stopped, each connection a task of its own. What the kernel had queued by then is still served.
@@ -107,13 +107,15 @@ impl Door {
         let snapshot = self.proxy.snapshot();
         // A listener that is being drained is in no snapshot any more.
         let listener = snapshot.listener(&self.listener.name).unwrap_or(&self.listener);
-        let proxies = proxies(listener, peer.ip().to_canonical());
-        let Some(admitted) = self.connections.admit(peer, proxies.is_some(), &listener.limits) else {
+        let is_proxy = listener.fields.trust(peer.ip().to_canonical());
+        let Some(admitted) = self.connections.admit(peer, is_proxy, &listener.limits) else {
             return tracing::warn!(listener = &*listener.name, %peer, "over the limit of connections");
         };
         // A peer that is gone already; reading will tell.
         let _ = stream.set_nodelay(true);
-        let client = Arc::new(Client::new(peer, Arc::clone(&listener.name), Scheme::HTTP, proxies));
+        let (name, rules) = (Arc::clone(&listener.name), Arc::clone(&listener.fields));
+        let dropped = Arc::clone(&self.connections.dropped_fields);
+        let client = Arc::new(Client::new(peer, name, Scheme::HTTP, rules, dropped));
         let served =
             connection::serve(stream, client, listener.limits, Rc::clone(&self.proxy), self.stop.child_token());
         self.tasks.spawn_local(async move {
@@ -148,7 +150,10 @@ impl Open {
 impl Open {
     fn told(&self, name: Arc<str>) -> Connections {
         let [accepted, turned_away] = [&self.accepted, &self.turned_away].map(|count| count.load(Relaxed));
-        Connections { name, open: self.all.load(Relaxed) as u64, accepted, turned_away }
+        let Dropped { claims, underscores } = &*self.dropped_fields;
+        let [dropped_claims, dropped_underscores] = [claims, underscores].map(|count| count.load(Relaxed));
+        let open = self.all.load(Relaxed) as u64;
+        Connections { name, open, accepted, turned_away, dropped_claims, dropped_underscores }
     }
 }
 
@@ -156,10 +161,4 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         self.all.fetch_sub(1, Relaxed);
     }
-}
-
-/// The trusted networks of a listener, if the peer is in one of them.
-fn proxies(listener: &Listener, peer: IpAddr) -> Option<Arc<[IpNet]>> {
-    let trusted = listener.trusted.iter().any(|network| network.contains(&peer));
-    trusted.then(|| Arc::clone(&listener.trusted))
 }

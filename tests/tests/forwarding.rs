@@ -51,13 +51,15 @@ const CLAIMS: [(&str, &str); 6] = [
 #[tokio::test]
 async fn who_asked_is_told_and_a_client_is_not_believed() {
     let upstream = Upstream::echo().await;
-    let gateway = Gateway::start(plain(upstream.address())).await;
+    let mut config = plain(upstream.address());
+    config["via"] = json!({ "pseudonym": "edge" });
+    let gateway = Gateway::start(config).await;
     let headers = Client::connect(gateway.address()).await.send(with("/", &CLAIMS)).await.json()["headers"].clone();
     assert_eq!(headers["x-forwarded-for"], "127.0.0.1");
     assert_eq!(headers["x-forwarded-host"], "api.example:81");
     assert_eq!(headers["x-forwarded-proto"], "http");
     assert_eq!(headers["forwarded"], "for=127.0.0.1;host=\"api.example:81\";proto=http");
-    assert_eq!(headers["via"], "1.1 stile");
+    assert_eq!(headers["via"], "1.1 lie, 1.1 edge");
 }
 
 #[tokio::test]
@@ -65,12 +67,13 @@ async fn a_trusted_client_is_believed_and_added_to() {
     let upstream = Upstream::echo().await;
     let mut config = plain(upstream.address());
     config["listeners"] = json!([{ "name": "public", "address": "127.0.0.1:0", "trusted": ["127.0.0.0/8"] }]);
+    config["via"] = json!({ "pseudonym": "edge" });
     let gateway = Gateway::start(config).await;
     let headers = Client::connect(gateway.address()).await.send(with("/", &CLAIMS)).await.json()["headers"].clone();
     assert_eq!(headers["x-forwarded-for"], "6.6.6.6, 127.0.0.1");
     assert_eq!((&headers["x-forwarded-host"], &headers["x-forwarded-proto"]), (&json!("evil"), &json!("https")));
-    assert_eq!(headers["forwarded"], "for=6.6.6.6, for=127.0.0.1;host=\"api.example:81\";proto=http");
-    assert_eq!(headers["via"], "1.1 lie, 1.1 stile");
+    assert_eq!(headers["forwarded"], "for=6.6.6.6;host=\"evil\";proto=https, for=127.0.0.1");
+    assert_eq!(headers["via"], "1.1 lie, 1.1 edge");
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{calls, ticks};
 use crate::{
+    exchange::Via,
     listener::{self, Share},
     proxy::{Logs, Proxy},
     snapshot::{Reader, Snapshot},
@@ -48,6 +49,7 @@ impl Worker {
         id: WorkerId,
         generations: Generations,
         shares: UnboundedReceiver<Share>,
+        via: Via,
         stop: CancellationToken,
         grace: Duration,
     ) -> io::Result<Self> {
@@ -63,7 +65,7 @@ impl Worker {
             // Who starts a worker waits for this.
             let _ = began.send(result);
             let Some(runtime) = runtime else { return };
-            let left = runtime.block_on(serve(id, generations, shares, stop, grace));
+            let left = runtime.block_on(serve(id, generations, shares, via, stop, grace));
             // Nobody listens if the gateway was dropped rather than stopped.
             let _ = tell.send(left);
         })?;
@@ -81,12 +83,13 @@ async fn serve(
     id: WorkerId,
     Generations { live, mut changed }: Generations,
     mut shares: UnboundedReceiver<Share>,
+    via: Via,
     stop: CancellationToken,
     grace: Duration,
 ) -> usize {
     let (outbound, calls) = calls::channel();
     let (logs, teller) = Logs::new();
-    let proxy = Rc::new(Proxy::new(id, Reader::new(live, Some(Arc::new(outbound))), logs.clone()));
+    let proxy = Rc::new(Proxy::new(id, Reader::new(live, Some(Arc::new(outbound))), logs.clone(), via));
     let tasks = TaskTracker::new();
     spawn_local(calls.serve(id, Rc::clone(&proxy)));
     spawn_local(teller.serve(id));

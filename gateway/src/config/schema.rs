@@ -43,6 +43,8 @@ pub struct Config {
     pub store: Option<Store>,
     /// How long exchanges in flight may take to finish when the gateway stops. Fixed while the gateway runs.
     pub grace: Duration,
+    /// Detection of requests that loop through the gateway. Fixed while the gateway runs.
+    pub via: Via,
     /// One line per exchange; without it, none.
     pub access_log: Option<AccessLog>,
     /// What `/metrics` counts.
@@ -71,9 +73,15 @@ pub struct Listener {
     /// Address and port to bind; port 0 takes a free one.
     #[schemars(with = "Address")]
     pub address: SocketAddr,
-    /// Networks whose `Forwarded`, `X-Forwarded-*` and `Via` are believed and added to; anybody else's are dropped.
+    /// Networks of proxies whose `Forwarded` and `X-Forwarded-*` are believed and added to; anybody else's are dropped.
     #[serde(default)]
     pub trusted: Vec<String>,
+    /// The fields of trusted proxies that count where both families come. The other family is written anew.
+    #[serde(default)]
+    pub proxy_headers: ProxyHeaders,
+    /// Treatment of request fields whose names have `_`, which many servers take for `-`.
+    #[serde(default)]
+    pub underscores: Underscores,
     /// Run before a route is chosen, and may choose it; in the order they run on a request.
     #[serde(default)]
     pub filters: Vec<Filter>,
@@ -86,6 +94,40 @@ pub struct Listener {
     /// What its clients may take up.
     #[serde(default)]
     pub limits: ListenerLimits,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyHeaders {
+    /// `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto`.
+    #[default]
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Underscores {
+    /// A field is dropped if the gateway or a filter reads, sets or removes the name with `-` in place of each `_`.
+    #[default]
+    Reserved,
+    /// All are dropped.
+    Drop,
+    /// All pass.
+    Allow,
+}
+
+/// The name of the gateway in the field `Via` of requests, and the bound beyond which a request is taken for a loop.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Via {
+    /// The name of the gateway, a token such as `edge-1`. Replicas of one gateway have the same name; without it, each start draws
+    /// one at random.
+    pub pseudonym: Option<String>,
+    /// Passes of one request through the gateway, calls of its plugins included; one more is answered 508.
+    #[schemars(range(min = 1))]
+    pub max_passes: u16,
 }
 
 /// Pages for developers.
@@ -314,6 +356,7 @@ impl Default for Config {
             admin: None,
             store: None,
             grace: thirty_seconds(),
+            via: Via::default(),
             access_log: None,
             metrics: Metrics::default(),
             registry: Registry::default(),
@@ -324,6 +367,12 @@ impl Default for Config {
             consumers: Vec::new(),
             groups: Vec::new(),
         }
+    }
+}
+
+impl Default for Via {
+    fn default() -> Self {
+        Self { pseudonym: None, max_passes: 8 }
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Refusal {
     BadRequest(String),
     #[error("this gateway does not serve {0}")]
     NotImplemented(&'static str),
+    #[error("the request has passed this gateway {0} times")]
+    Loop(usize),
 }
 
 /// What this gateway cannot serve is refused before a route could match it.

@@ -109,6 +109,9 @@ pub struct Connections {
     pub accepted: u64,
     /// Over a limit of connections.
     pub turned_away: u64,
+    /// Fields of requests that were dropped: claims of clients that are not trusted, and names with `_`.
+    pub dropped_claims: u64,
+    pub dropped_underscores: u64,
 }
 
 impl Record for RouteRecord {

@@ -1,6 +1,6 @@
 //! From what a client sent to an exchange: its head gets its one form, what belongs to its connection is taken off.
 
-use std::{cell::RefCell, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, uri::PathAndQuery};
@@ -8,13 +8,16 @@ use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::{task::spawn_local, time::timeout};
 
-use super::upgrade;
-use crate::exchange::{
-    Body, Client, Exchange, Refusal, RequestHead, RequestId, ResponseHead, TRACEPARENT,
-    canonical::{canonical, servable},
-    headers::{self, Seen},
-    id::{RequestIds, X_REQUEST_ID},
-    path::strip_prefix,
+use super::{Proxy, upgrade};
+use crate::{
+    exchange::{
+        Body, Client, Exchange, Refusal, RequestHead, RequestId, ResponseHead, TRACEPARENT,
+        canonical::{canonical, servable},
+        headers::{self, Seen},
+        id::X_REQUEST_ID,
+        path::strip_prefix,
+    },
+    snapshot::Snapshot,
 };
 
 /// How much of an unwanted body is read, and for how long.
@@ -25,14 +28,15 @@ const DISCARD_TIME: Duration = Duration::from_secs(1);
 pub(super) fn exchange(
     mut request: Request<Incoming>,
     client: Arc<Client>,
-    ids: &RefCell<RequestIds>,
+    proxy: &Proxy,
+    snapshot: &Snapshot,
 ) -> (Exchange, Body, Option<OnUpgrade>, Option<Refusal>) {
     let websocket = upgrade::asked(&request);
     let upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let seen = Seen::of(&parts.headers);
     let own_id = seen.request_id.then(|| RequestId::from_client(&parts.headers)).flatten();
-    let id = own_id.unwrap_or_else(|| ids.borrow_mut().draw());
+    let id = own_id.unwrap_or_else(|| proxy.ids.borrow_mut().draw());
     let trace = seen.trace.then(|| parts.headers.get(TRACEPARENT).cloned()).flatten();
     let names_a_path = parts.uri.path_and_query().is_some();
     let head_only = parts.method == Method::HEAD;
@@ -42,23 +46,33 @@ pub(super) fn exchange(
         authority: parts.uri.authority().cloned(),
         version: parts.version,
         websocket,
+        underscored: None,
         headers: parts.headers,
     };
-    let (encoded_slash, refused) = match servable(&head, names_a_path).and_then(|()| canonical(&mut head)) {
+    let (encoded_slash, mut refused) = match servable(&head, names_a_path).and_then(|()| canonical(&mut head)) {
         Ok(encoded_slash) => (encoded_slash, None),
         Err(error) => (false, Some(error)),
     };
+    if seen.via && proxy.via.is_loop(&head.headers) {
+        refused = Some(Refusal::Loop(proxy.via.max_passes()));
+    }
+    // Entries of strangers stay: without them a loop over several gateways would be invisible.
+    let via = seen.via.then(|| proxy.via.with_entry(&head.headers, head.version));
     if seen.hop_by_hop {
         headers::remove_hop_by_hop(&mut head.headers);
     }
-    let forwarded_for = client.forwarded_for(&head.headers);
-    headers::set_forwarded(&mut head, &client);
+    if seen.underscored {
+        client.drop_underscored(&mut head, |name| snapshot.names_read.contains(name));
+    }
+    let entries = via.clone().unwrap_or_else(|| proxy.via.entry(head.version).clone());
+    let forwarded_for = headers::set_forwarded(&mut head, &client, seen, entries);
     head.headers.insert(X_REQUEST_ID, id.to_value());
     let response = ResponseHead::default();
     let exchange = Exchange {
         id,
         client,
         forwarded_for,
+        via,
         trace,
         request: head,
         head_only,

@@ -86,6 +86,7 @@ impl Error {
             Self::Refused(exchange::Refusal::NotImplemented(_)) => {
                 (StatusCode::NOT_IMPLEMENTED, Blame::Client, "not-implemented", false)
             }
+            Self::Refused(exchange::Refusal::Loop(_)) => (StatusCode::LOOP_DETECTED, Blame::Gateway, "loop", false),
             Self::EncodedSlash => (StatusCode::BAD_REQUEST, Blame::Client, "encoded-slash", false),
             Self::NoRoute => (StatusCode::NOT_FOUND, Blame::Client, "no-route", false),
             Self::NoService(_) => (StatusCode::NOT_FOUND, Blame::Client, "no-service", false),

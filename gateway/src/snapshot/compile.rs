@@ -2,6 +2,7 @@
 //! What is unchanged is carried over from the previous snapshot by key; nothing becomes live here.
 
 pub mod consumers;
+mod fields;
 mod filters;
 mod parts;
 mod portals;
@@ -28,6 +29,7 @@ use crate::{
         scalar::{NAME, Size, is_name},
         schema,
     },
+    exchange::via::is_token,
     filter::{Chain, Filter},
     monitor::{access_log::AccessLog, records::Records},
     plugin::{Instances, Phase, Running, States},
@@ -87,6 +89,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     let routes: Arc<[_]> = routes.into_iter().take(live).flatten().collect();
     let portals = compiler.portals();
     let named = compiler.named(&routes, &parts, &uses);
+    let names_read = fields::names_read(compiler.input.config, &written, &routes);
     let Compiler { problems, input, records, states, .. } = compiler;
     match router {
         Some(router) if problems.is_empty() => Ok(Snapshot {
@@ -104,6 +107,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
             access_log,
             records,
             named: Arc::new(named),
+            names_read: Arc::new(names_read),
             portals: Arc::new(portals),
             entries: Arc::new(entries),
             ticks: ticks.into(),
@@ -255,6 +259,11 @@ impl<'a> Compiler<'a> {
 
     fn listeners(&mut self) -> Vec<Arc<Listener>> {
         let config = self.input.config;
+        if let Some(name) = config.via.pseudonym.as_deref().filter(|name| !is_token(name)) {
+            let message =
+                format!("invalid name \"{}\": names hold letters, digits and !#$%&'*+-.^_`|~", name.escape_debug());
+            self.problem("via.pseudonym".to_owned(), message);
+        }
         let listeners = config.listeners.iter().enumerate();
         listeners.map(|(index, listener)| Arc::new(self.listener(index, listener))).collect()
     }
@@ -277,7 +286,7 @@ impl<'a> Compiler<'a> {
         Listener {
             name: listener.name.as_str().into(),
             address: listener.address,
-            trusted: trusted.into(),
+            fields: Arc::new(fields::rules(listener, trusted)),
             limits: parts::listener_limits(&listener.limits),
         }
     }
