@@ -14,15 +14,15 @@ mod operations;
 mod plugins;
 mod problem;
 mod resources;
+mod serve;
 mod status;
 mod transfer;
 mod usage;
 mod versions;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{Extension, Router, extract::DefaultBodyLimit, middleware};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{config::schema, control::Control};
@@ -31,6 +31,7 @@ pub(crate) use auth::Tokens;
 use extract::Most;
 use operations::Operation;
 pub(crate) use problem::Problem;
+pub use serve::{Address, serve};
 
 /// What every handler may use.
 #[derive(Debug, Clone)]
@@ -57,13 +58,4 @@ pub fn router(control: Arc<Control>, tokens: &[schema::Token], stop: Cancellatio
         router = router.route(&path, handler);
     }
     router.fallback(problem::not_found).method_not_allowed_fallback(problem::method_not_allowed).with_state(admin)
-}
-
-/// Serves until stopped.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
-    if let Err(error) = served.await {
-        tracing::error!("the admin address is no longer served: {error}");
-    }
 }

@@ -4,7 +4,9 @@ mod calls;
 mod ticks;
 mod worker;
 
-use std::{convert::Infallible, net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, path::Path, sync::Arc, time::Duration,
+};
 
 use tokio::{
     net::TcpListener,
@@ -19,15 +21,16 @@ use tokio_util::{
 
 use self::worker::{Generations, Worker};
 use crate::{
-    admin,
+    admin::{self, Address},
     config::{
-        Document, Problem, schema,
+        Config, Document, Problem, schema,
         watch::{Watch, WatchError},
     },
     control::{ApplyError, Control, Reloaded},
     exchange::{Passes, Via, id::RequestIds},
     listener::Listeners,
-    plugin::Engine,
+    plugin::{Bounds, Complexity, Engine, engine::EngineError},
+    snapshot::compile::listener_limits,
     worker::WorkerId,
 };
 
@@ -56,16 +59,43 @@ pub struct Gateway {
 pub enum StartError {
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     #[error("a worker cannot start: {0}")]
     Worker(std::io::Error),
 }
 
+/// The engine that a configuration asks for.
+pub fn engine(config: &Config) -> Result<Engine, EngineError> {
+    let (wasm, default) = (&config.wasm, Bounds::default());
+    Engine::new(Bounds {
+        instances: wasm.instances.map_or(default.instances, NonZeroU32::get),
+        memory: usize::try_from(wasm.memory.0).unwrap_or(usize::MAX),
+        table_elements: wasm.table_elements as usize,
+        core_instances: wasm.core_instances,
+        stack: usize::try_from(wasm.stack.0).unwrap_or(usize::MAX),
+        complexity: Complexity {
+            module_bytes: usize::try_from(wasm.module_bytes.0).unwrap_or(usize::MAX),
+            functions: wasm.functions,
+            function_bytes: usize::try_from(wasm.function_bytes.0).unwrap_or(usize::MAX),
+            function_locals: wasm.function_locals,
+            function_blocks: wasm.function_blocks,
+            function_values: wasm.function_values,
+            module_values: wasm.module_values,
+        },
+    })
+}
+
 impl Gateway {
-    /// Starts a gateway from its configuration file; when this returns, its sockets accept.
-    /// Must be called on a tokio runtime, which becomes its control plane.
-    pub async fn start(engine: Engine, file: &Path) -> Result<Self, StartError> {
+    /// Starts a gateway from its configuration file, with the engine that `engine` makes for it or shares with others; when
+    /// this returns, its sockets accept. Must be called on a tokio runtime, which becomes its control plane.
+    pub async fn start(
+        engine: impl FnOnce(&Config) -> Result<Engine, EngineError>,
+        file: &Path,
+    ) -> Result<Self, StartError> {
         let mut document = Document::read(file, &environment);
         let config = document.config.clone();
+        let engine = engine(&config)?;
         let workers = config.workers.map_or_else(cores, |workers| usize::from(workers.get()));
         let mut admin = None;
         if let Some(wanted) = config.admin.as_ref().filter(|_| document.is_sound()) {
@@ -104,7 +134,12 @@ impl Gateway {
         if let (Some(listener), Some(admin)) = (admin, config.admin) {
             gateway.admin = listener.local_addr().ok();
             let router = admin::router(Arc::clone(&gateway.control), &admin.tokens, gateway.stop.clone());
-            gateway.tasks.spawn(admin::serve(listener, router, gateway.drained.clone()));
+            let address = Address {
+                socket: listener,
+                limits: listener_limits(&admin.limits),
+                connections: gateway.control.listeners().admin().clone(),
+            };
+            gateway.tasks.spawn(admin::serve(address, router, gateway.drained.clone()));
         }
         gateway.watch();
         gateway.attend_trials();

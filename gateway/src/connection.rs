@@ -1,155 +1,316 @@
 //! One accepted socket: HTTP/1.1 or HTTP/2 by prior knowledge, its time-outs, its end. It reads no request itself.
 
+mod budget;
+mod preface;
+mod resets;
+mod stream;
+mod windows;
+
 use std::{
-    cell::Cell, convert::Infallible, future::poll_fn, panic::AssertUnwindSafe, pin::pin, rc::Rc, sync::Arc, task::Poll,
+    cell::Cell,
+    convert::Infallible,
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
 use futures_util::FutureExt;
-use http::Version;
-use http_body::Body as _;
-use hyper::{Request, body::Incoming, rt::Executor, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::conn::auto::Builder,
+use http::Response;
+use hyper::{
+    Request,
+    body::{Body as _, Incoming},
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::service_fn,
 };
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
     task::spawn_local,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::windows::Windows;
+use self::{
+    budget::{Budget, Budgeted},
+    preface::{Opened, Protocol},
+    resets::Resets,
+    stream::{Report, Reported},
+};
 use crate::{
     exchange::Client,
-    proxy::{self, Proxy, Tunnel},
+    linger::Lingering,
+    monitor::count::{Count, Workers},
+    progress::Peer,
+    proxy::{self, Outgoing, Proxy, Tunnel},
     snapshot::ListenerLimits,
     socket::{Lenient, Queries, Socket},
 };
 
 /// Streams that an HTTP/2 client may have open on one connection.
 const MAX_STREAMS: u32 = 256;
-/// How long a connection that has not spoken may still do so once it is drained.
+/// How long a connection that has not spoken may still do so once it is drained, and how long an HTTP/2 client without open
+/// streams has to take its leave.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// How often within a time-out an HTTP/2 connection is checked for silence: requests need not read the clock for it.
+const CHECKS: u32 = 4;
 /// How long an HTTP/2 client may be silent before it is asked for a sign of life.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
+/// The listener's part in a connection.
+#[derive(Debug)]
+pub struct Terms {
+    pub limits: ListenerLimits,
+    /// Bytes of response bodies that HTTP/2 connections hold.
+    pub buffered: Arc<Workers<Count>>,
+    /// Of all HTTP/2 connections of the gateway.
+    pub windows: Arc<Windows>,
+    /// Drains the connection.
+    pub drain: CancellationToken,
+}
+
 /// Serves a connection until its client leaves, or until it is drained: then the requests in flight are its last.
-pub async fn serve(
-    stream: TcpStream,
-    client: Arc<Client>,
-    limits: ListenerLimits,
-    proxy: Rc<Proxy>,
-    drain: CancellationToken,
-) {
-    // Whatever hyper held of the connection is dropped before: of an upgrade that failed it would tell nobody.
-    if let Some(tunnel) = requests(stream, client, limits, proxy, drain).await {
+pub async fn serve(stream: TcpStream, client: Arc<Client>, terms: Terms, proxy: Rc<Proxy>) {
+    // hyper's part of the connection is dropped before the tunnel runs: hyper reports no end of a failed upgrade.
+    if let Some(tunnel) = requests(stream, client, terms, proxy).await {
         tunnel.run().await;
     }
 }
 
-/// Serves its requests; gives the tunnel that it became with the last, if it did.
-async fn requests(
-    stream: TcpStream,
+/// Serves the requests of a connection; returns the tunnel that the last request made of it, if any.
+async fn requests(stream: TcpStream, client: Arc<Client>, terms: Terms, proxy: Rc<Proxy>) -> Option<Box<Tunnel>> {
+    let mut opened = Opened::new(Socket::new(stream, Arc::clone(&client.peer)));
+    let first = Instant::now() + terms.limits.header_timeout;
+    let protocol = tokio::select! {
+        biased;
+        protocol = timeout_at(first, opened.protocol()) => protocol.ok()?.ok()?,
+        () = async { terms.drain.cancelled().await; sleep(FIRST_REQUEST).await } => return None,
+    };
+    let connection = Connection { client, terms, proxy, first, requests: Cell::new(0) };
+    match protocol {
+        Protocol::Http1 => connection.http1(opened).await,
+        Protocol::Http2 => {
+            connection.http2(opened).await;
+            None
+        }
+    }
+}
+
+/// A connection whose protocol is known.
+struct Connection {
     client: Arc<Client>,
-    limits: ListenerLimits,
+    terms: Terms,
     proxy: Rc<Proxy>,
-    drain: CancellationToken,
-) -> Option<Box<Tunnel>> {
-    let spoke = Rc::new(Cell::new(false));
-    let tunnel = Rc::new(Cell::new(None));
-    let queries = Arc::new(Queries::default());
-    let service = service_fn(|mut request: Request<Incoming>| {
-        spoke.set(true);
-        if request.version() < Version::HTTP_2 {
+    /// By then the first request must have come.
+    first: Instant,
+    /// Requests so far.
+    requests: Cell<u64>,
+}
+
+impl Connection {
+    async fn http1(self, opened: Opened) -> Option<Box<Tunnel>> {
+        let tunnel = Rc::new(Cell::new(None));
+        let queries = Arc::new(Queries::default());
+        let socket = Lingering::new(Lenient::new(opened, Arc::clone(&queries)), self.terms.limits.linger);
+        let phase = socket.phase();
+        let service = service_fn(|mut request: Request<Incoming>| {
+            phase.request(!request.body().is_end_stream());
             let body = request.body().size_hint().exact();
             queries.began(request.uri_mut(), body);
-        } else {
-            queries.stop();
-        }
-        let (proxy, client, tunnel) = (Rc::clone(&proxy), Arc::clone(&client), Rc::clone(&tunnel));
-        async move {
-            // A panic is that exchange's end, not the worker's.
-            let answer = AssertUnwindSafe(proxy.handle(client, request)).catch_unwind().await;
-            let mut answer = answer.unwrap_or_else(|_| proxy::panicked());
-            tunnel.set(answer.body_mut().tunnel());
-            Ok::<_, Infallible>(answer)
-        }
-    });
-    let builder = builder(&limits);
-    let socket = Lenient::new(Socket::new(stream), Arc::clone(&queries));
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
-    let mut silence = pin!(sleep(limits.header_timeout));
-    let mut phase = Phase::Open;
-    loop {
-        // Looked at after the connection was polled, which is what sets it.
-        let heard = poll_fn(|_| if spoke.get() { Poll::Ready(()) } else { Poll::Pending });
+            let (answer, tunnel, phase) = (self.answer(request), Rc::clone(&tunnel), phase.clone());
+            async move {
+                let mut answer = answer.await;
+                if let Some(agreed) = answer.body_mut().tunnel() {
+                    phase.tunnel();
+                    tunnel.set(Some(agreed));
+                }
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let ListenerLimits { header_timeout, header_bytes, header_count, .. } = self.terms.limits;
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(header_timeout)
+            .max_buf_size(header_bytes)
+            .max_headers(header_count)
+            .serve_connection(TokioIo::new(socket), service)
+            .with_upgrades();
+        self.drive(pin!(connection), http1::UpgradeableConnection::graceful_shutdown, None).await;
+        tunnel.take()
+    }
+
+    async fn http2(self, opened: Opened) {
+        let ListenerLimits { header_bytes, response_buffer, stream_resets, .. } = self.terms.limits;
+        let budget = Arc::new(Budget::new(response_buffer, Arc::clone(&self.terms.buffered), self.proxy.worker()));
+        let resets = Rc::new(Resets::new(stream_resets));
+        let report = Report::default();
+        let service = service_fn(|request: Request<Incoming>| {
+            let (answer, stream) = (self.answer(request), budget.open());
+            let unanswered = resets.watch();
+            let report = report.clone();
+            async move {
+                turn().await;
+                let answer = answer.await;
+                unanswered.answered();
+                Ok::<_, Infallible>(answer.map(|body| {
+                    let streams = body.streams();
+                    Budgeted::new(Reported::new(body, streams, report), stream)
+                }))
+            }
+        });
+        let windows = self.terms.windows.grant(self.proxy.snapshot().limits.http2_windows);
+        let executor =
+            OnThisWorker { budget: Arc::clone(&budget), report: report.clone(), peer: Arc::clone(&self.client.peer) };
+        let connection = http2::Builder::new(executor)
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
+            .max_concurrent_streams(windows.streams)
+            .initial_stream_window_size(windows.stream)
+            .initial_connection_window_size(windows.connection)
+            .max_send_buf_size(response_buffer)
+            .keep_alive_interval(PING_INTERVAL)
+            .serve_connection(TokioIo::new(Lingering::new(opened, self.terms.limits.linger)), service);
+        let connection = pin!(connection);
         tokio::select! {
             biased;
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(client = %client.address, listener = &*client.listener, "connection ended: {error}");
+            () = self.drive(connection, http2::Connection::graceful_shutdown, Some(&budget)) => {}
+            () = poll_fn(|_| if resets.are_too_many() { Poll::Ready(()) } else { Poll::Pending }) => {
+                let Client { address, listener, .. } = &*self.client;
+                tracing::debug!(client = %address, listener = &**listener, "connection ended: too many resets");
+            }
+        }
+    }
+
+    /// Answers one request.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Outgoing>> + use<> {
+        self.requests.set(self.requests.get() + 1);
+        let (proxy, client) = (Rc::clone(&self.proxy), Arc::clone(&self.client));
+        async move {
+            // A panic ends its exchange, not the worker.
+            let answer = AssertUnwindSafe(proxy.handle(client, request)).catch_unwind().await;
+            answer.unwrap_or_else(|_| proxy::panicked())
+        }
+    }
+
+    /// Polls hyper's connection until it ends or has to be dropped. An HTTP/2 connection whose budget nobody uses is idle.
+    async fn drive<C>(&self, mut connection: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>), http2: Option<&Budget>)
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let Self { client, terms, requests, .. } = self;
+        let mut check = pin!(sleep_until(self.first));
+        let mut silence = Silence { requests: 0, checks: 0 };
+        let mut phase = Phase::Open;
+        loop {
+            // Checked after the connection was polled, which is what counts them.
+            let heard = poll_fn(|_| if requests.get() > 0 { Poll::Ready(()) } else { Poll::Pending });
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(client = %client.address, listener = &*client.listener, "connection ended: {error}");
+                    }
+                    return;
                 }
-                return tunnel.take();
-            }
-            () = heard, if phase == Phase::LastChance => {
-                phase = Phase::Closing;
-                connection.as_mut().graceful_shutdown();
-            }
-            // hyper's own time-out starts once it knows which protocol is spoken.
-            () = silence.as_mut(), if !silence.is_elapsed() => {
-                if !spoke.get() {
-                    return None;
-                }
-            }
-            () = drain.cancelled(), if phase == Phase::Open => {
-                if spoke.get() {
+                () = heard, if phase == Phase::LastChance => {
                     phase = Phase::Closing;
-                    connection.as_mut().graceful_shutdown();
-                } else {
-                    phase = Phase::LastChance;
-                    let end = silence.deadline().min(Instant::now() + FIRST_REQUEST);
-                    silence.as_mut().reset(end);
+                    shut_down(connection.as_mut());
+                }
+                // On HTTP/1.1 hyper's own time-out holds from the first byte on.
+                () = check.as_mut(), if !check.is_elapsed() => {
+                    if requests.get() == 0 {
+                        return;
+                    }
+                    let Some(budget) = http2 else { continue };
+                    budget.give_up(terms.limits.header_timeout);
+                    if silence.lasts(requests.get(), budget) {
+                        if phase == Phase::Closing {
+                            return;
+                        }
+                        phase = Phase::Closing;
+                        shut_down(connection.as_mut());
+                    }
+                    let limit = if phase == Phase::Closing { FIRST_REQUEST } else { terms.limits.header_timeout };
+                    check.as_mut().reset(Instant::now() + limit / CHECKS);
+                }
+                () = terms.drain.cancelled(), if phase == Phase::Open => {
+                    let limit = if requests.get() > 0 {
+                        phase = Phase::Closing;
+                        shut_down(connection.as_mut());
+                        FIRST_REQUEST / CHECKS
+                    } else {
+                        phase = Phase::LastChance;
+                        FIRST_REQUEST
+                    };
+                    silence.checks = 0;
+                    let end = Instant::now() + limit;
+                    check.as_mut().reset(if requests.get() > 0 { end } else { end.min(self.first) });
                 }
             }
         }
     }
 }
 
-/// Where a connection is on its way to its end.
+/// For how long an HTTP/2 connection has had neither an open stream nor a new one.
+struct Silence {
+    /// Requests at the last check.
+    requests: u64,
+    /// Checks in a row that found nothing.
+    checks: u32,
+}
+
+impl Silence {
+    /// Whether a whole time-out has passed in silence, which is then counted anew.
+    fn lasts(&mut self, requests: u64, budget: &Budget) -> bool {
+        let is_silent = requests == self.requests && !budget.is_in_use();
+        self.requests = requests;
+        self.checks = if is_silent { (self.checks + 1) % CHECKS } else { 0 };
+        is_silent && self.checks == 0
+    }
+}
+
+/// The way of a connection to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// Draining, but nothing has been heard: what the client has sent may still be on its way through the kernel, and
-    /// hyper would drop it.
+    /// Draining before the first request: its bytes may still be on their way through the kernel, and hyper would drop them.
     LastChance,
     /// The requests in flight are the last.
     Closing,
 }
 
-fn builder(limits: &ListenerLimits) -> Builder<OnThisWorker> {
-    let mut builder = Builder::new(OnThisWorker);
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_buf_size(limits.header_bytes)
-        .max_headers(limits.header_count);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .max_concurrent_streams(MAX_STREAMS)
-        .keep_alive_interval(PING_INTERVAL);
-    builder
+/// Gives hyper a turn before a request is served: it drops a request whose stream was reset by then.
+async fn turn() {
+    let mut is_over = false;
+    poll_fn(|cx| {
+        if is_over {
+            return Poll::Ready(());
+        }
+        is_over = true;
+        // Not tokio's `yield_now`, which would poll the sockets first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Runs the streams of an HTTP/2 connection on the worker that accepted it. They end with their connection.
-#[derive(Debug, Clone, Copy)]
-struct OnThisWorker;
+#[derive(Debug, Clone)]
+struct OnThisWorker {
+    budget: Arc<Budget>,
+    report: Report,
+    peer: Arc<Peer>,
+}
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisWorker {
+    /// hyper calls this right after the service that answers the stream, which opens it.
     fn execute(&self, stream: F) {
-        spawn_local(stream);
+        let stream = stream::run(stream, self.report.clone(), Arc::clone(&self.peer));
+        self.budget.runs(spawn_local(stream).abort_handle());
     }
 }

@@ -31,6 +31,8 @@ pub use id::RequestId;
 pub use names::{Dropped, Underscores, is_claim};
 pub use via::{Passes, Via};
 
+use crate::progress::{Limits, Peer};
+
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// One request and its response. Bodies are not part of it: they stream past.
@@ -69,12 +71,16 @@ pub struct Client {
     /// The listener's name.
     pub listener: Arc<str>,
     pub scheme: Scheme,
+    /// Its connection, which it is held to take answers on.
+    pub peer: Arc<Peer>,
     /// The peer is a trusted proxy.
     pub trusted: bool,
     /// The rules of the listener.
     rules: Arc<FieldRules>,
     /// Counters of the listener.
     dropped: Arc<Dropped>,
+    /// Header fields that a request of it may have.
+    pub header_count: usize,
     told: headers::Told,
 }
 
@@ -90,6 +96,8 @@ pub struct RequestHead {
     pub websocket: bool,
     /// Set if a field's name has `_` and the listener reserves such names: where those that are dropped are counted.
     pub underscored: Option<Arc<Dropped>>,
+    /// Its body may rest for long, by its media type.
+    pub streams: bool,
     pub headers: HeaderMap,
 }
 
@@ -152,7 +160,15 @@ impl Client {
     ) -> Self {
         let address = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let told = headers::Told::new(address.ip(), &scheme);
-        Self { address, listener, scheme, trusted: rules.trust(address.ip()), rules, dropped, told }
+        let peer = Arc::new(Peer::new(Limits::default()));
+        let trusted = rules.trust(address.ip());
+        Self { address, listener, scheme, peer, trusted, rules, dropped, header_count: usize::MAX, told }
+    }
+
+    /// A client with other bounds than the default ones: of its progress, and of the header fields of a request.
+    #[must_use]
+    pub fn with_limits(self, progress: Limits, header_count: usize) -> Self {
+        Self { peer: Arc::new(Peer::new(progress)), header_count, ..self }
     }
 
     /// Drops fields of a request whose names have `_`, as the listener wants it; `is_read` says whether the configuration reads
@@ -219,6 +235,7 @@ impl Default for RequestHead {
             version: Version::HTTP_11,
             websocket: false,
             underscored: None,
+            streams: false,
             headers: HeaderMap::new(),
         }
     }

@@ -5,6 +5,7 @@ pub mod app;
 pub mod listener;
 pub mod connection;
 pub mod socket;
+pub mod linger;
 pub mod proxy;
 pub mod snapshot;
 pub mod access;
@@ -16,7 +17,10 @@ pub mod upstream;
 pub mod balance;
 pub mod exchange;
 pub mod client;
+pub mod descriptors;
+pub mod seldom;
 pub mod cpu;
+pub mod progress;
 pub mod json;
 pub mod worker;
 

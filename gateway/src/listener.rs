@@ -24,10 +24,15 @@ use self::clients::{Clients, Counted};
 pub use bind::{BindError, Bound, Listeners, reaches};
 
 use crate::{
-    connection,
+    connection::{self, Terms, Windows},
+    descriptors::Room,
     exchange::{Client, Dropped},
-    monitor::record::Connections,
+    monitor::{
+        count::{Count, Workers},
+        record::Connections,
+    },
     proxy::Proxy,
+    seldom::Seldom,
     snapshot::{Listener, ListenerLimits},
 };
 
@@ -41,18 +46,23 @@ pub struct Share {
     pub socket: std::net::TcpListener,
     /// Open connections of all workers.
     pub connections: Open,
+    pub windows: Arc<Windows>,
+    pub room: Arc<Room>,
     /// Ends the accepting; its connections are drained.
     pub stop: CancellationToken,
 }
 
 /// The open connections of a listener.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Open {
     all: Arc<AtomicUsize>,
     clients: Clients,
     accepted: Arc<AtomicU64>,
     turned_away: Arc<AtomicU64>,
     dropped_fields: Arc<Dropped>,
+    /// Bytes of response bodies that HTTP/2 connections hold.
+    buffered: Arc<Workers<Count>>,
+    log: Arc<Seldom>,
 }
 
 /// Accepts until stopped, each connection a task of its own. What the kernel had queued by then is still served.
@@ -61,7 +71,8 @@ pub async fn accept(share: Share, proxy: Rc<Proxy>, tasks: TaskTracker) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(listener = &*share.listener.name, "cannot be served: {error}"),
     };
-    let door = Door { listener: share.listener, connections: share.connections, stop: share.stop, proxy, tasks };
+    let Share { listener, connections, windows, room, stop, .. } = share;
+    let door = Door { listener, connections, windows, room, stop, proxy, tasks };
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -70,7 +81,7 @@ pub async fn accept(share: Share, proxy: Rc<Proxy>, tasks: TaskTracker) {
         match accepted {
             Ok((stream, peer)) => door.admit(stream, peer),
             Err(error) => {
-                tracing::warn!(listener = &*door.listener.name, "cannot accept: {error}");
+                door.connections.cannot_accept(&door.listener.name, &error);
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -90,13 +101,16 @@ struct Door {
     /// As it was when it was bound.
     listener: Arc<Listener>,
     connections: Open,
+    windows: Arc<Windows>,
+    room: Arc<Room>,
     stop: CancellationToken,
     proxy: Rc<Proxy>,
     tasks: TaskTracker,
 }
 
 /// One open connection, counted until dropped.
-struct Admitted {
+#[derive(Debug)]
+pub struct Admitted {
     all: Arc<AtomicUsize>,
     /// `None` for a trusted proxy.
     _of_client: Option<Counted>,
@@ -107,30 +121,78 @@ impl Door {
         let snapshot = self.proxy.snapshot();
         // A listener that is being drained is in no snapshot any more.
         let listener = snapshot.listener(&self.listener.name).unwrap_or(&self.listener);
-        let is_proxy = listener.fields.trust(peer.ip().to_canonical());
-        let Some(admitted) = self.connections.admit(peer, is_proxy, &listener.limits) else {
-            return tracing::warn!(listener = &*listener.name, %peer, "over the limit of connections");
+        let Some(place) = self.room.take(snapshot.limits.reserved_descriptors) else {
+            return self.connections.no_room(&listener.name, peer);
         };
+        let is_proxy = listener.fields.trust(peer.ip().to_canonical());
+        let Some(admitted) = self.connections.admit(&listener.name, peer, is_proxy, &listener.limits) else { return };
         // A peer that is gone already; reading will tell.
         let _ = stream.set_nodelay(true);
+        let limits = listener.limits;
         let (name, rules) = (Arc::clone(&listener.name), Arc::clone(&listener.fields));
         let dropped = Arc::clone(&self.connections.dropped_fields);
-        let client = Arc::new(Client::new(peer, name, Scheme::HTTP, rules, dropped));
-        let served =
-            connection::serve(stream, client, listener.limits, Rc::clone(&self.proxy), self.stop.child_token());
+        let client = Client::new(peer, name, Scheme::HTTP, rules, dropped);
+        let client = Arc::new(client.with_limits(limits.progress, limits.header_count));
+        let terms = Terms {
+            limits,
+            buffered: Arc::clone(&self.connections.buffered),
+            windows: Arc::clone(&self.windows),
+            drain: self.stop.child_token(),
+        };
+        let served = connection::serve(stream, client, terms, Rc::clone(&self.proxy));
         self.tasks.spawn_local(async move {
             served.await;
-            drop(admitted);
+            drop((admitted, place));
         });
     }
 }
 
 impl Open {
-    fn admit(&self, peer: SocketAddr, is_proxy: bool, limits: &ListenerLimits) -> Option<Admitted> {
+    fn new(workers: usize) -> Self {
+        Self {
+            all: Arc::default(),
+            clients: Clients::default(),
+            accepted: Arc::default(),
+            turned_away: Arc::default(),
+            dropped_fields: Arc::default(),
+            buffered: Arc::new(Workers::new(workers)),
+            log: Arc::default(),
+        }
+    }
+
+    /// Counts a connection to `listener`, of a trusted proxy or of a client; `None` if it is over a limit, which is logged.
+    pub(crate) fn admit(
+        &self,
+        listener: &str,
+        peer: SocketAddr,
+        is_proxy: bool,
+        limits: &ListenerLimits,
+    ) -> Option<Admitted> {
         let admitted = self.count(peer, is_proxy, limits);
-        let counter = if admitted.is_some() { &self.accepted } else { &self.turned_away };
-        counter.fetch_add(1, Relaxed);
+        if admitted.is_some() {
+            self.accepted.fetch_add(1, Relaxed);
+        } else {
+            self.turned_away.fetch_add(1, Relaxed);
+            if let Some(left_out) = self.log.due() {
+                tracing::warn!(listener, %peer, left_out, "over the limit of connections");
+            }
+        }
         admitted
+    }
+
+    /// Logs a connection that the limit of open files has no room for.
+    fn no_room(&self, listener: &str, peer: SocketAddr) {
+        self.turned_away.fetch_add(1, Relaxed);
+        if let Some(left_out) = self.log.due() {
+            tracing::warn!(listener, %peer, left_out, "no other connection: the limit of open files is near");
+        }
+    }
+
+    /// Logs a failure of `listener` to accept.
+    pub(crate) fn cannot_accept(&self, listener: &str, error: &std::io::Error) {
+        if let Some(left_out) = self.log.due() {
+            tracing::warn!(listener, left_out, "cannot accept: {error}");
+        }
     }
 
     /// The connections of a trusted proxy are those of many clients: only the limit of all connections holds for them.
@@ -152,8 +214,8 @@ impl Open {
         let [accepted, turned_away] = [&self.accepted, &self.turned_away].map(|count| count.load(Relaxed));
         let Dropped { claims, underscores } = &*self.dropped_fields;
         let [dropped_claims, dropped_underscores] = [claims, underscores].map(|count| count.load(Relaxed));
-        let open = self.all.load(Relaxed) as u64;
-        Connections { name, open, accepted, turned_away, dropped_claims, dropped_underscores }
+        let (open, buffered) = (self.all.load(Relaxed) as u64, self.buffered.sum(Count::get));
+        Connections { name, open, accepted, turned_away, dropped_claims, dropped_underscores, buffered }
     }
 }
 

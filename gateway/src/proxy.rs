@@ -22,7 +22,7 @@ use crate::{
     openapi::Invalid,
     plugin::Caller,
     snapshot::{Pinned, Reader, Route, Snapshot},
-    upstream::Lease,
+    upstream::{Lease, Sending},
     worker::WorkerId,
 };
 
@@ -51,6 +51,11 @@ impl Proxy {
         Self { worker, snapshot, ids: RefCell::new(RequestIds::new()), logs, via }
     }
 
+    /// The worker that it serves on.
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
     /// The generation that a request would be served by now.
     pub fn snapshot(&self) -> Pinned {
         self.snapshot.latest()
@@ -67,7 +72,7 @@ impl Proxy {
         let snapshot = self.snapshot.latest();
         let (exchange, mut body, upgrade, refused) = accept::exchange(request, client, self, &snapshot);
         // Told of the end, also if that is the client's leaving in the middle of this.
-        let mut ending = Ending::of(exchange, body.passed(), self.worker, &snapshot);
+        let mut ending = Ending::of(exchange, body.transfer(), self.worker, &snapshot);
         let caller = Caller { worker: self.worker, handles: snapshot.handles() };
 
         // Those of the listener come first, and may say where it goes.
@@ -153,7 +158,7 @@ impl Proxy {
                     let via = self.via(ending.exchange.via.as_ref(), ending.exchange.request.version);
                     ending.exchange.request.headers.insert(VIA, via);
                 }
-                match self.send(route, caller, &mut ending.exchange, body).await {
+                match self.send(route, caller, ending, body).await {
                     Ok((response, lease)) => respond::upstream(ending, response, lease, upgrade),
                     Err(error) => respond::problem(ending, &error),
                 }
@@ -167,12 +172,15 @@ impl Proxy {
         &self,
         route: &Route,
         caller: Caller<'_>,
-        exchange: &mut Exchange,
+        ending: &mut Ending,
         body: Body,
     ) -> Result<(Response<Incoming>, Lease), Error> {
-        let chosen = route.endpoint(caller, exchange).await?;
+        let chosen = route.endpoint(caller, &mut ending.exchange).await?;
+        let transfer = ending.transfer();
         let Route { service, host, timeout, .. } = route;
-        Ok(service.send(self.worker, &exchange.request, body, *host, *timeout, chosen).await?)
+        let head = &ending.exchange.request;
+        let sending = Sending { worker: self.worker, head, host: *host, timeout: *timeout, transfer };
+        Ok(service.send(&sending, body, chosen).await?)
     }
 }
 

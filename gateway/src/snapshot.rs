@@ -21,10 +21,12 @@ use crate::{
     access::{Access, Product},
     exchange::{Destination, Exchange, FieldRules, RequestHead},
     filter::{Chain, Failed, Filter},
+    linger::LingerLimits,
     monitor::{access_log::AccessLog, record::RouteRecord, records::Records},
     openapi::Description,
     plugin::{Caller, Candidate, Handles, Instances, Outbound, States},
     portal::{Page, Portal},
+    progress::Limits,
     router::{Router, Subject},
     upstream::{Endpoint, HostHeader, Service},
     worker::WorkerId,
@@ -45,6 +47,7 @@ pub struct Snapshot {
     /// Finds the index of a route.
     router: Arc<Router<usize>>,
     pub listeners: Vec<Arc<Listener>>,
+    pub limits: GatewayLimits,
     /// Who is known by name.
     pub access: Access,
     /// Of requests that no route served.
@@ -141,6 +144,15 @@ pub struct Listener {
     pub limits: ListenerLimits,
 }
 
+/// Bounds of the gateway as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GatewayLimits {
+    /// Bytes of windows of HTTP/2 connections.
+    pub http2_windows: u64,
+    /// Descriptors that are not for connections of clients and to services.
+    pub reserved_descriptors: u64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerLimits {
     pub connections: usize,
@@ -148,6 +160,14 @@ pub struct ListenerLimits {
     pub header_bytes: usize,
     pub header_count: usize,
     pub header_timeout: Duration,
+    pub progress: Limits,
+    /// Silence after which a client is probed.
+    pub tcp_keepalive: Duration,
+    /// Bytes of response bodies that an HTTP/2 connection may hold.
+    pub response_buffer: usize,
+    /// Streams of an HTTP/2 connection that may be reset before they are answered, in 10 s.
+    pub stream_resets: u32,
+    pub linger: LingerLimits,
 }
 
 /// The generation that is live, for one worker. Its clones are counted without touching memory that other workers write.
@@ -173,6 +193,11 @@ impl Snapshot {
     #[must_use]
     pub fn with_access(&self, access: Access, generation: u64) -> Self {
         Self { access, generation, since: Instant::now(), ..self.clone() }
+    }
+
+    /// Connections that the limits of all listeners allow together.
+    pub fn promised_connections(&self) -> u64 {
+        self.listeners.iter().map(|listener| listener.limits.connections as u64).sum()
     }
 
     /// The filters that run before there is a route.

@@ -10,6 +10,7 @@ pub mod by_hand;
 pub mod upstream;
 pub mod client;
 pub mod raw;
+pub mod frames;
 pub mod load;
 pub mod wire;
 pub mod pattern;

@@ -53,6 +53,16 @@ impl Stile {
         .await
     }
 
+    /// Runs one with these soft and hard limits of open files, and its warnings written to `log`.
+    pub async fn run_with_files(folder: &Path, config: Value, limits: (u32, u32), log: Stdio) -> Self {
+        let file = gateway::write(folder, config);
+        let mut command = Command::new("sh");
+        command.kill_on_drop(true).stdin(Stdio::null()).stderr(log).env("RUST_LOG", "warn").arg("-c");
+        command.arg(format!("ulimit -Sn {} && ulimit -Hn {} && exec \"$0\" run --config \"$1\"", limits.0, limits.1));
+        command.arg(binary()).arg(file);
+        Self::announced(command).await
+    }
+
     /// A path as this process sees it.
     pub fn sees(&self, path: &Path) -> PathBuf {
         let id = self.child.id().expect("it is running");

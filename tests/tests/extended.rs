@@ -7,6 +7,7 @@ mod disk;
 mod endpoints;
 mod kills;
 mod plugins;
+mod streams;
 
 use stile_tests::{
     gateway::{self, service},

@@ -1,5 +1,6 @@
 //! What Stile does, over real sockets: one module per topic.
 
+mod progress;
 mod promises;
 
 mod forwarding;
@@ -9,6 +10,7 @@ mod loops;
 mod framing;
 mod wire;
 mod http2;
+mod limits;
 mod services;
 mod registry;
 mod invocation;

@@ -5,13 +5,15 @@ use std::{path::Path, process::ExitCode};
 use anyhow::Result;
 
 use crate::{
-    app::environment,
+    app::{engine, environment},
     config::{Document, Errors},
     control::{self, ApplyError},
-    plugin::{Bounds, Engine},
+    descriptors,
 };
 
 pub(super) fn check(file: &Path, json: bool) -> Result<ExitCode> {
+    // As `run` does, so that the limit it is held to is the same.
+    descriptors::raise();
     let errors = errors(Document::read(file, &environment))?;
     match &errors {
         Some(errors) if json => println!("{}", serde_json::to_string(errors)?),
@@ -23,7 +25,7 @@ pub(super) fn check(file: &Path, json: bool) -> Result<ExitCode> {
 }
 
 fn errors(document: Document) -> Result<Option<Errors>> {
-    let engine = Engine::new(Bounds::default())?;
+    let engine = engine(&document.config)?;
     match super::runtime()?.block_on(control::check(engine, document)) {
         Ok(()) => Ok(None),
         Err(ApplyError::Config(errors)) => Ok(Some(errors)),

@@ -4,9 +4,13 @@
 mod api;
 mod balance;
 mod consumer;
+mod forwarding;
+mod limits;
 mod plugin;
+mod progress;
 mod registry;
 mod source;
+mod wasm;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
@@ -17,9 +21,13 @@ pub use self::{
     api::{Api, ApiState, ApiVersion, Grant, Group, Import, Quotas, Select, Validate},
     balance::{Balance, Policy},
     consumer::{Consumer, Credential, CredentialType},
+    forwarding::{ProxyHeaders, Underscores, Via},
+    limits::Limits,
     plugin::{Filter, Isolation, OnError, Plugin, PluginLimits, Reach, Rollout},
+    progress::Progress,
     registry::{Registry, SelfPreservation},
     source::{Consul, Dns, Records, Source},
+    wasm::Wasm,
 };
 use super::scalar::{Address, Duration, Size};
 
@@ -45,12 +53,16 @@ pub struct Config {
     pub grace: Duration,
     /// Detection of requests that loop through the gateway. Fixed while the gateway runs.
     pub via: Via,
+    /// What the gateway as a whole may take up.
+    pub limits: Limits,
     /// One line per exchange; without it, none.
     pub access_log: Option<AccessLog>,
     /// What `/metrics` counts.
     pub metrics: Metrics,
     /// Endpoints that announce themselves through the Admin API.
     pub registry: Registry,
+    /// Bounds of the WebAssembly engine, which all plugins share. Fixed while the gateway runs.
+    pub wasm: Wasm,
     /// The WebAssembly modules that routes may use as filters.
     pub plugins: Vec<Plugin>,
     /// The groups of servers that requests are forwarded to.
@@ -96,40 +108,6 @@ pub struct Listener {
     pub limits: ListenerLimits,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProxyHeaders {
-    /// `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto`.
-    #[default]
-    XForwarded,
-    /// `Forwarded` (RFC 7239).
-    Forwarded,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Underscores {
-    /// A field is dropped if the gateway or a filter reads, sets or removes the name with `-` in place of each `_`.
-    #[default]
-    Reserved,
-    /// All are dropped.
-    Drop,
-    /// All pass.
-    Allow,
-}
-
-/// The name of the gateway in the field `Via` of requests, and the bound beyond which a request is taken for a loop.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Via {
-    /// The name of the gateway, a token such as `edge-1`. Replicas of one gateway have the same name; without it, each start draws
-    /// one at random.
-    pub pseudonym: Option<String>,
-    /// Passes of one request through the gateway, calls of its plugins included; one more is answered 508.
-    #[schemars(range(min = 1))]
-    pub max_passes: u16,
-}
-
 /// Pages for developers.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -157,6 +135,19 @@ pub struct ListenerLimits {
     pub header_count: u16,
     /// Time a client may take to send a request head, the wait of an idle connection included.
     pub header_timeout: Duration,
+    /// How fast clients send their requests and take their answers.
+    pub progress: Progress,
+    /// Bytes of response bodies that one HTTP/2 connection may hold until its client has taken them, at least 512KiB. Each of
+    /// its 256 streams has 1 KiB of them for itself; one stream alone may hold all the rest.
+    pub response_buffer: Size,
+    /// Streams of one HTTP/2 connection that may be reset before their answer begins, in 10 s: by the client, or for an error of
+    /// it. More end the connection if they are more than half of its streams in that time.
+    pub stream_resets: u32,
+    /// Bytes that are read on, and not used, after a connection has ended while its client was still sending: a client that
+    /// sends a large body before it reads gets its answer that way. 0 reads nothing.
+    pub linger_bytes: Size,
+    /// For how long such bytes are read, as long as no 2 s pass without any.
+    pub linger_timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -168,6 +159,9 @@ pub struct Admin {
     /// Who may use it; `/healthz`, `/readyz` and `/metrics` need none.
     #[serde(default)]
     pub tokens: Vec<Token>,
+    /// What its clients may take up; keys of HTTP/2 mean nothing here.
+    #[serde(default)]
+    pub limits: ListenerLimits,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -256,16 +250,27 @@ pub struct Service {
     /// Run on every request to it, after those of the route if there is one.
     #[serde(default)]
     pub filters: Vec<Filter>,
-    /// Time to open a connection to an endpoint. One that takes none is passed over for 1 s, twice as long each time it fails again,
-    /// 30 s at most; the request, of which it has had nothing, goes to another endpoint, three in all.
-    #[serde(default = "one_second")]
+    /// Time to open a connection to an endpoint; the default leaves time for one lost SYN, which is sent again after 1 s. An endpoint
+    /// that takes no connection is passed over for 1 s, twice as long each time it fails after such a pause, 30 s at most; the
+    /// request, of which it has had nothing, goes to another endpoint, three in all.
+    #[serde(default = "two_seconds")]
     pub connect_timeout: Duration,
     /// Unused connections kept per endpoint and worker.
     #[serde(default = "sixty_four")]
     pub idle_connections: u16,
-    /// How long an unused connection is kept.
+    /// Idle time after which a connection is not used again.
     #[serde(default = "sixty_seconds")]
     pub idle_timeout: Duration,
+    /// Fields in the head of an answer, at most 10000; more are a 502.
+    #[serde(default = "one_hundred")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub header_count: u16,
+    /// Bytes of the head of an answer, at least 8KiB; more are a 502.
+    #[serde(default = "four_hundred_kib")]
+    pub header_bytes: Size,
+    /// How fast endpoints take requests and send their answers.
+    #[serde(default)]
+    pub progress: Progress,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -298,7 +303,8 @@ pub struct Route {
     /// What the service sees as host.
     #[serde(default)]
     pub host: HostHeader,
-    /// From the request's head to the response's head, filters excluded.
+    /// From the end of the request to the head of the answer, filters excluded. While the body of a request is under way, only
+    /// `progress` bounds it.
     #[serde(default = "thirty_seconds")]
     pub timeout: Duration,
 }
@@ -357,9 +363,11 @@ impl Default for Config {
             store: None,
             grace: thirty_seconds(),
             via: Via::default(),
+            limits: Limits::default(),
             access_log: None,
             metrics: Metrics::default(),
             registry: Registry::default(),
+            wasm: Wasm::default(),
             plugins: Vec::new(),
             services: Vec::new(),
             routes: Vec::new(),
@@ -367,12 +375,6 @@ impl Default for Config {
             consumers: Vec::new(),
             groups: Vec::new(),
         }
-    }
-}
-
-impl Default for Via {
-    fn default() -> Self {
-        Self { pseudonym: None, max_passes: 8 }
     }
 }
 
@@ -384,6 +386,11 @@ impl Default for ListenerLimits {
             header_bytes: Size::kib(64),
             header_count: 100,
             header_timeout: sixty_seconds(),
+            progress: Progress::default(),
+            response_buffer: Size::mib(1),
+            stream_resets: 100,
+            linger_bytes: Size::mib(256),
+            linger_timeout: thirty_seconds(),
         }
     }
 }
@@ -425,8 +432,16 @@ fn sixty_four() -> u16 {
     64
 }
 
-fn one_second() -> Duration {
-    Duration::from_secs(1)
+fn one_hundred() -> u16 {
+    100
+}
+
+fn four_hundred_kib() -> Size {
+    Size::kib(400)
+}
+
+fn two_seconds() -> Duration {
+    Duration::from_secs(2)
 }
 
 /// That of a route.

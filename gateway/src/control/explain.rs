@@ -69,6 +69,7 @@ impl Outcome<'_> {
             Self::Refused(Refusal::BadRequest(_)) | Self::EncodedSlash => Some(StatusCode::BAD_REQUEST),
             Self::Refused(Refusal::NotImplemented(_)) => Some(StatusCode::NOT_IMPLEMENTED),
             Self::Refused(Refusal::Loop(_)) => Some(StatusCode::LOOP_DETECTED),
+            Self::Refused(Refusal::TooManyFields(_)) => Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Self::NoMethod(_) => Some(StatusCode::METHOD_NOT_ALLOWED),
             Self::NoRoute | Self::NoService(_) => Some(StatusCode::NOT_FOUND),
         }

@@ -2,10 +2,17 @@
 
 use std::net::SocketAddr;
 
-use crate::{listener::reaches, snapshot::Snapshot};
+use crate::{descriptors, listener::reaches, snapshot::Snapshot};
 
 /// Logs the useless parts of a generation, unless the generation before had them too.
 pub(super) fn warn(snapshot: &Snapshot, before: Option<&Snapshot>) {
+    let promised = snapshot.promised_connections();
+    if before.is_none_or(|before| before.promised_connections() != promised)
+        && let Some(shortage) =
+            descriptors::shortage(descriptors::limit(), snapshot.limits.reserved_descriptors, promised)
+    {
+        tracing::warn!("{shortage}");
+    }
     let unusable = before.map(Snapshot::unusable).unwrap_or_default();
     for (api, version) in snapshot.unusable().difference(&unusable) {
         tracing::warn!(

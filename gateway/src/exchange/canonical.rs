@@ -20,6 +20,8 @@ pub enum Refusal {
     NotImplemented(&'static str),
     #[error("the request has passed this gateway {0} times")]
     Loop(usize),
+    #[error("the request has more than {0} header fields")]
+    TooManyFields(usize),
 }
 
 /// What this gateway cannot serve is refused before a route could match it.

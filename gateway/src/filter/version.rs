@@ -140,7 +140,7 @@ impl Filter {
         outcome.result
     }
 
-    /// A failure in the middle of a body, which cannot be done again.
+    /// Counts a failure of a call that the version before cannot make again: in the middle of a body, or at a tick.
     pub(super) fn note(&self, version: &Version, failure: &Failure) {
         let trial = self.trial.as_ref().filter(|trial| Arc::ptr_eq(&trial.version.instances, &version.instances));
         if let Some(trial) = trial.filter(|_| counts(failure.cause)) {

@@ -6,12 +6,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use super::Share;
-use crate::{monitor::record::Connections, snapshot::Listener};
+use crate::{connection::Windows, descriptors::Room, monitor::record::Connections, snapshot::Listener, socket::set_up};
 
 /// Connections that the kernel queues per socket.
 const BACKLOG: i32 = 1024;
@@ -21,6 +21,9 @@ const BACKLOG: i32 = 1024;
 pub struct Listeners {
     workers: Vec<UnboundedSender<Share>>,
     open: Mutex<BTreeMap<Arc<str>, Entry>>,
+    windows: Arc<Windows>,
+    room: Arc<Room>,
+    admin: super::Open,
     stop: CancellationToken,
 }
 
@@ -48,7 +51,8 @@ pub struct BindError {
 impl Listeners {
     /// Each worker gets a share of every listener through its sender. `stop` ends the accepting on all of them.
     pub fn new(workers: Vec<UnboundedSender<Share>>, stop: CancellationToken) -> Self {
-        Self { workers, open: Mutex::default(), stop }
+        let (room, admin) = (Arc::new(Room::measure()), super::Open::new(0));
+        Self { workers, open: Mutex::default(), windows: Arc::default(), room, admin, stop }
     }
 
     /// Binds what is wanted and not open yet.
@@ -64,10 +68,10 @@ impl Listeners {
         let (mut bound, mut errors) = (Bound::default(), Vec::new());
         for listener in new {
             let is_ours = open.values().any(|entry| entry.address.port() == listener.address.port());
-            match self.bind_one(listener.address, is_ours) {
+            match self.bind_one(listener, is_ours) {
                 Ok((address, sockets)) => {
                     let stop = self.stop.child_token();
-                    let connections = super::Open::default();
+                    let connections = super::Open::new(self.workers.len());
                     let entry = Entry { wanted: listener.address, address, stop, connections };
                     bound.0.push((Arc::clone(listener), entry, sockets));
                 }
@@ -86,10 +90,16 @@ impl Listeners {
         for (listener, entry, sockets) in bound.0 {
             tracing::info!(listener = &*listener.name, address = %entry.address, "listening");
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                let (listener, connections, stop) =
-                    (Arc::clone(&listener), entry.connections.clone(), entry.stop.clone());
+                let share = Share {
+                    listener: Arc::clone(&listener),
+                    socket,
+                    connections: entry.connections.clone(),
+                    windows: Arc::clone(&self.windows),
+                    room: Arc::clone(&self.room),
+                    stop: entry.stop.clone(),
+                };
                 // A worker that is gone is stopping, and so is everything.
-                let _ = worker.send(Share { listener, socket, connections, stop });
+                let _ = worker.send(share);
             }
             if let Some(replaced) = open.insert(Arc::clone(&listener.name), entry) {
                 replaced.stop.cancel();
@@ -115,17 +125,29 @@ impl Listeners {
         self.addresses().into_iter().any(|(_, bound)| reaches(bound, address))
     }
 
+    /// Those of the admin address, which is bound elsewhere.
+    pub fn admin(&self) -> &super::Open {
+        &self.admin
+    }
+
+    /// Bytes of windows that HTTP/2 connections have been given.
+    pub fn windows(&self) -> u64 {
+        self.windows.given()
+    }
+
     /// How the connections of each stand.
     pub fn connections(&self) -> Vec<Connections> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.iter().map(|(name, entry)| entry.connections.told(Arc::clone(name))).collect()
+        let admin = self.admin.told("admin".into());
+        open.iter().map(|(name, entry)| entry.connections.told(Arc::clone(name))).chain([admin]).collect()
     }
 
     /// One socket per worker, so that the kernel spreads the connections and no worker wakes another.
     ///
     /// With SO_REUSEPORT alone a second gateway would silently share the port with the first, so it is tried without,
     /// unless the port `is_ours` under another name or address.
-    fn bind_one(&self, wanted: SocketAddr, is_ours: bool) -> std::io::Result<(SocketAddr, Vec<TcpListener>)> {
+    fn bind_one(&self, listener: &Listener, is_ours: bool) -> std::io::Result<(SocketAddr, Vec<TcpListener>)> {
+        let wanted = listener.address;
         if wanted.port() != 0 && !is_ours {
             drop(socket(wanted, false)?);
         }
@@ -136,7 +158,9 @@ impl Listeners {
             sockets.push(socket(address, true)?);
         }
         for socket in &sockets {
-            socket2::SockRef::from(socket).listen(BACKLOG)?;
+            let socket = SockRef::from(socket);
+            set_up(&socket, listener.limits.tcp_keepalive)?;
+            socket.listen(BACKLOG)?;
         }
         Ok((address, sockets))
     }

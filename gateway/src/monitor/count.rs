@@ -78,6 +78,11 @@ impl Count {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Release);
     }
 
+    /// Of what was added by the same worker.
+    pub fn subtract(&self, n: u64) {
+        self.add(n.wrapping_neg());
+    }
+
     pub fn get(&self) -> u64 {
         self.0.load(Acquire)
     }

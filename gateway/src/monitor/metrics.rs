@@ -31,6 +31,7 @@ pub fn render(snapshot: &Snapshot, standing: &Standing) -> String {
     text.line(&[("outcome", "applied")], standing.applied);
     text.line(&[("outcome", "refused")], standing.refused);
     listeners(&mut text, standing);
+    buffered(&mut text, standing);
     text.family("stile_registrations", Kind::Gauge, "Endpoints that announced themselves.");
     text.line(&[], standing.registrations as u64);
     text.family("stile_registrations_held", Kind::Gauge, "Those whose ttl is over and that stay: too many are silent.");
@@ -39,6 +40,7 @@ pub fn render(snapshot: &Snapshot, standing: &Standing) -> String {
     upstream(&mut text, &snapshot.records);
     endpoints(&mut text, snapshot);
     plugins(&mut text, snapshot);
+    slots(&mut text, snapshot);
     own(&mut text, snapshot);
     if let Some(log) = &snapshot.access_log {
         text.family(
@@ -74,6 +76,23 @@ fn listeners(text: &mut Text, standing: &Standing) {
         text.line(&[("listener", &listener.name), ("reason", "untrusted")], listener.dropped_claims);
         text.line(&[("listener", &listener.name), ("reason", "underscore")], listener.dropped_underscores);
     }
+}
+
+fn buffered(text: &mut Text, standing: &Standing) {
+    text.family(
+        "stile_response_buffered_bytes",
+        Kind::Gauge,
+        "Bytes of response bodies that HTTP/2 connections hold until their clients have taken them.",
+    );
+    for listener in &standing.listeners {
+        text.line(&[("listener", &listener.name)], listener.buffered);
+    }
+    text.family(
+        "stile_http2_window_bytes",
+        Kind::Gauge,
+        "Bytes of request bodies that clients of HTTP/2 may send ahead, over all connections with large windows.",
+    );
+    text.line(&[], standing.windows);
 }
 
 fn requests(text: &mut Text, records: &Records) {
@@ -177,6 +196,17 @@ fn plugins(text: &mut Text, snapshot: &Snapshot) {
             }
         }
     }
+    text.family(
+        "stile_plugin_first_call_failures_total",
+        Kind::Counter,
+        "Of the failed calls, the first calls of instances: work that is needed once belongs in configure.",
+    );
+    for ([plugin, revision, route], record) in &filters {
+        for phase in Phase::ALL {
+            let labels = [("plugin", &**plugin), ("revision", revision), ("route", route), ("phase", phase.as_str())];
+            text.line_if_any(&labels, record.sum(phase, |counts| counts.failed_first.get()));
+        }
+    }
     text.family("stile_plugin_overruns_total", Kind::Counter, "Calls of filters that failed, by cause.");
     // Whatever the revision: a new one does not undo what was counted.
     let mut overruns: BTreeMap<_, u64> = BTreeMap::new();
@@ -216,6 +246,21 @@ fn plugins(text: &mut Text, snapshot: &Snapshot) {
     for ((plugin, revision), n) in exchanges {
         text.line(&[("plugin", &plugin), ("revision", &revision.to_string())], n);
     }
+}
+
+/// The room for instances, which all plugins share.
+fn slots(text: &mut Text, snapshot: &Snapshot) {
+    let Some(slots) = snapshot.instances().next().map(|pool| pool.slots()) else { return };
+    text.family("stile_plugin_instance_slots", Kind::Gauge, "Instances that there may be of all plugins together.");
+    text.line(&[], slots.total as u64);
+    text.family("stile_plugin_instance_slots_used", Kind::Gauge, "Slots that instances take, one for each memory.");
+    text.line(&[], slots.used as u64);
+    text.family(
+        "stile_plugin_evictions_total",
+        Kind::Counter,
+        "Idle instances that ended since another configuration needed their slot.",
+    );
+    text.line(&[], slots.evicted);
 }
 
 /// What plugins count themselves.

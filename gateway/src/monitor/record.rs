@@ -63,6 +63,8 @@ pub enum Outcome {
     Timeout,
     /// The client broke off.
     Client,
+    /// The gateway had no descriptor for a connection.
+    Gateway,
 }
 
 /// An exchange that did not end well, as `/v1/errors` tells it.
@@ -96,6 +98,8 @@ pub struct Standing {
     pub applied: u64,
     pub refused: u64,
     pub listeners: Vec<Connections>,
+    /// Bytes of windows that HTTP/2 connections have been given.
+    pub windows: u64,
     /// Endpoints that announced themselves, and those whose time is over and that are held.
     pub registrations: usize,
     pub held: usize,
@@ -112,6 +116,8 @@ pub struct Connections {
     /// Fields of requests that were dropped: claims of clients that are not trusted, and names with `_`.
     pub dropped_claims: u64,
     pub dropped_underscores: u64,
+    /// Bytes of response bodies that HTTP/2 connections hold.
+    pub buffered: u64,
 }
 
 impl Record for RouteRecord {
@@ -176,7 +182,7 @@ impl ServiceRecord {
 }
 
 impl Outcome {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Answered,
         Self::Refused,
         Self::ConnectTimeout,
@@ -184,6 +190,7 @@ impl Outcome {
         Self::Malformed,
         Self::Timeout,
         Self::Client,
+        Self::Gateway,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -195,6 +202,7 @@ impl Outcome {
             Self::Malformed => "malformed",
             Self::Timeout => "timeout",
             Self::Client => "client",
+            Self::Gateway => "gateway",
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, uri::PathAndQuery};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::{task::spawn_local, time::timeout};
@@ -12,6 +13,7 @@ use super::{Proxy, upgrade};
 use crate::{
     exchange::{
         Body, Client, Exchange, Refusal, RequestHead, RequestId, ResponseHead, TRACEPARENT,
+        body::may_rest,
         canonical::{canonical, servable},
         headers::{self, Seen},
         id::X_REQUEST_ID,
@@ -31,6 +33,7 @@ pub(super) fn exchange(
     proxy: &Proxy,
     snapshot: &Snapshot,
 ) -> (Exchange, Body, Option<OnUpgrade>, Option<Refusal>) {
+    client.peer.set_streams(false);
     let websocket = upgrade::asked(&request);
     let upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
@@ -38,6 +41,9 @@ pub(super) fn exchange(
     let own_id = seen.request_id.then(|| RequestId::from_client(&parts.headers)).flatten();
     let id = own_id.unwrap_or_else(|| proxy.ids.borrow_mut().draw());
     let trace = seen.trace.then(|| parts.headers.get(TRACEPARENT).cloned()).flatten();
+    // Their length is never known.
+    let streams = body.size_hint().exact().is_none() && may_rest(&parts.headers);
+    let body = Body::of_client(body, client.peer.limits().pace(streams));
     let names_a_path = parts.uri.path_and_query().is_some();
     let head_only = parts.method == Method::HEAD;
     let mut head = RequestHead {
@@ -46,10 +52,13 @@ pub(super) fn exchange(
         authority: parts.uri.authority().cloned(),
         version: parts.version,
         websocket,
+        streams,
         underscored: None,
         headers: parts.headers,
     };
     let (encoded_slash, mut refused) = match servable(&head, names_a_path).and_then(|()| canonical(&mut head)) {
+        // Of HTTP/1.1 hyper counts them; crumbs of a cookie are one field.
+        Ok(_) if head.headers.len() > client.header_count => (false, Some(Refusal::TooManyFields(client.header_count))),
         Ok(encoded_slash) => (encoded_slash, None),
         Err(error) => (false, Some(error)),
     };
@@ -83,7 +92,7 @@ pub(super) fn exchange(
         filters: Vec::new(),
         notices: Vec::new(),
     };
-    (exchange, Body::counted(body), upgrade, refused)
+    (exchange, body, upgrade, refused)
 }
 
 /// Reads what is left of a body that nobody wants, within bounds: a connection closed with unread data is reset, and

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 
+use super::ending::SLOW_CLIENT;
 use crate::{
     access::Denied,
     exchange::{self, Destination},
@@ -50,6 +51,9 @@ pub enum Error {
 /// Causes of those that may not use a version of an API.
 pub(super) const REFUSALS: [&str; 6] = ["denied", "retired", "unknown", "no-grant", "scopes", "quota"];
 
+/// The cause of an exchange that found no descriptor for its connection; the service's log says so, once a second.
+pub(super) const DESCRIPTORS: &str = "descriptors";
+
 /// Whose doing an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
@@ -87,6 +91,9 @@ impl Error {
                 (StatusCode::NOT_IMPLEMENTED, Blame::Client, "not-implemented", false)
             }
             Self::Refused(exchange::Refusal::Loop(_)) => (StatusCode::LOOP_DETECTED, Blame::Gateway, "loop", false),
+            Self::Refused(exchange::Refusal::TooManyFields(_)) => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Blame::Client, "header-count", false)
+            }
             Self::EncodedSlash => (StatusCode::BAD_REQUEST, Blame::Client, "encoded-slash", false),
             Self::NoRoute => (StatusCode::NOT_FOUND, Blame::Client, "no-route", false),
             Self::NoService(_) => (StatusCode::NOT_FOUND, Blame::Client, "no-service", false),
@@ -111,6 +118,8 @@ impl Error {
                     | Cause::Timeout
                     | Cause::Memory
                     | Cause::Table
+                    | Cause::Copies
+                    | Cause::Handles
                     | Cause::Configure
                     | Cause::KeyValue
                     | Cause::Metrics
@@ -128,9 +137,15 @@ impl Error {
             },
             Self::Upstream(error) => match error {
                 Up::NoEndpoint(_) => (StatusCode::SERVICE_UNAVAILABLE, Blame::Upstream, "no-endpoint", true),
+                Up::Connect(..) if error.is_exhausted() => {
+                    (StatusCode::SERVICE_UNAVAILABLE, Blame::Gateway, DESCRIPTORS, true)
+                }
                 Up::Connect(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "connect", true),
                 Up::ConnectTimeout(..) => (StatusCode::GATEWAY_TIMEOUT, Blame::Upstream, "connect-timeout", true),
                 Up::Timeout(..) => (StatusCode::GATEWAY_TIMEOUT, Blame::Upstream, "timeout", true),
+                Up::Stalled(..) => (StatusCode::GATEWAY_TIMEOUT, Blame::Upstream, "stalled", true),
+                Up::TooLargeHead { .. } => (StatusCode::BAD_GATEWAY, Blame::Upstream, "header-size", false),
+                Up::SlowRequest(_) => (StatusCode::REQUEST_TIMEOUT, Blame::Client, SLOW_CLIENT.cause, true),
                 Up::Reset(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "reset", true),
                 Up::Malformed(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "malformed", false),
                 Up::RequestBody => (StatusCode::BAD_REQUEST, Blame::Client, "request-body", true),
@@ -170,11 +185,14 @@ impl Error {
             Self::Unread(unread) => unread.to_string(),
             Self::Upstream(error) => match error {
                 Up::NoEndpoint(_) => "the service has no usable endpoint".into(),
+                Up::Connect(..) if error.is_exhausted() => "the gateway has no room for another connection".into(),
                 Up::Connect(..) | Up::ConnectTimeout(..) => "the service cannot be reached".into(),
                 Up::Reset(..) => "the service broke off".into(),
                 Up::Malformed(..) => "the service sent an answer that is not HTTP".into(),
                 Up::Timeout(..) => "the service did not answer in time".into(),
-                Up::RequestBody | Up::Unsendable(_) => error.to_string(),
+                Up::Stalled(..) => "the service stopped reading the request".into(),
+                Up::TooLargeHead { .. } => "the head of the service's answer is too large".into(),
+                Up::RequestBody | Up::SlowRequest(_) | Up::Unsendable(_) => error.to_string(),
                 Up::Cut(_) => "a filter failed".into(),
             },
         }

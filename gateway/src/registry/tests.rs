@@ -12,8 +12,9 @@ use super::*;
 use crate::{
     balance::Policy,
     monitor::record::{Record as _, ServiceRecord},
+    progress::Limits,
     store::Lossy,
-    upstream::{Listed, PoolLimits},
+    upstream::{Listed, PoolLimits, Transport},
 };
 
 const SERVICES: [&str; 2] = ["users", "orders"];
@@ -156,10 +157,17 @@ fn services(fixed: u16, before: &Services) -> Arc<Services> {
         let name: Arc<str> = name.into();
         let limits = PoolLimits { idle_connections: 1, idle_timeout: Duration::from_secs(1) };
         let fixed = (1..=fixed).map(|port| Arc::new(Member::of(address(port), 9))).collect();
-        let listed = Listed { fixed, policy: Policy::RoundRobin, limits, workers: 1 };
+        let listed = Listed { fixed, policy: Policy::RoundRobin, limits, workers: 1, reserved_descriptors: 0 };
         let record = Arc::new(ServiceRecord::new(0));
+        let transport = Transport {
+            connect_timeout: Duration::from_secs(1),
+            tcp_keepalive: Duration::from_secs(60),
+            progress: Limits::default(),
+            header_count: 100,
+            header_bytes: 64 << 10,
+        };
         let before = before.get(&name).map(|before| &**before);
-        (Arc::clone(&name), Arc::new(Service::new(name, listed, Duration::from_secs(1), record, before)))
+        (Arc::clone(&name), Arc::new(Service::new(name, listed, transport, record, before)))
     };
     Arc::new(SERVICES.into_iter().map(service).collect())
 }

@@ -1,6 +1,7 @@
 //! From a configuration and the plugins' active revisions to a snapshot, or all the errors in one answer.
 //! What is unchanged is carried over from the previous snapshot by key; nothing becomes live here.
 
+mod bounds;
 pub mod consumers;
 mod fields;
 mod filters;
@@ -18,6 +19,7 @@ use std::{
 use tokio::time::Instant;
 
 pub use filters::InstancesKey;
+pub use parts::listener_limits;
 pub use routing::{Explained, explain};
 use written::{Of, Written, written};
 
@@ -26,10 +28,9 @@ use crate::{
     access::{Access, Holder, Holdings},
     config::{
         Config, Premise, Problem,
-        scalar::{NAME, Size, is_name},
+        scalar::{NAME, is_name},
         schema,
     },
-    exchange::via::is_token,
     filter::{Chain, Filter},
     monitor::{access_log::AccessLog, records::Records},
     plugin::{Instances, Phase, Running, States},
@@ -98,6 +99,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
             routes,
             router: Arc::new(router),
             listeners,
+            limits: parts::gateway_limits(&input.config.limits),
             access: input
                 .previous
                 .map_or_else(Access::default, |previous| previous.access.clone())
@@ -259,10 +261,9 @@ impl<'a> Compiler<'a> {
 
     fn listeners(&mut self) -> Vec<Arc<Listener>> {
         let config = self.input.config;
-        if let Some(name) = config.via.pseudonym.as_deref().filter(|name| !is_token(name)) {
-            let message =
-                format!("invalid name \"{}\": names hold letters, digits and !#$%&'*+-.^_`|~", name.escape_debug());
-            self.problem("via.pseudonym".to_owned(), message);
+        self.problems.extend(fields::pseudonym(&config.via));
+        if let Some(admin) = &config.admin {
+            self.problems.extend(bounds::of_listener("admin", &admin.limits));
         }
         let listeners = config.listeners.iter().enumerate();
         listeners.map(|(index, listener)| Arc::new(self.listener(index, listener))).collect()
@@ -279,15 +280,12 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-        if listener.limits.header_bytes < Size::kib(8) {
-            let message = format!("{} is less than 8KiB", listener.limits.header_bytes);
-            self.problem(format!("listeners[{index}].limits.header_bytes"), message);
-        }
+        self.problems.extend(bounds::of_listener(&format!("listeners[{index}]"), &listener.limits));
         Listener {
             name: listener.name.as_str().into(),
             address: listener.address,
             fields: Arc::new(fields::rules(listener, trusted)),
-            limits: parts::listener_limits(&listener.limits),
+            limits: listener_limits(&listener.limits),
         }
     }
 
@@ -334,6 +332,7 @@ impl<'a> Compiler<'a> {
                     self.problem(format!("services[{index}].endpoints[{n}].address"), message);
                 }
             }
+            self.problems.extend(bounds::of_service(index, service));
             self.sources_of(index, service);
             let service = self.service(service);
             services.insert(Arc::clone(&service.name), Arc::new(service));
@@ -371,10 +370,10 @@ impl<'a> Compiler<'a> {
 
     fn service(&self, service: &schema::Service) -> Service {
         let name: Arc<str> = service.name.as_str().into();
-        let listed = parts::listed(service, self.input.workers);
+        let listed = parts::listed(service, self.input.workers, self.input.config.limits.reserved_descriptors);
         let record = self.records.services.of([&name]);
         let before = self.input.previous.and_then(|previous| previous.services.get(&name));
-        Service::new(name, listed, service.connect_timeout.0, record, before.map(|before| &**before))
+        Service::new(name, listed, parts::transport(service), record, before.map(|before| &**before))
     }
 
     /// In the order in which they are written; none in the place of what cannot be, or is not to be found.

@@ -73,11 +73,6 @@ impl Queries {
         reading.began(body);
     }
 
-    /// The connection is not HTTP/1.1.
-    pub fn stop(&self) {
-        self.reading().place = Place::Past;
-    }
-
     fn reading(&self) -> MutexGuard<'_, Reading> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

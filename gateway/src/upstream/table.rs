@@ -39,6 +39,8 @@ pub struct Listed {
     pub policy: Policy,
     pub limits: PoolLimits,
     pub workers: usize,
+    /// Descriptors that connections to them must leave to others.
+    pub reserved_descriptors: u64,
 }
 
 /// The endpoints of a service that may be chosen, one for each address, and the choice among them.
@@ -121,7 +123,7 @@ mod tests {
     fn listed(fixed: &[&Arc<Member>], idle_connections: usize) -> Listed {
         let limits = PoolLimits { idle_connections, idle_timeout: Duration::from_secs(1) };
         let fixed = fixed.iter().map(|it| Arc::clone(it)).collect();
-        Listed { fixed, policy: Policy::Weighted, limits, workers: 1 }
+        Listed { fixed, policy: Policy::Weighted, limits, workers: 1, reserved_descriptors: 0 }
     }
 
     fn roster(members: &[&Arc<Member>], drained: &[&str]) -> Arc<Roster> {

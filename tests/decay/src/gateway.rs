@@ -32,7 +32,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 const PLUGIN: &str = "STILE_DECAY_PLUGIN";
 const WORKER: WorkerId = WorkerId(0);
 /// Each takes over 4 GiB of address space, of which valgrind has less than others.
-const BOUNDS: Bounds = Bounds { instances: 4, memory: 16 << 20, table_elements: 10_000 };
+fn bounds() -> Bounds {
+    Bounds { instances: 4, memory: 16 << 20, table_elements: 10_000, core_instances: 4, ..Bounds::default() }
+}
 
 /// What stands between the client and the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +108,7 @@ async fn snapshot(workload: Workload, service: SocketAddr) -> Snapshot {
 
 fn revision() -> Revision {
     let file = env::var_os(PLUGIN).unwrap_or_else(|| panic!("{PLUGIN} is not set"));
-    let engine = Engine::new(BOUNDS).expect("an engine");
+    let engine = Engine::new(bounds()).expect("an engine");
     let module = Module::compile(&engine, &fs::read(file).expect("the plugin is built")).expect("a plugin");
     Revision { plugin: Arc::from("add-headers"), number: 1, module, signature: None }
 }

@@ -6,8 +6,8 @@ use http::HeaderName;
 
 use super::{Written, parts};
 use crate::{
-    config::{Config, schema},
-    exchange::{Family, FieldRules, Underscores},
+    config::{Config, Problem, schema},
+    exchange::{Family, FieldRules, Underscores, via::is_token},
     filter::ShareKey,
     snapshot::Route,
 };
@@ -23,6 +23,13 @@ pub(super) fn rules(listener: &schema::Listener, trusted: Vec<ipnet::IpNet>) -> 
         schema::Underscores::Allow => Underscores::Allow,
     };
     FieldRules { trusted, family, underscores }
+}
+
+/// A pseudonym that is no token.
+pub(super) fn pseudonym(via: &schema::Via) -> Option<Problem> {
+    let name = via.pseudonym.as_deref().filter(|name| !is_token(name))?;
+    let message = format!("invalid name \"{}\": names hold letters, digits and !#$%&'*+-.^_`|~", name.escape_debug());
+    Some(Problem::new("via.pseudonym", message))
 }
 
 /// The names that matches, rollouts and descriptions of APIs read.

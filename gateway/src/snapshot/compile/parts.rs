@@ -9,24 +9,54 @@ use crate::{
         words::{did_you_mean, nearest, quoted},
     },
     filter::{OnError, ShareKey},
+    linger::LingerLimits,
     monitor::access_log::{LineError, Spec},
-    plugin::{Isolation, Limits, Origin, Reach},
-    snapshot::ListenerLimits,
-    upstream::{HostHeader, Listed, Member, PoolLimits},
+    plugin::{self, Isolation, Origin, Reach},
+    progress::Limits,
+    snapshot::{GatewayLimits, ListenerLimits},
+    upstream::{HostHeader, Listed, Member, PoolLimits, Transport},
 };
 
 pub(super) fn network(text: &str) -> Option<ipnet::IpNet> {
     text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(Into::into)).ok()
 }
 
-pub(super) fn listener_limits(limits: &schema::ListenerLimits) -> ListenerLimits {
+pub fn listener_limits(limits: &schema::ListenerLimits) -> ListenerLimits {
     ListenerLimits {
         connections: limits.connections as usize,
         connections_per_client: limits.connections_per_client as usize,
         header_bytes: size(limits.header_bytes),
         header_count: usize::from(limits.header_count),
         header_timeout: limits.header_timeout.0,
+        progress: progress(&limits.progress),
+        tcp_keepalive: limits.progress.tcp_keepalive.0,
+        response_buffer: size(limits.response_buffer),
+        stream_resets: limits.stream_resets,
+        linger: LingerLimits { bytes: limits.linger_bytes.0, timeout: limits.linger_timeout.0 },
     }
+}
+
+fn progress(progress: &schema::Progress) -> Limits {
+    Limits {
+        body_idle_timeout: progress.idle_timeout.0,
+        stream_idle_timeout: progress.stream_idle_timeout.0,
+        min_rate: u32::try_from(progress.min_rate.0).unwrap_or(u32::MAX),
+        min_rate_grace: progress.min_rate_grace.0,
+    }
+}
+
+pub(super) fn transport(service: &schema::Service) -> Transport {
+    Transport {
+        connect_timeout: service.connect_timeout.0,
+        tcp_keepalive: service.progress.tcp_keepalive.0,
+        progress: progress(&service.progress),
+        header_count: usize::from(service.header_count),
+        header_bytes: size(service.header_bytes),
+    }
+}
+
+pub(super) fn gateway_limits(limits: &schema::Limits) -> GatewayLimits {
+    GatewayLimits { http2_windows: limits.http2_windows.0, reserved_descriptors: limits.reserved_descriptors.into() }
 }
 
 pub(super) fn access_log(log: &schema::AccessLog) -> Spec {
@@ -50,13 +80,14 @@ pub(super) fn line_problem(error: &LineError) -> Problem {
     }
 }
 
-pub(super) fn limits(limits: &schema::PluginLimits) -> Limits {
-    Limits {
+pub(super) fn limits(limits: &schema::PluginLimits) -> plugin::Limits {
+    plugin::Limits {
         deadline: limits.deadline.0,
         timeout: limits.timeout.0,
         memory: size(limits.memory),
         table_elements: limits.table_elements as usize,
         instances: limits.instances,
+        streams: limits.streams.unwrap_or(limits.instances.div_ceil(2)),
         instance_wait: limits.instance_wait.0,
         body: size(limits.body),
         body_timeout: limits.body_timeout.0,
@@ -65,6 +96,8 @@ pub(super) fn limits(limits: &schema::PluginLimits) -> Limits {
         calls: limits.calls,
         call_timeout: limits.call_timeout.0,
         call_body: size(limits.call_body),
+        copies: size(limits.copies),
+        handles: limits.handles,
     }
 }
 
@@ -88,7 +121,7 @@ pub(super) fn share_key(key: &str) -> Option<ShareKey> {
     }
 }
 
-pub(super) fn listed(service: &schema::Service, workers: usize) -> Listed {
+pub(super) fn listed(service: &schema::Service, workers: usize, reserved: u32) -> Listed {
     let policy = match service.balance {
         // What a plugin leaves to us.
         schema::Balance::Policy(schema::Policy::RoundRobin) | schema::Balance::Plugin(_) => Policy::RoundRobin,
@@ -98,7 +131,7 @@ pub(super) fn listed(service: &schema::Service, workers: usize) -> Listed {
     let limits =
         PoolLimits { idle_connections: usize::from(service.idle_connections), idle_timeout: service.idle_timeout.0 };
     let fixed = service.endpoints.iter().map(|it| Arc::new(Member::of(it.address, it.weight))).collect();
-    Listed { fixed, policy, limits, workers }
+    Listed { fixed, policy, limits, workers, reserved_descriptors: reserved.into() }
 }
 
 pub(super) fn on_error(on_error: schema::OnError) -> OnError {

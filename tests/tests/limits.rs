@@ -1,0 +1,207 @@
+//! Bounds of connections whatever they say: those of the admin address, open files, and what is read after an answer.
+
+use std::{net::SocketAddr, process::Stdio, time::Duration};
+
+use serde_json::json;
+use stile_tests::{
+    client::Client,
+    frames::{self, Frames},
+    gateway::{Gateway, plain, service},
+    process::Stile,
+    raw::Raw,
+    upstream::{Answer, Upstream},
+    wait::{SOON, until},
+    wire::Wire,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+/// More than the kernel keeps for a reader that does not read.
+const UPLOAD: usize = 32 << 20;
+
+/// Sends a whole body before it reads, as many clients do, and gives the status of the answer.
+async fn upload(address: SocketAddr) -> u16 {
+    let mut client = Raw::connect(address).await;
+    client.write(format!("POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: {UPLOAD}\r\n\r\n")).await;
+    client.write(vec![b'x'; UPLOAD]).await;
+    client.answer_to("POST").await.status()
+}
+
+#[tokio::test]
+async fn a_client_that_sends_before_it_reads_gets_the_answer_that_refuses_its_body() {
+    let upstream = Upstream::echo().await;
+    let mut config = plain(upstream.address());
+    config["routes"][0]["match"] = json!({ "path": "/other" });
+    let gateway = Gateway::start(config).await;
+    for _ in 0..8 {
+        assert_eq!(upload(gateway.address()).await, 404);
+        assert_eq!(upload(gateway.address_of("admin")).await, 404);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_before_it_reads_gets_the_early_answer_of_a_service() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let service = listener.local_addr().expect("a bound address");
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut begun = [0; 100 << 10];
+            stream.read_exact(&mut begun).await.expect("the gateway sends");
+            let answer = b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.expect("the gateway reads");
+            // It reads no more, and closes when the gateway has had time to read the answer.
+            stream.shutdown().await.expect("the gateway reads");
+            sleep(Duration::from_secs(3)).await;
+        }
+    });
+    let gateway = Gateway::start(plain(service)).await;
+    assert_eq!(upload(gateway.address()).await, 413);
+}
+
+#[tokio::test]
+async fn what_is_read_after_an_answer_is_bounded() {
+    let upstream = Upstream::echo().await;
+    let mut config = plain(upstream.address());
+    config["routes"][0]["match"] = json!({ "path": "/other" });
+    config["listeners"] = json!([{ "name": "public", "address": "127.0.0.1:0", "limits": { "linger_bytes": "1MiB" } }]);
+    let gateway = Gateway::start(config).await;
+    let mut client = Raw::connect(gateway.address()).await;
+    client.write(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    let chunk = [b"10000\r\n".to_vec(), vec![b'x'; 1 << 16], b"\r\n".to_vec()].concat();
+    let mut sent = 0;
+    let endless = async {
+        while client.try_write(&chunk).await.is_ok() {
+            sent += chunk.len();
+        }
+    };
+    timeout(SOON, endless).await.expect("the gateway closes the connection");
+    assert!(sent < UPLOAD, "{sent} bytes");
+}
+
+#[tokio::test]
+async fn the_admin_address_has_the_limits_of_a_listener() {
+    let upstream = Upstream::echo().await;
+    let mut config = plain(upstream.address());
+    let limits = json!({ "connections": 5, "header_count": 20, "header_bytes": "16KiB", "header_timeout": "300ms" });
+    config["admin"] = json!({ "address": "127.0.0.1:0", "limits": limits });
+    let gateway = Gateway::start(config).await;
+    let admin = gateway.address_of("admin");
+    let mut silent = Vec::new();
+    for begun in ["", "GET /healthz HTTP/1.1\r\nhost: a\r\nx-slow:", "", "", ""] {
+        let mut client = Raw::connect(admin).await;
+        client.write(begun).await;
+        silent.push(client);
+    }
+    // Those that wait take all there is.
+    Raw::connect(admin).await.closed().await;
+    for mut client in silent {
+        client.closed().await;
+    }
+    let get = |fields: &str| format!("GET /healthz HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+    let many: String = (0..20).map(|n| format!("x-{n}: a\r\n")).collect();
+    let long = format!("x-long: {}\r\n", "a".repeat(20 << 10));
+    for (fields, status) in [("", 200), (&many, 431), (&long, 431)] {
+        let answered = async || {
+            let mut client = Raw::connect(admin).await;
+            client.try_write(get(fields)).await.ok()?;
+            client.try_answer_to("GET").await.ok().flatten()
+        };
+        let answer = until("there is room again", answered).await;
+        assert_eq!(answer.status(), status);
+    }
+    // An idle connection that was of use has the same time.
+    let mut idle = Raw::connect(admin).await;
+    assert_eq!(idle.ask(get("")).await.status(), 200);
+    idle.closed().await;
+}
+
+#[tokio::test]
+async fn a_gateway_without_descriptors_blames_no_endpoint_and_keeps_its_admin_address() {
+    let (upstream, silent) = (Upstream::echo().await, Upstream::start(|_| Answer::Silence).await);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let log = folder.path().join("log");
+    let file = std::fs::File::create(&log).expect("the folder is ours");
+    let config = json!({
+        "services": [service("echo", &[upstream.address()]), service("silent", &[silent.address()])],
+        "routes": [
+            { "name": "echo", "match": { "path": "/echo" }, "service": "echo" },
+            { "name": "silent", "match": { "path": "/silent" }, "service": "silent" },
+        ],
+    });
+    let gateway = Stile::run_with_files(folder.path(), config, (160, 160), file.into()).await;
+    let mut client = Frames::connect(gateway.address(), 65_535).await;
+    // Each takes a connection to the service.
+    for n in 0..200 {
+        client.write(&frames::head(2 * n + 1, "GET", "/silent", true)).await.expect("the gateway reads");
+    }
+    let admin = gateway.admin();
+    let refused = "stile_errors_total{route=\"silent\",service=\"silent\",blame=\"gateway\",cause=\"descriptors\"}";
+    until("there is no descriptor left", async || (admin.metric(refused).await > 100).then_some(())).await;
+    let mut other = Client::http2(gateway.address()).await;
+    let answer = other.get("/echo").await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, "1"));
+    assert_eq!(answer.json()["detail"], "the gateway has no room for another connection");
+    for (service, upstream) in [("echo", &upstream), ("silent", &silent)] {
+        let up = format!("stile_endpoint_up{{service=\"{service}\",endpoint=\"{}\"}}", upstream.address());
+        assert_eq!(admin.metric(&up).await, 1, "{service}");
+    }
+    drop(client);
+    let served = async || (other.get("/echo").await.status == 200).then_some(());
+    until("there are descriptors again", served).await;
+    let told = std::fs::read_to_string(&log).expect("a log");
+    let lines = told.lines().filter(|line| line.contains("no connection can be opened")).count();
+    assert!((1..20).contains(&lines), "{lines} lines:\n{told}");
+}
+
+#[tokio::test]
+async fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
+    let upstream = Upstream::echo().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let gateway = Stile::run_with_files(folder.path(), plain(upstream.address()), (100, 500), Stdio::null()).await;
+    assert_eq!(gateway.admin().metric("process_max_fds").await, 500);
+}
+
+#[tokio::test]
+async fn clients_without_number_leave_room_for_services_and_the_admin_address() {
+    let upstream = Upstream::echo().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let log = folder.path().join("log");
+    let file = std::fs::File::create(&log).expect("the folder is ours");
+    let gateway = Stile::run_with_files(folder.path(), plain(upstream.address()), (160, 160), file.into()).await;
+    let told = std::fs::read_to_string(&log).expect("a log");
+    assert!(told.contains("the limit of 160 open files allows"), "{told}");
+
+    let mut clients = Vec::new();
+    for _ in 0..300 {
+        clients.push(Raw(Wire::new(TcpStream::connect(gateway.address()).await.expect("the kernel accepts"))));
+    }
+    assert_eq!(gateway.admin().get("/healthz").await.status, 200);
+    let (mut answered, mut closed) = (0, 0);
+    for client in &mut clients {
+        match client.try_write(GET).await.ok() {
+            Some(()) => match client.try_answer_to("GET").await {
+                Ok(Some(answer)) => {
+                    assert_eq!(answer.status(), 200);
+                    answered += 1;
+                }
+                Ok(None) | Err(_) => closed += 1,
+            },
+            None => closed += 1,
+        }
+    }
+    assert!(answered > 10 && closed > 100, "{answered} answered, {closed} closed");
+    let admin = gateway.admin();
+    let up = format!("stile_endpoint_up{{service=\"echo\",endpoint=\"{}\"}}", upstream.address());
+    assert_eq!(admin.metric(&up).await, 1);
+    assert_eq!(admin.metric("stile_connections{listener=\"public\"}").await, answered);
+    let told = std::fs::read_to_string(&log).expect("a log");
+    let lines = told.lines().filter(|line| line.contains("WARN")).count();
+    assert!(lines < 20, "{lines} warnings:\n{told}");
+}
