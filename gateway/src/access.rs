@@ -118,8 +118,8 @@ impl Access {
         Self { meters: Arc::clone(meters), ..self.clone() }
     }
 
-    /// Whose credential it is, if it is one, has not expired and is proved. Waits for passwords alone, whose check takes
-    /// long on purpose.
+    /// Whose credential it is, if it is one, has not expired and is proved. Waits for passwords, whose check takes long on purpose,
+    /// and for signatures of long messages.
     pub async fn verify(&self, presented: Presented<'_>, now: SystemTime) -> Option<&Credential> {
         let found = self.find(&presented.lookup(), now);
         match presented {
@@ -133,8 +133,10 @@ impl Access {
                 // For an unknown name, too: the time must not tell which names there are.
                 self.passwords.verify(password, hash).await.then_some(found).flatten()
             }
-            Presented::Hmac { message, signature, .. } => found
-                .filter(|found| matches!(&found.proof, Proof::Secret(key) if secret::signed(key, message, signature))),
+            Presented::Hmac { message, signature, .. } => match &found?.proof {
+                Proof::Secret(key) => secret::signed(key, message, signature).await.then_some(found).flatten(),
+                _ => None,
+            },
         }
     }
 

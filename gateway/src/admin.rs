@@ -22,10 +22,10 @@ mod versions;
 
 use std::{convert::Infallible, sync::Arc};
 
-use axum::{Extension, Router, extract::DefaultBodyLimit, middleware};
+use axum::{Extension, Router, extract::DefaultBodyLimit, middleware, routing::get};
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::schema, control::Control};
+use crate::{config::schema, control::Control, monitor::health::Health};
 
 pub(crate) use auth::Tokens;
 use extract::Most;
@@ -39,11 +39,12 @@ pub struct Admin {
     control: Arc<Control>,
     tokens: Arc<Tokens>,
     stop: CancellationToken,
+    health: Arc<Health>,
 }
 
 /// The API over one gateway. `stop` tells that it is going.
-pub fn router(control: Arc<Control>, tokens: &[schema::Token], stop: CancellationToken) -> Router {
-    let admin = Admin { control, tokens: Arc::new(Tokens::new(tokens)), stop };
+pub fn router(control: Arc<Control>, tokens: &[schema::Token], stop: CancellationToken, health: Arc<Health>) -> Router {
+    let admin = Admin { control, tokens: Arc::new(Tokens::new(tokens)), stop, health };
     let mut router = Router::new();
     for Operation { path, needs, body, handler, .. } in operations::all() {
         let most = body.map_or(0, |body| body.most);
@@ -58,4 +59,9 @@ pub fn router(control: Arc<Control>, tokens: &[schema::Token], stop: Cancellatio
         router = router.route(&path, handler);
     }
     router.fallback(problem::not_found).method_not_allowed_fallback(problem::method_not_allowed).with_state(admin)
+}
+
+/// Returns the answers of the admin address while the first generation is compiled.
+pub fn starting() -> Router {
+    Router::new().route("/healthz", get(async || "ok\n")).fallback(status::starting)
 }

@@ -5,21 +5,22 @@ mod ticks;
 mod worker;
 
 use std::{
-    convert::Infallible, net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, path::Path, sync::Arc, time::Duration,
+    convert::Infallible, io, net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, os::fd::AsFd, path::Path,
+    sync::Arc, time::Duration,
 };
 
 use tokio::{
     net::TcpListener,
     sync::mpsc::unbounded_channel,
     task::spawn_blocking,
-    time::{interval, sleep},
+    time::{interval, sleep, timeout},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
 
-use self::worker::{Generations, Worker};
+use self::worker::{Generations, Shutdown, Worker};
 use crate::{
     admin::{self, Address},
     config::{
@@ -29,6 +30,7 @@ use crate::{
     control::{ApplyError, Control, Reloaded},
     exchange::{Passes, Via, id::RequestIds},
     listener::Listeners,
+    monitor::{health::Health, log::Log},
     plugin::{Bounds, Complexity, Engine, engine::EngineError},
     snapshot::compile::listener_limits,
     worker::WorkerId,
@@ -53,6 +55,7 @@ pub struct Gateway {
     /// Ends the admin address, which tells that the gateway is draining as long as it is.
     drained: CancellationToken,
     grace: Duration,
+    flush_timeout: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +65,7 @@ pub enum StartError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("a worker cannot start: {0}")]
-    Worker(std::io::Error),
+    Worker(io::Error),
 }
 
 /// The engine that a configuration asks for.
@@ -93,6 +96,15 @@ impl Gateway {
         engine: impl FnOnce(&Config) -> Result<Engine, EngineError>,
         file: &Path,
     ) -> Result<Self, StartError> {
+        Self::start_logging(engine, file, None).await
+    }
+
+    /// Starts a gateway that counts the dropped lines of the process's log in its metrics, and bounds that log as the file says.
+    pub async fn start_logging(
+        engine: impl FnOnce(&Config) -> Result<Engine, EngineError>,
+        file: &Path,
+        log: Option<Log>,
+    ) -> Result<Self, StartError> {
         let mut document = Document::read(file, &environment);
         let config = document.config.clone();
         let engine = engine(&config)?;
@@ -111,29 +123,48 @@ impl Gateway {
         let end_when_dropped = [stop.clone().drop_guard(), drained.clone().drop_guard()];
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
         let listeners = Listeners::new(senders, stop.child_token());
+        let tasks = TaskTracker::new();
+        // Until the gateway is there, however long its plugins take to compile, and also if it never is.
+        let started = CancellationToken::new();
+        let _started = started.clone().drop_guard();
+        if let (Some(listener), Some(wanted)) = (&admin, &config.admin)
+            && let Ok((address, socket)) = second(listener)
+        {
+            tracing::info!("admin address {address} answers, compiling plugins");
+            let limits = listener_limits(&wanted.limits);
+            let address = Address { socket, limits, connections: listeners.admin().clone() };
+            tasks.spawn(admin::serve(address, admin::starting(), started));
+        }
         let grace = config.grace.0;
+        if let Some(log) = &log {
+            log.set_buffer(usize::try_from(config.log.buffer.0).unwrap_or(usize::MAX));
+        }
+        let worker_timeout = config.admin.as_ref().map_or(Duration::MAX, |admin| admin.worker_timeout.0);
+        let health = Arc::new(Health::new(workers, worker_timeout, log));
         let control = Arc::new(Control::start(engine, document, listeners, workers).await?);
         let passes = passes(&config.via);
         let mut running = Vec::with_capacity(workers);
         for (number, shares) in receivers.into_iter().enumerate() {
             let generations = Generations { live: Arc::clone(control.live()), changed: control.changed() };
             let via = Via::new(passes.clone());
-            let started = Worker::start(WorkerId(number), generations, shares, via, stop.child_token(), grace);
+            let shutdown = Shutdown { stop: stop.child_token(), grace };
+            let started = Worker::start(WorkerId(number), generations, shares, via, shutdown, Arc::clone(&health));
             running.push(started.map_err(StartError::Worker)?);
         }
         let mut gateway = Self {
             control,
             admin: None,
             workers: running,
-            tasks: TaskTracker::new(),
+            tasks,
             _end_when_dropped: end_when_dropped,
             stop,
             drained,
             grace,
+            flush_timeout: config.flush_timeout.0,
         };
         if let (Some(listener), Some(admin)) = (admin, config.admin) {
             gateway.admin = listener.local_addr().ok();
-            let router = admin::router(Arc::clone(&gateway.control), &admin.tokens, gateway.stop.clone());
+            let router = admin::router(Arc::clone(&gateway.control), &admin.tokens, gateway.stop.clone(), health);
             let address = Address {
                 socket: listener,
                 limits: listener_limits(&admin.limits),
@@ -170,24 +201,34 @@ impl Gateway {
         reload(&self.control).await;
     }
 
-    /// Stops accepting, lets the exchanges in flight finish within the grace period, ends. The number is that of the
-    /// connections cut off at its end.
+    /// The longest time that stopping takes.
+    pub fn longest_stop(&self) -> Duration {
+        self.grace + 3 * self.flush_timeout
+    }
+
+    /// Stops accepting, lets the exchanges in flight finish within the grace period, ends. Returns the number of connections cut off
+    /// at its end.
     pub async fn stop(self) -> usize {
         self.stop.cancel();
         self.tasks.close();
-        let mut cut = 0;
-        for worker in self.workers {
-            cut += worker.ended().await;
-        }
-        let (meters, usage) = tokio::join!(self.control.write_meters(), self.control.write_usage());
-        for error in [meters.err(), usage.err()].into_iter().flatten() {
-            tracing::error!("what was used of APIs cannot be written: {error}");
+        let ended = async {
+            let mut cut = 0;
+            for worker in self.workers {
+                cut += worker.ended().await;
+            }
+            cut
+        };
+        let cut = timeout(self.grace + self.flush_timeout, ended).await.unwrap_or_else(|_| {
+            tracing::error!("a worker does not end: its loop does not turn");
+            0
+        });
+        if timeout(self.flush_timeout, flush(&self.control)).await.is_err() {
+            tracing::error!(
+                "usage, quotas or the access log could not be written within flush_timeout: the rest is lost"
+            );
         }
         self.drained.cancel();
-        let log = self.control.live().load().access_log.clone();
-        // The disk may be slow, and other gateways may run on this runtime.
-        let _ = spawn_blocking(move || log.inspect(|log| log.flush())).await;
-        let _ = tokio::time::timeout(self.grace, self.tasks.wait()).await;
+        let _ = timeout(self.flush_timeout, self.tasks.wait()).await;
         cut
     }
 
@@ -243,6 +284,23 @@ impl Gateway {
             stop.run_until_cancelled(sweeping).await;
         });
     }
+}
+
+/// Writes what is still in memory.
+async fn flush(control: &Arc<Control>) {
+    let (meters, usage) = tokio::join!(control.write_meters(), control.write_usage());
+    for error in [meters.err(), usage.err()].into_iter().flatten() {
+        tracing::error!("what was used of APIs cannot be written: {error}");
+    }
+    let log = control.live().load().access_log.clone();
+    // The disk may be slow, and other gateways may run on this runtime.
+    let _ = spawn_blocking(move || log.inspect(|log| log.flush())).await;
+}
+
+/// Another descriptor of a socket that listens, and its address.
+fn second(listener: &TcpListener) -> io::Result<(SocketAddr, TcpListener)> {
+    let second = std::net::TcpListener::from(listener.as_fd().try_clone_to_owned()?);
+    Ok((listener.local_addr()?, TcpListener::from_std(second)?))
 }
 
 /// The value of an environment variable, as configurations may name it.

@@ -26,6 +26,7 @@ use std::{
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::fmt::MakeWriter;
 
 use resource::Noun;
 pub use target::Target;
@@ -103,7 +104,10 @@ pub struct ConfigFile {
 /// has freed back to the system.
 pub fn main(release: fn()) -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr();
+    // A gateway must not wait for whoever reads its log; a command may.
+    if !matches!(cli.command, Command::Run(_)) {
+        log_to(io::stderr);
+    }
     let done = match cli.command {
         Command::Run(file) => run::run(&file.config, release),
         Command::Check { file, json } => check::check(&file.config, json),
@@ -140,11 +144,11 @@ fn print(text: &str) -> Result<()> {
 }
 
 /// `RUST_LOG` says what is logged; without it, what an operator should see.
-fn log_to_stderr() {
+fn log_to(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let colours = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours).init();
 }
 
 /// The runtime of the control plane, or of a command that waits for something.

@@ -237,12 +237,19 @@ impl Control {
         audit::list(&self.store, before, limit).await
     }
 
-    /// What metrics tell beside the snapshot.
-    pub fn standing(&self) -> Standing {
+    /// What metrics tell beside the snapshot; `log_dropped` is the number of lines that the log has dropped.
+    pub fn standing(&self, log_dropped: u64) -> Standing {
         let (applied, refused) = (self.applied.load(Relaxed), self.refusals.load(Relaxed));
         let (registrations, held) = (self.registry.count(), self.registry.held());
-        let (listeners, windows) = (self.listeners.connections(), self.listeners.windows());
-        Standing { applied, refused, listeners, windows, registrations, held }
+        Standing {
+            applied,
+            refused,
+            listeners: self.listeners.connections(),
+            windows: self.listeners.windows(),
+            registrations,
+            held,
+            log_dropped,
+        }
     }
 
     pub fn last_refused(&self) -> Option<Refused> {
@@ -440,6 +447,8 @@ fn fixed(old: &Document, new: &Document) -> Vec<Problem> {
         ("grace", old.config.grace != new.config.grace),
         ("via", old.config.via != new.config.via),
         ("wasm", old.config.wasm != new.config.wasm),
+        ("flush_timeout", old.config.flush_timeout != new.config.flush_timeout),
+        ("log", old.config.log != new.config.log),
     ];
     let problem = |(key, _): (&str, bool)| {
         let message = format!("{key} cannot change while the gateway runs; restart it");

@@ -3,12 +3,18 @@
 
 pub mod body;
 pub mod canonical;
+pub mod clients;
 mod forwarded;
 pub mod headers;
 pub mod id;
 mod names;
+/// What filters may write, in one text with the SDK's native tests, and the form of paths that they share.
+#[path = "../../plugin-sdk/src/edits.rs"]
+pub mod edits;
+#[path = "../../plugin-sdk/src/path.rs"]
 pub mod path;
 pub mod query;
+pub mod representation;
 pub mod via;
 
 use std::{
@@ -140,8 +146,12 @@ pub enum Destination {
 pub struct FilterSlot {
     /// Its request phase ended well and asked for more, so its response phase is due.
     pub passed: bool,
+    /// Its verdict was `done`: no later phase of it is due, the log's included.
+    pub done: bool,
     /// Bytes from its earlier phases for its later ones.
     pub kept: Bytes,
+    /// Fields that describe the content and that it has written itself, in the head whose phases run.
+    pub described: Vec<HeaderName>,
     /// Guest execution so far.
     pub spent: Duration,
     /// It gets the revision that is on trial, or the good one; none before its first phase.
@@ -207,6 +217,12 @@ impl Exchange {
     /// The address of the client: as the chain of trusted proxies states it, or the peer's.
     pub fn client_address(&self) -> IpAddr {
         self.forwarded_for.unwrap_or_else(|| self.client.address.ip())
+    }
+
+    /// The address of the client, unless it is that of a proxy that many clients may share.
+    pub fn single_client(&self) -> Option<IpAddr> {
+        let is_shared = self.client.is_trusted() && self.forwarded_for.is_none();
+        (!is_shared).then(|| self.client_address())
     }
 
     /// The trace that it is part of, if its `traceparent` is one (W3C Trace Context §3.2).

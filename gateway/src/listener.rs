@@ -1,7 +1,6 @@
 //! Listeners: bound sockets, one per worker and address, and their accept loops. What a connection says is not read here.
 
 mod bind;
-mod clients;
 
 use std::{
     net::SocketAddr,
@@ -20,13 +19,15 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::clients::{Clients, Counted};
 pub use bind::{BindError, Bound, Listeners, reaches};
 
 use crate::{
     connection::{self, Terms, Windows},
     descriptors::Room,
-    exchange::{Client, Dropped},
+    exchange::{
+        Client, Dropped,
+        clients::{Clients, Counted},
+    },
     monitor::{
         count::{Count, Workers},
         record::Connections,

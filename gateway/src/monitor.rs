@@ -4,5 +4,7 @@ pub mod count;
 pub mod record;
 pub mod records;
 pub mod access_log;
+pub mod log;
+pub mod health;
 pub mod metrics;
 pub mod stats;

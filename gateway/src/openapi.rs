@@ -20,6 +20,7 @@ use thiserror::Error;
 pub use self::{
     body::{Body, Held},
     document::{At, Document, pattern},
+    steps::in_turn,
 };
 use self::{
     parameter::{Parameter, Sent},
@@ -131,16 +132,24 @@ impl Description {
         self.digest == digest(root)
     }
 
-    /// Checks the head of a request for a path of the document, and gives what is asked of its body, if anything.
+    /// Checks the head of a request for a path of the document.
     ///
     /// # Errors
     ///
     /// It is not what the document says.
-    pub fn check(&self, head: &RequestHead, path: &str) -> Result<Option<&Body>, Invalid> {
+    pub fn check(&self, head: &RequestHead, path: &str) -> Result<(), Invalid> {
         let operation = self.operation(&head.method, path)?;
         let sent = Sent::new(head, path);
-        valid(operation.parameters.iter().flat_map(|it| it.check(&sent)).collect())?;
-        Ok(operation.body.as_ref())
+        valid(operation.parameters.iter().flat_map(|it| it.check(&sent)).collect())
+    }
+
+    /// Returns what the document says of the body of a request, if anything.
+    ///
+    /// # Errors
+    ///
+    /// The document has no such path, or not with this method.
+    pub fn body(&self, method: &Method, path: &str) -> Result<Option<&Body>, Invalid> {
+        Ok(self.operation(method, path)?.body.as_ref())
     }
 
     fn operation(&self, method: &Method, path: &str) -> Result<&Operation, Invalid> {

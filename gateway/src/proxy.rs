@@ -26,8 +26,11 @@ use crate::{
     worker::WorkerId,
 };
 
-use self::ending::Ending;
 pub(crate) use self::respond::panicked;
+use self::{
+    ending::Ending,
+    validate::{Checker, validate},
+};
 pub use self::{
     error::Error,
     log::{Logs, Teller},
@@ -43,12 +46,14 @@ pub struct Proxy {
     ids: RefCell<RequestIds>,
     logs: Logs,
     via: Via,
+    checker: Checker,
 }
 
 impl Proxy {
     /// `logs` is where filters are told of ends.
     pub fn new(worker: WorkerId, snapshot: Reader, logs: Logs, via: Via) -> Self {
-        Self { worker, snapshot, ids: RefCell::new(RequestIds::new()), logs, via }
+        let checker = Checker::default();
+        Self { worker, snapshot, ids: RefCell::new(RequestIds::new()), logs, via, checker }
     }
 
     /// The worker that it serves on.
@@ -146,7 +151,7 @@ impl Proxy {
 
         // Filters decide before the service is contacted.
         let first = route.chain.enter(&mut ending.exchange);
-        let answer = match decide(snapshot, route, caller, ending, &mut body, first).await {
+        let answer = match self.decide(snapshot, route, ending, &mut body, first).await {
             Some(answer) => {
                 accept::discard(body);
                 answer
@@ -182,35 +187,36 @@ impl Proxy {
         let sending = Sending { worker: self.worker, head, host: *host, timeout: *timeout, transfer };
         Ok(service.send(&sending, body, chosen).await?)
     }
-}
 
-/// What a request gets in the place of the service's answer: it is found out who calls, whether they may, whether it is what its
-/// API describes, and what the other filters say.
-async fn decide(
-    snapshot: &Pinned,
-    route: &Route,
-    caller: Caller<'_>,
-    ending: &mut Ending,
-    body: &mut Body,
-    first: usize,
-) -> Option<Outgoing> {
-    if let Err(error) = admit::enter(route, &mut ending.exchange) {
+    /// What a request gets in the place of the service's answer: it is found out who calls, whether they may, whether it is what its
+    /// API describes, and what the other filters say.
+    async fn decide(
+        &self,
+        snapshot: &Pinned,
+        route: &Route,
+        ending: &mut Ending,
+        body: &mut Body,
+        first: usize,
+    ) -> Option<Outgoing> {
+        let caller = Caller { worker: self.worker, handles: snapshot.handles() };
+        if let Err(error) = admit::enter(route, &mut ending.exchange) {
+            admit::count(snapshot, route, ending);
+            return Some(respond::problem(ending, &error));
+        }
+        if let Some(instead) = route.chain.request(caller, &mut ending.exchange, body, first, Span::UntilKnown).await {
+            admit::count(snapshot, route, ending);
+            return Some(respond::instead(ending, instead));
+        }
         admit::count(snapshot, route, ending);
-        return Some(respond::problem(ending, &error));
+        if let Err(error) = admit::admit(snapshot, route, &mut ending.exchange) {
+            return Some(respond::problem(ending, &error));
+        }
+        if let Err(error) = validate(route, self.worker, &self.checker, &ending.exchange, body).await {
+            return Some(respond::problem(ending, &error));
+        }
+        let instead = route.chain.request(caller, &mut ending.exchange, body, first, Span::OnceKnown).await?;
+        Some(respond::instead(ending, instead))
     }
-    if let Some(instead) = route.chain.request(caller, &mut ending.exchange, body, first, Span::UntilKnown).await {
-        admit::count(snapshot, route, ending);
-        return Some(respond::instead(ending, instead));
-    }
-    admit::count(snapshot, route, ending);
-    if let Err(error) = admit::admit(snapshot, route, &mut ending.exchange) {
-        return Some(respond::problem(ending, &error));
-    }
-    if let Err(error) = validate::validate(route, &ending.exchange, body).await {
-        return Some(respond::problem(ending, &error));
-    }
-    let instead = route.chain.request(caller, &mut ending.exchange, body, first, Span::OnceKnown).await?;
-    Some(respond::instead(ending, instead))
 }
 
 /// Why a request has no route, or not that one.

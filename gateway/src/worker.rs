@@ -1,8 +1,23 @@
-//! A worker's number, and values of which each worker has its own. A leaf: it starts no thread.
+//! A worker's number, values of which each worker has its own, and how long work on a worker is divided. A leaf: it starts no thread.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+    },
+    task::{Context, Poll, Wake, Waker},
+};
 
 use crossbeam_utils::CachePadded;
+use tokio::task::yield_now;
+
+/// Bytes that a worker copies, hashes or compares before it gives way.
+pub const SLICE: usize = 64 << 10;
 
 /// Which of the gateway's workers, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +42,43 @@ impl<T> PerWorker<T> {
 
     pub fn all(&self) -> impl Iterator<Item = MutexGuard<'_, T>> {
         self.0.iter().map(|value| lock(value))
+    }
+}
+
+/// Returns after the runtime has polled its sockets and timers, and so after the tasks that were ready meanwhile.
+///
+/// tokio wakes a deferred task only then, but `yield_now` alone returns at any poll: a connection's task is polled for other
+/// reasons, too, and hyper polls a body several times in one turn.
+pub async fn give_way() {
+    let turn = Arc::new(Turn::default());
+    let waker = Waker::from(Arc::clone(&turn));
+    // Polled once, to hand over the waker.
+    let mut deferral = pin!(Some(yield_now()));
+    poll_fn(|cx| {
+        *lock(&turn.task) = Some(cx.waker().clone());
+        if let Some(yielding) = deferral.as_mut().as_pin_mut() {
+            let _ = yielding.poll(&mut Context::from_waker(&waker));
+            deferral.set(None);
+        }
+        if turn.polled.load(Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// A task that waits until the runtime has polled its sockets.
+#[derive(Debug, Default)]
+struct Turn {
+    polled: AtomicBool,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Wake for Turn {
+    fn wake(self: Arc<Self>) {
+        self.polled.store(true, Release);
+        let task = lock(&self.task).take();
+        if let Some(task) = task {
+            task.wake();
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
 };
 
 use crate::{admin::Admin, gateway, wait::soon};
@@ -21,6 +21,8 @@ use crate::{admin::Admin, gateway, wait::soon};
 pub struct Stile {
     child: Child,
     addresses: Vec<(String, SocketAddr)>,
+    /// Standard output, which is open, and which nobody reads any more.
+    _unread: Option<Lines<BufReader<ChildStdout>>>,
 }
 
 impl Stile {
@@ -73,13 +75,29 @@ impl Stile {
     pub async fn run_logging(folder: &Path, config: Value, log: &Path) -> Self {
         let file = gateway::write(folder, config);
         let mut command = command();
-        command.args(["run", "--config"]).arg(file).env("RUST_LOG", "trace");
+        // Compilers write gigabytes.
+        let levels = "trace,cranelift=off,regalloc2=off,wasmtime=off";
+        command.args(["run", "--config"]).arg(file).env("RUST_LOG", levels);
         command.stderr(fs::File::create(log).expect("the folder is ours"));
         Self::announced(command).await
     }
 
+    /// Runs one whose standard output and error are pipes that nobody reads once it serves.
+    pub async fn run_unread(folder: &Path, config: Value) -> Self {
+        let file = gateway::write(folder, config);
+        let mut command = command();
+        command.args(["run", "--config"]).arg(file).env("RUST_LOG", "info").stderr(Stdio::piped());
+        let (mut stile, lines) = Self::started(command).await;
+        stile._unread = Some(lines);
+        stile
+    }
+
     /// Waits until it has told the addresses of its sockets, the admin one last.
-    async fn announced(mut command: Command) -> Self {
+    async fn announced(command: Command) -> Self {
+        Self::started(command).await.0
+    }
+
+    async fn started(mut command: Command) -> (Self, Lines<BufReader<ChildStdout>>) {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
         let mut lines = BufReader::new(child.stdout.take().expect("a piped output")).lines();
         let mut addresses = Vec::new();
@@ -89,7 +107,7 @@ impl Stile {
             let (name, address) = parse(&line).unwrap_or_else(|| panic!("{line:?} names no socket"));
             addresses.push((name, address));
         }
-        Self { child, addresses }
+        (Self { child, addresses, _unread: None }, lines)
     }
 
     pub fn address(&self) -> SocketAddr {

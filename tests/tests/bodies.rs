@@ -76,6 +76,61 @@ async fn a_whole_body_may_be_replaced_both_ways_and_its_length_is_told() {
     }
 }
 
+/// Fields that describe a body, as the service sends them.
+const DESCRIBING: [(&str, &str); 7] = [
+    ("content-digest", "sha-256=:x:"),
+    ("repr-digest", "sha-256=:x:"),
+    ("digest", "sha-256=x"),
+    ("content-md5", "x"),
+    ("accept-ranges", "bytes"),
+    ("content-encoding", "x-none"),
+    ("etag", "\"strong\""),
+];
+
+#[tokio::test]
+async fn fields_that_describe_a_body_go_with_it() {
+    let reply = || DESCRIBING.map(|(name, value)| (name, value.to_owned())).to_vec();
+    let upstream = Upstream::start(move |received| match received.method() {
+        "POST" => Answer::Echo,
+        _ => Answer::Reply(200, reply(), "body".to_owned()),
+    })
+    .await;
+    let unchanged = ["x-none", "\"strong\"", "bytes", "x", "sha-256=x"];
+    let shown = ["content-encoding", "etag", "accept-ranges", "content-md5", "digest"];
+    for (config, expected) in [
+        (bodies(&upstream, json!({ "response": "measure" })), unchanged),
+        (bodies(&upstream, json!({ "response": "pass" })), unchanged),
+        (bodies(&upstream, json!({ "response": "fixed" })), ["", "W/\"strong\"", "", "", ""]),
+        (bodies(&upstream, json!({ "response": "described" })), ["\"own\""; 5]),
+        (streams(&upstream, json!({ "response": "upper" })), ["x-none", "W/\"strong\"", "", "", ""]),
+    ] {
+        let gateway = Gateway::start(config.clone()).await;
+        let answer = gateway.get("/").await;
+        let filter = &config["routes"][0]["filters"][0];
+        assert_eq!(shown.map(|name| answer.header(name)), expected, "{filter}");
+        for digest in ["content-digest", "repr-digest"] {
+            assert_eq!(answer.header(digest).is_empty(), expected[4].is_empty(), "{filter}: {digest}");
+        }
+        // The head of a changed body is that of GET (RFC 9110 §9.3.2), as far as it is known.
+        if expected[4].is_empty() {
+            let head = Client::connect(gateway.address()).await.send(request("HEAD", "/", &[], "")).await;
+            assert_eq!((head.header("etag"), head.header("digest")), ("W/\"strong\"", ""), "{filter}");
+        }
+    }
+    for (config, kept) in [
+        (bodies(&upstream, json!({ "request": "measure" })), ["sha-256=x", "x-none"]),
+        (bodies(&upstream, json!({ "request": "fixed" })), ["", ""]),
+        (bodies(&upstream, json!({ "request": "described" })), ["\"own\"", "\"own\""]),
+        (streams(&upstream, json!({ "request": "upper" })), ["", "x-none"]),
+    ] {
+        let gateway = Gateway::start(config.clone()).await;
+        let mut client = Client::connect(gateway.address()).await;
+        let seen = client.send(request("POST", "/", &DESCRIBING, "body")).await.json()["headers"].clone();
+        let seen = ["digest", "content-encoding"].map(|name| seen[name].as_str().unwrap_or_default().to_owned());
+        assert_eq!(seen, kept, "{}", config["routes"][0]["filters"][0]);
+    }
+}
+
 #[tokio::test]
 async fn the_next_filter_sees_the_body_as_the_one_before_has_left_it() {
     let upstream = Upstream::echo().await;
@@ -285,8 +340,9 @@ async fn a_passing_body_that_fails_is_never_taken_for_a_whole_one() {
         let mut client = Raw::connect(gateway.address()).await;
         client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
         let head = client.head().await;
-        // Before the head is under way there is an answer.
-        if head.status() != 503 {
+        if harm == "early" {
+            assert_eq!(head.status(), 503, "{harm}: before the head is under way there is an answer");
+        } else {
             assert_eq!((head.status(), head.framing_of_response("GET")), (200, Framing::Chunked), "{harm}");
             client.0.body(Framing::Chunked, |_| {}).await.expect_err("it is cut off");
         }
@@ -301,6 +357,24 @@ async fn a_passing_body_that_fails_is_never_taken_for_a_whole_one() {
     let filters = json!([{ "plugin": "streams", "config": { "response": "early" } }]);
     let gateway = Gateway::start(filtered(upstream.address(), json!([open]), filters)).await;
     assert_eq!(gateway.get("/").await.text(), "onetwo");
+}
+
+#[tokio::test]
+async fn a_filter_that_fails_before_it_waits_for_the_body_is_answered_for() {
+    const TRIES: usize = 20;
+    // The service's pieces come at once: a filter that reads them does not wait either.
+    let upstream = Upstream::start(|_| Answer::text("one")).await;
+    for harm in ["early", "late", "fail"] {
+        let mut config = streams(&upstream, json!({ "response": harm }));
+        config["plugins"][0]["limits"] = json!({ "deadline": "10s", "timeout": "60s" });
+        let gateway = Gateway::start(config).await;
+        for _ in 0..TRIES {
+            let answer = Client::connect(gateway.address()).await.get("/").await;
+            assert_eq!(answer.status, 503, "{harm}");
+            let answer = Client::http2(gateway.address()).await.get("/").await;
+            assert_eq!(answer.status, 503, "{harm} over HTTP/2");
+        }
+    }
 }
 
 #[tokio::test]
@@ -353,4 +427,39 @@ async fn a_large_body_passes_a_filter_in_constant_memory() {
     assert!(upstream.last().body_is_pattern);
     let growth = gateway.memory("VmHWM").saturating_sub(before);
     assert!(growth < GROWTH, "memory grew by {growth} bytes");
+}
+
+/// A connection from another address of this machine.
+async fn from(address: [u8; 4], gateway: &Gateway) -> Raw {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((address, 0).into()).expect("an address of this machine");
+    Raw(Wire::new(socket.connect(gateway.address()).await.expect("the address accepts")))
+}
+
+#[tokio::test]
+async fn one_client_takes_its_share_of_a_filter_and_no_more() {
+    const ENDLESS: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\na";
+    let upstream = Upstream::echo().await;
+    // Half of the instances pass bodies: four, of which one client may have two.
+    let plugin = plugin_with("streams", json!({ "limits": { "instances": 8, "streams_per_client": 50 } }));
+    let filter = json!([{ "plugin": "streams", "config": { "request": "copy" } }]);
+    let gateway = Gateway::start(filtered(upstream.address(), json!([plugin]), filter)).await;
+    let mut greedy = Vec::new();
+    for n in 1..=2 {
+        let mut client = from([127, 0, 0, 2], &gateway).await;
+        client.write(ENDLESS).await;
+        greedy.push(client);
+        until("the service is contacted", async || (upstream.open() == n).then_some(())).await;
+    }
+    for _ in 0..8 {
+        let refused = from([127, 0, 0, 2], &gateway).await.ask(ENDLESS).await;
+        assert_eq!((refused.status(), &refused.json()["detail"]), (503, &json!("a filter is overloaded")));
+    }
+    let whole = ENDLESS.replace("\r\n\r\na", "\r\n\r\nab");
+    assert_eq!(from([127, 0, 0, 3], &gateway).await.ask(&whole).await.json()["body"], "ab", "others have room");
+    drop(greedy.pop());
+    until("there is room again", async || {
+        (from([127, 0, 0, 2], &gateway).await.ask(&whole).await.status() == 200).then_some(())
+    })
+    .await;
 }

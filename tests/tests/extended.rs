@@ -6,6 +6,7 @@ mod consumers;
 mod disk;
 mod endpoints;
 mod kills;
+mod neighbours;
 mod plugins;
 mod streams;
 

@@ -1,8 +1,11 @@
-//! How long others on its worker wait for a plugin that does harm: two ticks of a millisecond at most, whatever the harm.
+//! How long others on its worker wait for a plugin that does harm: two ticks of a millisecond at most, whatever the harm. A
+//! neighbour that is always ready waits for CPU time, and one that waits for its socket for turns of the guests, which are counted.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::poll_fn,
+    io::Write as _,
+    os::unix::net::UnixStream as Sender,
     rc::Rc,
     sync::{Arc, Mutex},
     task::Poll,
@@ -25,7 +28,9 @@ use stile_tests::{
     guest::{plugin, plugin_with},
 };
 use tokio::{
-    runtime::{Builder, Runtime},
+    io::AsyncReadExt,
+    net::UnixStream,
+    runtime::{Builder, LocalOptions, LocalRuntime, Runtime},
     sync::oneshot,
     task::{LocalSet, spawn_local, yield_now},
 };
@@ -113,6 +118,87 @@ async fn exchanged(called: &Called, fields: &[(&'static str, &'static str)], mut
         }
     }
     Ok(passed)
+}
+
+/// Turns of guests that one guest may have between the moment when a socket becomes readable and the poll of the task that waits for it.
+const TURNS: usize = 2;
+
+/// A runtime as workers have it.
+fn local_runtime() -> LocalRuntime {
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).expect("a runtime")
+}
+
+/// Counts the turns of guests beside a neighbour that waits for its socket.
+struct Watch {
+    sender: RefCell<Sender>,
+    /// Turns of each guest.
+    turns: Vec<Cell<usize>>,
+    /// The same when the socket became readable, until the neighbour has read.
+    readable: RefCell<Option<Vec<usize>>>,
+    /// The most turns that one guest had while the socket was readable.
+    longest: Cell<usize>,
+}
+
+impl Watch {
+    /// A turn of one guest, before which the neighbour's socket becomes readable.
+    fn turn(&self, guest: usize) {
+        let mut readable = self.readable.borrow_mut();
+        if readable.is_none() {
+            *readable = Some(self.turns.iter().map(Cell::get).collect());
+            self.sender.borrow_mut().write_all(b".").expect("the neighbour is there");
+        }
+        self.turns[guest].set(self.turns[guest].get() + 1);
+    }
+
+    /// The neighbour has read.
+    fn heard(&self) {
+        let then = self.readable.take().unwrap_or_default();
+        for (before, turns) in then.iter().zip(&self.turns) {
+            self.longest.set(self.longest.get().max(turns.get() - before));
+        }
+    }
+}
+
+/// Runs some guests at once beside a neighbour that waits for its socket. Returns the turns of each guest and its result; panics if
+/// one had more turns than it may before the neighbour was polled.
+async fn beside_a_waiting_neighbour<F>(what: &str, guests: Vec<F>) -> Vec<(usize, F::Output)>
+where
+    F: Future<Output: 'static> + 'static,
+{
+    let (sender, socket) = Sender::pair().expect("sockets");
+    socket.set_nonblocking(true).expect("a socket");
+    let mut socket = UnixStream::from_std(socket).expect("a socket");
+    let watch = Rc::new(Watch {
+        sender: RefCell::new(sender),
+        turns: guests.iter().map(|_| Cell::new(0)).collect(),
+        readable: RefCell::default(),
+        longest: Cell::new(0),
+    });
+    let neighbour = Rc::clone(&watch);
+    let neighbour = spawn_local(async move {
+        let mut byte = [0];
+        while socket.read_exact(&mut byte).await.is_ok() {
+            neighbour.heard();
+        }
+    });
+    let run = |(number, guest): (usize, F)| {
+        let watch = Rc::clone(&watch);
+        let mut guest = Box::pin(guest);
+        spawn_local(poll_fn(move |cx| {
+            watch.turn(number);
+            guest.as_mut().poll(cx)
+        }))
+    };
+    let running: Vec<_> = guests.into_iter().enumerate().map(run).collect();
+    let mut results = Vec::new();
+    for (number, guest) in running.into_iter().enumerate() {
+        let result = guest.await.expect("the guest's task ends");
+        results.push((watch.turns[number].get(), result));
+    }
+    neighbour.abort();
+    let longest = watch.longest.get();
+    assert!(longest <= TURNS, "{what}: a guest had {longest} turns before its neighbour was polled");
+    results
 }
 
 fn body() -> Body {
@@ -250,6 +336,64 @@ fn of_what_no_compiler_would_write() {
     }
 }
 
+/// As long as it takes for some turns, on a machine that has other things to do.
+fn patient(guest: &str, allow: &[&str]) -> Value {
+    let limits = json!({ "deadline": "300ms", "timeout": "60s", "memory": "64MiB", "body": "8MiB" });
+    plugin_with(guest, json!({ "allow": allow, "limits": limits }))
+}
+
+#[test]
+fn that_waits_for_its_socket_is_polled_between_turns_of_computing_guests() {
+    const GUESTS: usize = 3;
+    let (gateways, _) = runtimes();
+    let worker = local_runtime();
+    let _entered = gateways.enter();
+    for (name, harms) in [
+        ("hostile", &["loop", "grow", "recurse", "panic", "trap", "error", "flood"][..]),
+        ("bodies", &["loop", "trap"]),
+        ("streams", &["loop", "trap", "idle", "flood", "late"]),
+    ] {
+        for harm in harms {
+            let what = format!("{harm} of {name}");
+            let filter = json!({ "plugin": name, "config": { "request": harm } });
+            let called = Rc::new(gateways.block_on(Called::start(patient(name, &[]), filter, None)));
+            let guest = || {
+                let called = Rc::clone(&called);
+                async move { exchanged(&called, &[], body()).await }
+            };
+            let guests = (0..GUESTS).map(|_| guest()).collect();
+            let results = worker.block_on(beside_a_waiting_neighbour(&what, guests));
+            for (turns, result) in results {
+                assert!(result.is_err(), "{what} did no harm");
+                assert!(turns > 2 || *harm != "loop", "{what}: {turns} turns");
+            }
+        }
+    }
+}
+
+#[test]
+fn that_waits_for_its_socket_is_polled_between_slices_of_long_host_calls() {
+    /// Bytes of each message, and slices that they are.
+    const BYTES: &str = "4194304";
+    const SLICES: usize = 64;
+    let (gateways, _) = runtimes();
+    let worker = local_runtime();
+    let _entered = gateways.enter();
+    let start = |guest, allow: &[&str]| {
+        let filter = json!({ "plugin": guest, "config": {} });
+        Rc::new(gateways.block_on(Called::start(patient(guest, allow), filter, None)))
+    };
+    let toolbox = start("toolbox", &["connection", "crypto", "key-value", "metrics"]);
+    for (tool, told) in [("digest", "64"), ("hmac", "48"), ("equal", "true"), ("rs256", "false"), ("eddsa", "false")] {
+        let called = Rc::clone(&toolbox);
+        let guest = async move { exchanged(&called, &[("x-tool", tool), ("x-value", BYTES)], Body::Empty).await };
+        let results = worker.block_on(beside_a_waiting_neighbour(tool, vec![guest]));
+        let (turns, result) = &results[0];
+        assert_eq!(*result, Err(told.to_owned()), "{tool}");
+        assert!(*turns >= SLICES, "{tool}: {turns} turns");
+    }
+}
+
 fn limits() -> Limits {
     Limits {
         deadline: Duration::from_millis(5),
@@ -258,11 +402,13 @@ fn limits() -> Limits {
         table_elements: 10_000,
         instances: 1,
         streams: 1,
+        streams_per_client: 25,
         instance_wait: Duration::from_millis(100),
         body: 1 << 20,
         body_timeout: Duration::from_secs(1),
         key_value: 1 << 20,
         metrics: 1,
+        log_lines: 100,
         calls: 1,
         call_timeout: Duration::from_secs(1),
         call_body: 1 << 20,

@@ -9,9 +9,9 @@ const MAX_FUNCTION: usize = 70;
 
 /// Which modules of the gateway each may use: the arrows of the design, from left to right. A row stands for all that
 /// is below its name and has no row of its own; a module may always use what is below the same top-level name.
-const MAY_USE: [(&str, &[&str]); 36] = [
+const MAY_USE: [(&str, &[&str]); 38] = [
     // The command line.
-    ("cli", &["app", "control", "config", "plugin", "descriptors"]),
+    ("cli", &["app", "control", "config", "plugin", "descriptors", "monitor::log"]),
     // Data plane, in the order a request meets it.
     (
         "app",
@@ -29,6 +29,8 @@ const MAY_USE: [(&str, &[&str]); 36] = [
             "plugin",
             "client",
             "worker",
+            "monitor::health",
+            "monitor::log",
         ],
     ),
     (
@@ -84,8 +86,8 @@ const MAY_USE: [(&str, &[&str]); 36] = [
             "worker",
         ],
     ),
-    ("access", &[]),
-    ("openapi", &["router", "exchange", "cpu", "json"]),
+    ("access", &["worker"]),
+    ("openapi", &["router", "exchange", "json"]),
     ("portal", &["openapi"]),
     ("filter", &["plugin", "exchange", "monitor::record", "monitor::count", "worker"]),
     ("upstream", &["balance", "exchange", "monitor::record", "progress", "descriptors", "seldom", "socket", "worker"]),
@@ -105,9 +107,11 @@ const MAY_USE: [(&str, &[&str]); 36] = [
             "snapshot",
             "filter",
             "plugin",
+            "monitor::health",
             "monitor::metrics",
             "monitor::record",
             "monitor::stats",
+            "worker",
         ],
     ),
     (
@@ -148,6 +152,8 @@ const MAY_USE: [(&str, &[&str]); 36] = [
             "worker",
         ],
     ),
+    ("monitor::health", &["monitor::log", "worker"]),
+    ("monitor::log", &[]),
     ("monitor::metrics", &["snapshot", "plugin"]),
     ("monitor::stats", &["snapshot", "plugin"]),
     ("monitor::records", &["filter"]),

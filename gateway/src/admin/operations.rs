@@ -198,7 +198,9 @@ fn of_the_gateway() -> Vec<Operation> {
     let object = || json!({ "type": "object" });
     let limit = || json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX });
     vec![
-        Operation::new("get", "/healthz", None, "Is the process alive", status::health).text("It is."),
+        Operation::new("get", "/healthz", None, "Is the process alive", status::health)
+            .text("It is.")
+            .problem(503, "The event loop of a worker, which it names, has not turned for `admin.worker_timeout`."),
         Operation::new("get", "/readyz", None, "Does the gateway take traffic", status::ready)
             .text("It does.")
             .problem(503, "It is stopping."),

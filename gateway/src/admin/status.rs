@@ -1,6 +1,9 @@
 //! Is it alive, is it ready, and what is it doing: `/healthz`, `/readyz`, `/metrics`, `/v1/status`, `/v1/stats`.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Json,
@@ -15,13 +18,26 @@ use crate::{
     filter::Filter,
     monitor::{metrics, stats},
     plugin::Cause,
+    worker::WorkerId,
 };
 
-pub(super) async fn health() -> &'static str {
-    "ok\n"
+/// Alive as long as the loop of every worker turns.
+pub(super) async fn health(State(admin): State<Admin>) -> Result<&'static str, Problem> {
+    let stalled = |(worker, since): (WorkerId, Duration)| {
+        format!("worker {} (thread stile-worker-{0}) has not turned for {} s", worker.0, since.as_secs())
+    };
+    match admin.health.stalled().map(stalled).collect::<Vec<_>>() {
+        stalled if stalled.is_empty() => Ok("ok\n"),
+        stalled => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, stalled.join(", "))),
+    }
 }
 
-/// Ready from the first generation, which is before this is served, until the gateway stops.
+/// The answer to all but `/healthz` until there is a first generation.
+pub(super) async fn starting() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is starting: it compiles its plugins")
+}
+
+/// Ready from the first generation until the gateway stops.
 pub(super) async fn ready(State(admin): State<Admin>) -> Result<&'static str, Problem> {
     if admin.stop.is_cancelled() {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"));
@@ -30,7 +46,7 @@ pub(super) async fn ready(State(admin): State<Admin>) -> Result<&'static str, Pr
 }
 
 pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    let text = metrics::render(&admin.control.live().load_full(), &admin.control.standing());
+    let text = metrics::render(&admin.control.live().load_full(), &admin.control.standing(admin.health.dropped()));
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

@@ -21,6 +21,7 @@ use super::{calls, ticks};
 use crate::{
     exchange::Via,
     listener::{self, Share},
+    monitor::health::Health,
     proxy::{Logs, Proxy},
     snapshot::{Reader, Snapshot},
     worker::WorkerId,
@@ -38,20 +39,28 @@ pub(super) struct Generations {
     pub(super) changed: watch::Receiver<()>,
 }
 
+/// The end of a worker.
+#[derive(Debug)]
+pub(super) struct Shutdown {
+    pub(super) stop: CancellationToken,
+    /// Time for exchanges in flight.
+    pub(super) grace: Duration,
+}
+
 #[derive(Debug)]
 pub(super) struct Worker {
     cut: oneshot::Receiver<usize>,
 }
 
 impl Worker {
-    /// Runs until `stop`, then drains for at most `grace`.
+    /// Runs until `shutdown.stop`, then drains for at most `shutdown.grace`.
     pub(super) fn start(
         id: WorkerId,
         generations: Generations,
         shares: UnboundedReceiver<Share>,
         via: Via,
-        stop: CancellationToken,
-        grace: Duration,
+        shutdown: Shutdown,
+        health: Arc<Health>,
     ) -> io::Result<Self> {
         let (began, beginning) = mpsc::channel();
         let (tell, cut) = oneshot::channel();
@@ -65,7 +74,12 @@ impl Worker {
             // Who starts a worker waits for this.
             let _ = began.send(result);
             let Some(runtime) = runtime else { return };
-            let left = runtime.block_on(serve(id, generations, shares, via, stop, grace));
+            runtime.spawn_local({
+                let health = Arc::clone(&health);
+                async move { health.attend(id).await }
+            });
+            let left = runtime.block_on(serve(id, generations, shares, via, shutdown));
+            health.ended(id);
             // Nobody listens if the gateway was dropped rather than stopped.
             let _ = tell.send(left);
         })?;
@@ -84,8 +98,7 @@ async fn serve(
     Generations { live, mut changed }: Generations,
     mut shares: UnboundedReceiver<Share>,
     via: Via,
-    stop: CancellationToken,
-    grace: Duration,
+    Shutdown { stop, grace }: Shutdown,
 ) -> usize {
     let (outbound, calls) = calls::channel();
     let (logs, teller) = Logs::new();

@@ -55,6 +55,11 @@ pub struct Config {
     pub via: Via,
     /// What the gateway as a whole may take up.
     pub limits: Limits,
+    /// How long a gateway that stops waits, once exchanges have finished or were cut off, for usage, quotas and logs to be written.
+    /// The rest is lost if a disk or a reader hangs. Fixed while the gateway runs.
+    pub flush_timeout: Duration,
+    /// The gateway's own log, on standard error. Fixed while the gateway runs.
+    pub log: Log,
     /// One line per exchange; without it, none.
     pub access_log: Option<AccessLog>,
     /// What `/metrics` counts.
@@ -162,6 +167,9 @@ pub struct Admin {
     /// What its clients may take up; keys of HTTP/2 mean nothing here.
     #[serde(default)]
     pub limits: ListenerLimits,
+    /// Time for which the event loop of a worker may not turn before `/healthz` fails and names the worker.
+    #[serde(default = "ten_seconds")]
+    pub worker_timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -204,6 +212,13 @@ pub struct Store {
     /// file. Without it there can be none.
     #[schemars(length(min = 16))]
     pub key: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Bytes of lines that may wait for standard error to take them; a line more is dropped and counted.
+    pub buffer: Size,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -364,6 +379,8 @@ impl Default for Config {
             grace: thirty_seconds(),
             via: Via::default(),
             limits: Limits::default(),
+            flush_timeout: five_seconds(),
+            log: Log::default(),
             access_log: None,
             metrics: Metrics::default(),
             registry: Registry::default(),
@@ -392,6 +409,12 @@ impl Default for ListenerLimits {
             linger_bytes: Size::mib(256),
             linger_timeout: thirty_seconds(),
         }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { buffer: Size::mib(1) }
     }
 }
 
@@ -447,6 +470,14 @@ fn two_seconds() -> Duration {
 /// That of a route.
 pub fn default_timeout() -> Duration {
     thirty_seconds()
+}
+
+fn five_seconds() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn ten_seconds() -> Duration {
+    Duration::from_secs(10)
 }
 
 fn thirty_seconds() -> Duration {

@@ -103,6 +103,8 @@ pub struct Standing {
     /// Endpoints that announced themselves, and those whose time is over and that are held.
     pub registrations: usize,
     pub held: usize,
+    /// Lines of the log that were dropped.
+    pub log_dropped: u64,
 }
 
 /// The connections of one listener.

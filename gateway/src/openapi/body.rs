@@ -1,6 +1,6 @@
 //! The body of an operation: of which media types it may be, and what is asked of those that can be read here, JSON and forms.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, sync::Arc};
 
 use http::{
     HeaderMap, HeaderValue,
@@ -16,6 +16,7 @@ use super::{
     parameter::pairs,
     schema::{Schema, Schemas},
     shape::Shape,
+    steps::take_to_read,
     valid,
 };
 
@@ -24,11 +25,11 @@ use super::{
 pub struct Body {
     required: bool,
     /// The most exact first.
-    kinds: Vec<(Mime, Option<Content>)>,
+    kinds: Vec<(Mime, Option<Arc<Content>>)>,
 }
 
 /// What bodies that can be read are held to.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Content {
     schema: Schema,
     /// Of forms, unless the document says how their parts are encoded.
@@ -52,7 +53,7 @@ impl Body {
             let is_read = is_form || is_json(&kind) || kind.subtype() == mime::STAR;
             let held = media.get("schema").filter(|_| is_read).map(|schema| {
                 let form = (is_form && media.get("encoding").is_none()).then(|| Shape::of(document, &schema));
-                Ok(Content { schema: schemas.at(schema)?, form })
+                Ok(Arc::new(Content { schema: schemas.at(schema)?, form }))
             });
             kinds.push((kind, held.transpose()?));
         }
@@ -76,7 +77,7 @@ impl Body {
     /// # Errors
     ///
     /// The document has none of the kind, or it could not be read.
-    pub fn of(&self, headers: &HeaderMap) -> Result<Option<Held<'_>>, Invalid> {
+    pub fn of(&self, headers: &HeaderMap) -> Result<Option<Held>, Invalid> {
         let mut told = headers.get_all(CONTENT_TYPE).iter();
         let kind = match (told.next(), told.next()) {
             (None, _) => return Err(self.unsupported("the body has no Content-Type")),
@@ -86,14 +87,9 @@ impl Body {
         let kind = kind.map_err(|_| self.unsupported("the Content-Type is no media type"))?;
         let found = self.kinds.iter().find(|(range, _)| is_in(&kind, range));
         let content = found.ok_or_else(|| self.unsupported(&format!("the body is {kind}")))?.1.as_ref();
-        let held = content.and_then(|Content { schema, form }| match form {
-            _ if is_json(&kind) => Some(Held { schema, form: None }),
-            Some(shape) if is_in(&kind, &mime::APPLICATION_WWW_FORM_URLENCODED) => {
-                Some(Held { schema, form: Some(shape) })
-            }
-            _ => None,
-        });
-        let Some(held) = held else { return Ok(None) };
+        let is_form = is_in(&kind, &mime::APPLICATION_WWW_FORM_URLENCODED);
+        let is_read = |content: &&Arc<Content>| is_json(&kind) || (is_form && content.form.is_some());
+        let Some(content) = content.filter(is_read) else { return Ok(None) };
         // What is read here must be what the service will read.
         let is_plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
         if !headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
@@ -105,7 +101,7 @@ impl Body {
         if !charsets.all(|(_, charset)| charset == mime::UTF_8 || charset == "utf8") {
             return Err(Invalid::MediaType("the body is not in UTF-8".to_owned()));
         }
-        Ok(Some(held))
+        Ok(Some(Held { content: Arc::clone(content), is_form: !is_json(&kind) }))
     }
 
     fn unsupported(&self, what: &str) -> Invalid {
@@ -114,23 +110,23 @@ impl Body {
     }
 }
 
-/// What one body is held to.
-#[derive(Debug)]
-pub struct Held<'a> {
-    schema: &'a Schema,
-    /// Where it is a form.
-    form: Option<&'a Shape>,
+/// The content that one body must have. Cheap to clone, and for any thread.
+#[derive(Debug, Clone)]
+pub struct Held {
+    content: Arc<Content>,
+    is_form: bool,
 }
 
-impl Held<'_> {
+impl Held {
     /// Checks a body.
     ///
     /// # Errors
     ///
     /// It cannot be read, or is not what the document says.
     pub fn check(&self, bytes: &[u8]) -> Result<(), Invalid> {
+        take_to_read(bytes);
         let refused = |message: String| Invalid::Findings(vec![finding(String::new(), message)]);
-        let value: Value = match self.form {
+        let value: Value = match self.content.form.as_ref().filter(|_| self.is_form) {
             Some(shape) => {
                 let text = std::str::from_utf8(bytes).map_err(|_| refused("is not UTF-8".to_owned()))?;
                 let named = |name: String| refused(format!("has \"{}\" more than once", name.escape_debug()));
@@ -138,7 +134,7 @@ impl Held<'_> {
             }
             None => json::read(bytes).map_err(|error| refused(format!("is no JSON: {error}")))?,
         };
-        let (_, wrong) = self.schema.check(value);
+        let (_, wrong) = self.content.schema.check(value);
         valid(wrong.into_iter().map(|(pointer, message)| finding(pointer, message)).collect())
     }
 }

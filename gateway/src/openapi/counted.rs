@@ -11,7 +11,10 @@ use jsonschema::{
 };
 use serde_json::{Map, Number, Value, map};
 
-use super::steps::{of_text, take, take_to_match, through};
+use super::steps::{of_number, of_text, take, take_to_match, through};
+
+/// Steps that it takes to write an element in its one form, for each that it takes to go through it.
+const TO_COMPARE: usize = 10;
 
 /// JSON of which each look is counted.
 pub(super) struct Counted;
@@ -72,8 +75,9 @@ impl<'a> Node<'a, Counted> for Seen<'a> {
     }
 
     fn as_number(&self) -> Option<&'a Number> {
-        take(1);
-        self.0.as_number()
+        let number = self.0.as_number();
+        take(number.map_or(1, of_number));
+        number
     }
 
     fn as_boolean(&self) -> Option<bool> {
@@ -137,7 +141,8 @@ impl<'a> Iterator for Named<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let (name, value) = self.0.next()?;
-        take(of_text(name));
+        // A pattern of `patternProperties` may be matched with it.
+        take_to_match(name);
         Some((name, Seen(value)))
     }
 }
@@ -157,7 +162,7 @@ impl<'a> Array<'a, Counted> for Elements<'a> {
     fn is_unique(&self) -> bool {
         let mut seen = HashSet::new();
         self.0.iter().all(|element| {
-            take(through(element));
+            take(TO_COMPARE * through(element));
             let mut form = String::new();
             write_one_form(element, &mut form);
             seen.insert(form)

@@ -18,13 +18,13 @@ const BASE: &str = "json-schema:///description";
 /// What a pointer may have in a fragment.
 const IN_FRAGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'~').remove(b'-').remove(b'.').remove(b'_');
 /// Places that a pattern of a schema may go back to on one text.
-const MOST_BACK: usize = 10_000;
+const MOST_BACK: usize = 4_000;
 /// A message names parts of what was sent, which may be long.
 const MOST_MESSAGE: usize = 300;
 /// Steps that the check of one value may take: so many, and more for each that it takes to go through it once.
 const STEPS: usize = 50_000;
-const STEPS_FOR_EACH: usize = 500;
-const MOST_STEPS: usize = 4_000_000;
+const STEPS_FOR_EACH: usize = 1_000;
+const MOST_STEPS: usize = 10_000_000;
 /// Where what is wrong is in a value is looked for if it takes no more steps to go through it, and no place in it is longer.
 const MOST_TOLD: usize = 2_000;
 const LONGEST_TOLD: usize = 1_000;

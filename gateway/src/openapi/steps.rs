@@ -1,57 +1,69 @@
-//! A bound on what a check may take. Schemas that refer to one another may be tried in more ways than anybody can wait for, and some
-//! of what they ask for takes long each time, so a check has so many steps: looks at values, or as much CPU time as these take. Who
-//! has none left is stopped where it is.
+//! A bound on the work of a check, counted in steps, so that the verdict is the same on any machine. Schemas that refer to one another
+//! may be tried in more ways than anybody can wait for. A check without steps left is stopped where it is.
 
 use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
-use crate::cpu;
-
-/// So much of a text is looked at in one step.
+/// Bytes of a text that one step looks at.
 const BYTES: usize = 64;
-/// What a step takes, in nanoseconds: more than nearly all of them.
-const NANOS: u64 = 20;
-/// Steps between two looks at the clock.
-const UNTIMED: usize = 128;
-/// Steps that it takes to begin to match a pattern that goes back.
-const TO_MATCH: usize = 50;
+/// Steps of one match with a pattern that goes back, beside those for the square of the text's length; a text of up to `SHORT` bytes
+/// takes fewer.
+const TO_MATCH: usize = 500;
+const SHORT: usize = 8;
+/// Steps of looking at a number with a fraction, which may be divided exactly.
+const OF_FRACTION: usize = 20;
+/// Steps that a check may take on a worker before its neighbours have waited too long; some 20 ns each.
+const OF_TURN: usize = 20_000;
+/// Bytes of JSON that are read in one step.
+const READ: usize = 2;
 
 /// A check runs from its beginning to its end on one thread, and the validator has no place for this.
 struct Budget {
     left: Cell<usize>,
-    /// Steps until the clock is looked at.
-    untimed: Cell<usize>,
-    /// CPU time when it was looked at last.
-    seen: Cell<u64>,
+    /// Steps left of a worker's turn; elsewhere as many as a check takes.
+    turn: Cell<usize>,
     /// Patterns may go back.
     goes_back: Cell<bool>,
 }
 
 thread_local! {
-    static BUDGET: Budget = const {
-        Budget { left: Cell::new(0), untimed: Cell::new(0), seen: Cell::new(0), goes_back: Cell::new(false) }
-    };
+    static BUDGET: Budget =
+        const { Budget { left: Cell::new(0), turn: Cell::new(usize::MAX), goes_back: Cell::new(false) } };
 }
 
 /// Stops a check from within, wherever it is.
-struct Exhausted;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Exhausted,
+    TurnOver,
+}
 
-/// What a check comes to; nothing if it takes more steps.
+/// Runs a check on a worker; `None` if it takes longer than a worker has time for, and is to run elsewhere.
+pub fn in_turn<T>(check: impl FnOnce() -> T) -> Option<T> {
+    BUDGET.with(|budget| budget.turn.set(OF_TURN));
+    let checked = until(Stop::TurnOver, check);
+    BUDGET.with(|budget| budget.turn.set(usize::MAX));
+    checked
+}
+
+/// Runs a check within so many steps; `None` if it takes more.
 pub(super) fn within<T>(steps: usize, goes_back: bool, check: impl FnOnce() -> T) -> Option<T> {
     BUDGET.with(|budget| {
         budget.left.set(steps);
-        budget.untimed.set(UNTIMED);
-        budget.seen.set(cpu::nanos());
         budget.goes_back.set(goes_back);
     });
+    until(Stop::Exhausted, check)
+}
+
+fn until<T>(stop: Stop, check: impl FnOnce() -> T) -> Option<T> {
     // It reads what nobody writes, and what it has made so far is dropped.
     match catch_unwind(AssertUnwindSafe(check)) {
         Ok(done) => Some(done),
-        Err(cause) if cause.is::<Exhausted>() => None,
+        Err(cause) if cause.downcast_ref() == Some(&stop) => None,
         Err(cause) => resume_unwind(cause),
     }
 }
@@ -70,34 +82,49 @@ pub(super) fn of_text(text: &str) -> usize {
     1 + text.len() / BYTES
 }
 
+/// Steps of looking at a number: exact division of one far from 1 takes long.
+pub(super) fn of_number(number: &Number) -> usize {
+    match number.as_f64() {
+        Some(value) if number.is_f64() && value != 0.0 => OF_FRACTION + value.abs().log2().abs() as usize,
+        _ => 1,
+    }
+}
+
 pub(super) fn take(steps: usize) {
     BUDGET.with(|budget| budget.take(steps));
 }
 
-/// Before a text is matched: a pattern that goes back may look from each place of it to its end.
+/// Before a text is read, which is part of a worker's turn and of no check.
+pub(super) fn take_to_read(bytes: &[u8]) {
+    BUDGET.with(|budget| budget.take_of_turn(bytes.len() / READ));
+}
+
+/// Before a text is matched: a pattern that goes back may look from each place of it to its end, and in many ways.
 pub(super) fn take_to_match(text: &str) {
     BUDGET.with(|budget| {
-        let again = if budget.goes_back.get() { TO_MATCH + text.len().saturating_mul(text.len()) / BYTES } else { 0 };
+        let again = match (budget.goes_back.get(), text.len()) {
+            (false, _) => 0,
+            (true, ..=SHORT) => 1 << text.len(),
+            (true, length) => TO_MATCH + length.saturating_mul(length) / BYTES,
+        };
         budget.take(of_text(text).saturating_add(again));
     });
 }
 
 impl Budget {
     fn take(&self, steps: usize) {
-        let Some(left) = self.left.get().checked_sub(steps) else { resume_unwind(Box::new(Exhausted)) };
+        self.take_of_turn(steps);
+        let Some(left) = self.left.get().checked_sub(steps) else { resume_unwind(Box::new(Stop::Exhausted)) };
         self.left.set(left);
-        match self.untimed.get().checked_sub(steps) {
-            Some(untimed) => self.untimed.set(untimed),
-            None => self.time(),
-        }
     }
 
-    /// What was long in coming counts for the steps that it was as long as.
-    fn time(&self) {
-        let now = cpu::nanos();
-        let ran = now.saturating_sub(self.seen.replace(now)) / NANOS;
-        let more = usize::try_from(ran).unwrap_or(usize::MAX).saturating_sub(UNTIMED);
-        self.left.set(self.left.get().saturating_sub(more));
-        self.untimed.set(UNTIMED);
+    fn take_of_turn(&self, steps: usize) {
+        match self.turn.get() {
+            usize::MAX => {}
+            turn => {
+                let Some(turn) = turn.checked_sub(steps) else { resume_unwind(Box::new(Stop::TurnOver)) };
+                self.turn.set(turn);
+            }
+        }
     }
 }

@@ -64,7 +64,8 @@ fn post(description: &Description, fields: &[(HeaderName, &'static str)], body: 
 }
 
 fn checked(description: &Description, head: &RequestHead, body: &str) -> Result<(), Invalid> {
-    let Some(described) = description.check(head, head.target.path())? else { return Ok(()) };
+    description.check(head, head.target.path())?;
+    let Some(described) = description.body(&head.method, head.target.path())? else { return Ok(()) };
     if body.is_empty() {
         return described.none();
     }

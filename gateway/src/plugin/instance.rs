@@ -16,7 +16,7 @@ use std::{
 };
 
 use tokio::{sync::OwnedSemaphorePermit, time::sleep};
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
 use super::{
     Failure, Module, Outcome,
@@ -27,6 +27,9 @@ use super::{
     slots::SlotPermit,
 };
 use crate::exchange::{Exchange, RequestId};
+
+/// Functions of a guest that the text of its failure names.
+const MAX_FUNCTIONS: usize = 16;
 
 /// It is large, and handed from one to the other: always in a box.
 pub(super) struct Instance {
@@ -61,7 +64,7 @@ impl Instance {
         store.limiter(|host| &mut host.meter);
         store.set_hostcall_fuel(limits.copied_per_call());
         store.set_max_component_handles(limits.handles as usize);
-        store.epoch_deadline_callback(|mut store| store.data_mut().meter.tick());
+        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().meter.tick()));
         let clock = begin(&mut store, limits.timeout, Duration::ZERO);
         let started = AtomicBool::new(false);
         let making = async {
@@ -239,25 +242,17 @@ fn begin(store: &mut Store<Host>, deadline: Duration, spent: Duration) -> Arc<Ca
 
 /// Runs guest code on its clock and within the time-out; `None` when that has passed.
 async fn bounded<F: Future>(clock: &CallClock, limit: Option<Duration>, mut call: Pin<&mut F>) -> Option<F::Output> {
-    let metered = poll_fn(|cx| {
+    let mut timer = pin!(None);
+    poll_fn(|cx| {
         clock.resume();
         let polled = call.as_mut().poll(cx);
         clock.suspend();
-        polled
-    });
-    let mut metered = pin!(metered);
-    // Most calls never wait: a timer is only for those that do.
-    if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(metered.as_mut().poll(cx))).await {
-        return Some(output);
-    }
-    let mut timer = pin!(limit.map(sleep));
-    // It has had its turn: a guest that gave way at a tick goes on only when its neighbours have had theirs.
-    let mut had_its_turn = true;
-    poll_fn(|cx| {
-        if !mem::take(&mut had_its_turn)
-            && let Poll::Ready(output) = metered.as_mut().poll(cx)
-        {
+        if let Poll::Ready(output) = polled {
             return Poll::Ready(Some(output));
+        }
+        // Most calls never wait: a timer is only for those that do.
+        if timer.is_none() {
+            timer.set(limit.map(sleep));
         }
         let timer = timer.as_mut().as_pin_mut();
         timer.map_or(Poll::Pending, |timer| timer.poll(cx).map(|()| None))
@@ -286,18 +281,30 @@ fn failure(store: &mut Store<Host>, error: &wasmtime::Error) -> Failure {
     if error.is::<PoolConcurrencyLimitError>() {
         return Failure::new(Cause::Instances, "the gateway has no room for another instance");
     }
-    let meter = &mut store.data_mut().meter;
-    let cause = meter.overrun.take().unwrap_or(Cause::Trap);
-    if let Some(failure) = over_a_bound(&meter.limits, error) {
+    let host = store.data_mut();
+    let cause = host.meter.overrun.take().unwrap_or(Cause::Trap);
+    let panic = host.panic.take();
+    if let Some(failure) = over_a_bound(&host.meter.limits, error) {
         return failure;
     }
-    let message = match (cause, error.downcast_ref::<Trap>()) {
-        (_, Some(Trap::StackOverflow)) => {
-            format!("{}: its stack has {} bytes (wasm.stack)", Trap::StackOverflow, meter.stack)
+    let message = match (cause, panic, error.downcast_ref::<Trap>()) {
+        (_, _, Some(Trap::StackOverflow)) => {
+            format!("{}: its stack has {} bytes (wasm.stack)", Trap::StackOverflow, host.meter.stack)
         }
-        (Cause::Deadline, _) => "the guest computed past its deadline".to_owned(),
-        (_, Some(trap)) => trap.to_string(),
-        (_, None) => error.root_cause().to_string(),
+        (Cause::Deadline, ..) => "the guest computed past its deadline".to_owned(),
+        (Cause::Trap, Some(panic), _) => panic.into(),
+        (_, _, Some(trap)) => trap.to_string(),
+        (_, _, None) => error.root_cause().to_string(),
     };
-    Failure::new(cause, message)
+    let functions = error.downcast_ref::<WasmBacktrace>().map(functions).unwrap_or_default();
+    Failure::new(cause, if functions.is_empty() { message } else { format!("{message}; in {functions}") })
+}
+
+/// The functions that a guest was in, the innermost first, without those that a panic goes through in any case.
+fn functions(backtrace: &WasmBacktrace) -> String {
+    const PANIC: [&str; 5] = ["core::panicking", "std::panicking", "std::sys", "std::process", "__rust"];
+    let named = backtrace.frames().iter().filter_map(|frame| frame.func_name());
+    let named = named.map(|name| format!("{:#}", rustc_demangle::demangle(name)));
+    let own = named.skip_while(|name| PANIC.iter().any(|known| name.starts_with(known)));
+    own.take(MAX_FUNCTIONS).collect::<Vec<_>>().join(" < ")
 }

@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use wasmtime::{ResourceLimiter, UpdateDeadline};
+use wasmtime::{ResourceLimiter, Trap, UpdateDeadline};
 
 use super::ticker::Ticker;
-use crate::cpu;
+use crate::{cpu, worker::give_way};
 
 /// Bounds of one plugin's instances; see the configuration reference for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +23,8 @@ pub struct Limits {
     pub instances: u32,
     /// Bodies that may pass at a time.
     pub streams: u32,
+    /// Percent of the bodies that may pass through one filter at a time which one client may have.
+    pub streams_per_client: u8,
     pub instance_wait: Duration,
     /// Bytes of a body that is collected, and for how long it may take to come.
     pub body: usize,
@@ -31,6 +33,8 @@ pub struct Limits {
     pub key_value: usize,
     /// Sets of labels of its own metrics.
     pub metrics: usize,
+    /// Log lines of all instances in a second.
+    pub log_lines: u32,
     /// Calls that one phase may make, how long each may take, and bytes of a body of it.
     pub calls: u32,
     pub call_timeout: Duration,
@@ -52,6 +56,7 @@ impl Limits {
             table_elements: 100,
             instances: 2,
             streams: 1,
+            streams_per_client: 25,
             instance_wait: Duration::from_secs(10),
             body: 1,
             body_timeout: Duration::from_secs(1),
@@ -229,6 +234,11 @@ impl CallClock {
         }
     }
 
+    /// Counts CPU time, in nanoseconds, that another thread spent on the call.
+    pub(super) fn add(&self, nanos: u64) {
+        self.spent.fetch_add(nanos, Relaxed);
+    }
+
     pub(super) fn spent(&self) -> Duration {
         Duration::from_nanos(self.spent.load(Relaxed))
     }
@@ -255,14 +265,30 @@ impl Meter {
         self.clock.start(self.limits.deadline, Duration::ZERO);
     }
 
-    /// At each tick: over its deadline the guest ends, else its neighbours get their turn.
-    pub(super) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        self.clock.ticker.needed();
-        if self.clock.is_over() {
-            self.overrun = Some(Cause::Deadline);
-            return Ok(UpdateDeadline::Interrupt);
+    /// Ends a guest that is over its deadline at a tick of the epoch; any other gives way to the sockets of its worker.
+    pub(super) fn tick(&mut self) -> UpdateDeadline {
+        if self.is_over() {
+            return UpdateDeadline::Interrupt;
         }
-        Ok(UpdateDeadline::Yield(1))
+        UpdateDeadline::YieldCustom(1, Box::pin(give_way()))
+    }
+
+    /// The same between two slices of a host call's work.
+    pub(super) async fn pause(&mut self) -> wasmtime::Result<()> {
+        if self.is_over() {
+            return Err(Trap::Interrupt.into());
+        }
+        give_way().await;
+        Ok(())
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.clock.ticker.needed();
+        let is_over = self.clock.is_over();
+        if is_over {
+            self.overrun = Some(Cause::Deadline);
+        }
+        is_over
     }
 
     fn refuse(&mut self, cause: Cause, wanted: usize, (key, limit): (&str, usize)) -> wasmtime::Result<bool> {

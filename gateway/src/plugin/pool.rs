@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     fmt,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -24,7 +25,10 @@ use super::{
     state::Presence,
 };
 use crate::{
-    exchange::{Exchange, RequestId},
+    exchange::{
+        Exchange, RequestId,
+        clients::{Clients, Counted},
+    },
     worker::WorkerId,
 };
 
@@ -60,6 +64,8 @@ pub struct Instances {
     slots: Arc<Slots>,
     /// One permit per body that passes.
     streams: Arc<Semaphore>,
+    /// The bodies of each client address among them.
+    clients: Clients,
     /// Calls that wait for an instance: their number, looked at by every call, and who they are, looked at if any.
     waiting: AtomicUsize,
     waiters: Mutex<VecDeque<oneshot::Sender<Box<Instance>>>>,
@@ -71,6 +77,8 @@ pub struct Admission {
     pool: Arc<Instances>,
     worker: WorkerId,
     instance: Option<Box<Instance>>,
+    /// `None` for a body of no known client.
+    _of_client: Option<Counted>,
     _turn: OwnedSemaphorePermit,
 }
 
@@ -88,7 +96,12 @@ impl Instances {
         isolation: Isolation,
         workers: usize,
     ) -> Self {
-        let identity = Identity { plugin: Arc::clone(&revision.plugin), revision: revision.number };
+        let identity = Identity {
+            plugin: Arc::clone(&revision.plugin),
+            revision: revision.number,
+            lines: Arc::clone(&state.lines),
+            lines_per_second: limits.log_lines,
+        };
         let uses = |name| capability::is_used(name, revision.module.imports());
         let slots = Arc::clone(revision.module.slots());
         let idle = Arc::new(IdleInstances::new(workers));
@@ -109,6 +122,7 @@ impl Instances {
             permits: Arc::new(Semaphore::new(limits.instances as usize)),
             slots,
             streams: Arc::new(Semaphore::new(limits.streams as usize)),
+            clients: Clients::default(),
             waiting: AtomicUsize::new(0),
             waiters: Mutex::default(),
         }
@@ -182,7 +196,13 @@ impl Instances {
     }
 
     /// Waits for a turn among the bodies that pass and for an instance that passes one on, before anything of it is read.
-    pub async fn admit(self: &Arc<Self>, worker: WorkerId) -> Result<Admission, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// `Instances`: there was no turn or no instance in time, or the client has its share already. A share keeps one client from
+    /// taking the turns of all others.
+    pub async fn admit(self: &Arc<Self>, worker: WorkerId, client: Option<IpAddr>) -> Result<Admission, Failure> {
+        let of_client = client.map(|client| self.share(client)).transpose()?;
         // A body may take as long as its slowest reader. If all instances waited for such, heads would have none.
         let mut deadline = None;
         let turn = match Arc::clone(&self.streams).try_acquire_owned() {
@@ -199,7 +219,33 @@ impl Instances {
             return Err(Failure::new(Cause::Instances, message));
         };
         let instance = Some(self.take(worker, deadline).await?);
-        Ok(Admission { pool: Arc::clone(self), worker, instance, _turn: turn })
+        Ok(Admission { pool: Arc::clone(self), worker, instance, _of_client: of_client, _turn: turn })
+    }
+
+    /// Counts a body as one of its client's.
+    fn share(&self, client: IpAddr) -> Result<Counted, Failure> {
+        let Limits { streams, streams_per_client, .. } = self.limits;
+        let most = (streams as usize * usize::from(streams_per_client) / 100).max(1);
+        self.clients.admit(client, most).ok_or_else(|| {
+            let message =
+                format!("{most} bodies of this client pass already, as many as limits.streams_per_client allows");
+            Failure::new(Cause::Instances, message)
+        })
+    }
+
+    /// Whether a call of the plugin ends at `timeout` before a call that it makes can be over its `call_timeout`. Streams,
+    /// which may take as long as their bodies, have no such end.
+    pub fn hides_call_timeouts(&self) -> bool {
+        let module = &self.revision.module;
+        let ends = |phase: &Phase| !matches!(phase, Phase::RequestStream | Phase::ResponseStream) && module.has(*phase);
+        self.limits.call_timeout >= self.limits.timeout
+            && capability::is_used(capability::HTTP_CLIENT, module.imports())
+            && Phase::ALL.iter().any(ends)
+    }
+
+    /// Takes one of the log lines that the plugin has in this second.
+    pub fn may_log(&self) -> bool {
+        self.identity.may_log()
     }
 
     /// Ends the instances that no call needed since the last sweep.

@@ -1,26 +1,98 @@
-//! Whether a request is what the description of its version says of requests.
+//! Whether a request is what the description of its version says of requests. Checks that take long run beside the worker.
 
-use std::mem;
+use std::{
+    cell::OnceCell,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        mpsc::{SendError, Sender, channel},
+    },
+    thread,
+};
 
 use http::header::CONTENT_TYPE;
+use tokio::sync::oneshot;
 
 use super::Error;
 use crate::{
     exchange::{Body, BodyError, Exchange, body::Uncollected},
     filter::Unread,
+    openapi::in_turn,
     snapshot::Route,
+    worker::WorkerId,
 };
+
+/// Makes checks that are too long for a worker's turn, one after the other, on a thread of the worker's own with a lower priority.
+#[derive(Debug, Default)]
+pub(super) struct Checker(OnceCell<Sender<Job>>);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// How much nicer than a worker the thread is (nice(2)): a worker that wakes goes first.
+const NICER: i32 = 10;
+
+impl Checker {
+    /// Runs a check where it may take its time.
+    async fn run<T: Send + 'static>(
+        &self,
+        worker: WorkerId,
+        check: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (sender, checked) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            // The client may have left while others were checked.
+            if !sender.is_closed() {
+                let _ = sender.send(check());
+            }
+        });
+        if let Err(SendError(job)) = self.0.get_or_init(|| start(worker)).send(job) {
+            job();
+        }
+        // Only a panic of the check leaves no result.
+        checked.await.map_err(|_| Error::Panic)
+    }
+}
+
+fn start(worker: WorkerId) -> Sender<Job> {
+    let (sender, jobs) = channel::<Job>();
+    let run = move || {
+        // Without it the checks only take more of the worker's time.
+        let _ = rustix::process::nice(NICER);
+        for job in jobs {
+            let _ = catch_unwind(AssertUnwindSafe(job));
+        }
+    };
+    if let Err(error) = thread::Builder::new().name(format!("stile-checks-{}", worker.0)).spawn(run) {
+        tracing::warn!("requests are validated by their worker: no thread for that can be started: {error}");
+    }
+    sender
+}
 
 /// Reads the body where it is described. It is the request as the client has sent it: filters behind the last authenticator have
 /// not seen it.
-pub(super) async fn validate(route: &Route, exchange: &Exchange, body: &mut Body) -> Result<(), Error> {
+pub(super) async fn validate(
+    route: &Route,
+    worker: WorkerId,
+    checker: &Checker,
+    exchange: &Exchange,
+    body: &mut Body,
+) -> Result<(), Error> {
     let Some(validation) = &route.validation else { return Ok(()) };
-    let path = below(exchange.request.target.path(), validation.prefix);
-    let Some(described) = validation.description.check(&exchange.request, path)? else { return Ok(()) };
+    let (head, description) = (&exchange.request, &validation.description);
+    let path = below(head.target.path(), validation.prefix);
+    match in_turn(|| description.check(head, path)) {
+        Some(checked) => checked?,
+        None => {
+            let (description, head, path) = (Arc::clone(description), head.clone(), path.to_owned());
+            checker.run(worker, move || description.check(&head, &path)).await??;
+        }
+    }
+    let Some(described) = description.body(&head.method, path)? else { return Ok(()) };
     if body.is_empty() {
         return Ok(described.none()?);
     }
-    let headers = &exchange.request.headers;
+    let headers = &head.headers;
     let held = match described.of(headers) {
         Ok(None) => return Ok(()),
         // Without a length and a type it may turn out to be none.
@@ -38,13 +110,16 @@ pub(super) async fn validate(route: &Route, exchange: &Exchange, body: &mut Body
         }
         Err(Uncollected::Broken(_)) => return Err(Unread::BrokenRequest.into()),
     };
-    let checked = match held {
-        _ if whole.bytes.is_empty() => described.none(),
-        Ok(held) => held.map_or(Ok(()), |held| held.check(&whole.bytes)),
-        Err(invalid) => Err(invalid),
-    };
+    let bytes = whole.bytes.clone();
     *body = whole.into();
-    Ok(checked?)
+    if bytes.is_empty() {
+        return Ok(described.none()?);
+    }
+    let Some(held) = held? else { return Ok(()) };
+    match in_turn(|| held.check(&bytes)) {
+        Some(checked) => Ok(checked?),
+        None => Ok(checker.run(worker, move || held.check(&bytes)).await??),
+    }
 }
 
 /// A path without so many of its first segments, which the route has matched.

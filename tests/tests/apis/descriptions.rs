@@ -1,11 +1,13 @@
 //! Descriptions of versions: what is served of them, routes made of them, and requests held to them.
 
+use std::pin::pin;
+
 use serde_json::{Value, json};
 use stile_tests::{
     admin::VIEWER,
     client::{Client, request},
     gateway::Gateway,
-    raw,
+    raw::{self, Raw},
 };
 
 use super::{ANN, ask, config, route, upstreams, version};
@@ -132,6 +134,44 @@ async fn requests_are_held_to_a_description_where_that_is_asked_for() {
     assert_eq!((one.count(), two.count()), (2, 2), "nothing else came through");
     let line = r#"stile_errors_total{route="users/1/all",service="one",blame="client",cause="invalid"}"#;
     assert_eq!(gateway.admin().metric(line).await, 9);
+}
+
+/// One worker serves both: without a thread beside it for the long check it would serve nobody meanwhile.
+#[tokio::test]
+async fn others_are_served_while_a_large_body_is_checked() {
+    const OBJECTS: usize = 60_000;
+    const SERVED: usize = 5;
+    let (one, two) = upstreams().await;
+    let mut described = users_described();
+    described["components"]["schemas"]["User"] = json!({ "type": "array", "uniqueItems": true });
+    let validated = json!({ "anonymous": true, "openapi": described, "validate": { "body": "2MiB" } });
+    let mut config = config(&one, &two, json!([{ "name": "users", "versions": [version("1", "one", validated)] }]));
+    config["workers"] = json!(1);
+    let gateway = Gateway::start(config).await;
+    let body = json!((0..OBJECTS).map(|n| json!({ "id": n })).collect::<Vec<_>>()).to_string();
+    let (last, most) = (&body[body.len() - 1..], &body[..body.len() - 1]);
+    let mut checked = Raw::connect(gateway.address()).await;
+    let length = body.len();
+    let head = format!(
+        "POST /users HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    );
+    checked.write(head + most).await;
+    let mut client = Client::connect(gateway.address()).await;
+    assert_eq!(client.get("/users/7").await.status, 200);
+    checked.write(last).await;
+    let mut served = 0;
+    let mut answer = pin!(checked.answer());
+    let answer = loop {
+        tokio::select! {
+            answer = &mut answer => break answer,
+            other = client.get("/users/7") => {
+                assert_eq!(other.status, 200);
+                served += 1;
+            }
+        }
+    };
+    assert_eq!(answer.status(), 200);
+    assert!(served >= SERVED, "only {served} others were served");
 }
 
 /// An authenticator that wants the body reads it before it is checked; what comes behind it sees only what is good.

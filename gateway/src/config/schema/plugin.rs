@@ -90,6 +90,9 @@ pub struct PluginLimits {
     /// its own for as long as it passes; without it, half of `instances`.
     #[schemars(range(min = 1))]
     pub streams: Option<u32>,
+    /// Percent of the bodies that may pass through one filter at a time which one client address may have; at least one body.
+    #[schemars(range(min = 1, max = 100))]
+    pub streams_per_client: u8,
     /// How long a call waits for an instance when all are busy, and a body for its turn when `streams` bodies pass.
     pub instance_wait: Duration,
     /// A body that the plugin wants as a whole; a larger one of a request is answered 413.
@@ -100,9 +103,12 @@ pub struct PluginLimits {
     pub key_value: Size,
     /// Sets of labels of the plugin's own metrics.
     pub metrics: u32,
+    /// Log lines a second, of all instances together and of failures of the plugin; the rest is dropped and counted.
+    pub log_lines: u32,
     /// Calls that one phase may make.
     pub calls: u32,
-    /// Time that each may take, to the last byte of its answer.
+    /// Time that each may take, to the last byte of its answer. Below `timeout`, or the plugin is ended before it sees that a call
+    /// took too long.
     pub call_timeout: Duration,
     /// A body of a call, or of its answer.
     pub call_body: Size,
@@ -159,11 +165,13 @@ impl Default for PluginLimits {
             table_elements: 10_000,
             instances: 1024,
             streams: None,
+            streams_per_client: 25,
             instance_wait: Duration::from_millis(100),
             body: Size::mib(1),
             body_timeout: Duration::from_secs(30),
             key_value: Size::mib(16),
             metrics: 100,
+            log_lines: 100,
             calls: 16,
             call_timeout: Duration::from_millis(500),
             call_body: Size::mib(1),

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, Metadata, OpenOptions},
     io::{self, Write, stdout},
-    os::unix::fs::MetadataExt,
+    os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -28,8 +28,8 @@ impl Output {
     }
 
     pub(super) fn open(&self) -> io::Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).file = Some(append_to(path)?);
+        let file = self.path.as_deref().map_or_else(standard_output, append_to)?;
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).file = Some(file);
         Ok(())
     }
 
@@ -53,17 +53,19 @@ impl Output {
     }
 
     fn write(&self, state: &mut State, lines: &[u8]) -> io::Result<()> {
-        let Some(path) = &self.path else {
-            let mut out = stdout().lock();
-            return out.write_all(lines).and_then(|()| out.flush());
-        };
         // Renamed or removed by who rotates logs: a new file takes its place, without a signal.
-        let file = match state.file.take().filter(|file| is_at(file, path)) {
+        let is_current = |file: &File| self.path.as_deref().is_none_or(|path| is_at(file, path));
+        let file = match state.file.take().filter(is_current) {
             Some(file) => file,
-            None => append_to(path)?,
+            None => self.path.as_deref().map_or_else(standard_output, append_to)?,
         };
         state.file.insert(file).write_all(lines)
     }
+}
+
+/// A file of its own: a write that nobody reads must not hold the lock that ending the process takes.
+fn standard_output() -> io::Result<File> {
+    Ok(stdout().as_fd().try_clone_to_owned()?.into())
 }
 
 fn append_to(path: &Path) -> io::Result<File> {

@@ -2,13 +2,14 @@
 
 mod body;
 mod capabilities;
+mod crypto;
 mod phases;
 
 use http::HeaderMap;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use self::bindings::stile::plugin::{
-    clock, connection, consumers, crypto,
+    clock, connection, consumers,
     exchange::{self, Header},
     http_client, key_value, log, metrics, random,
 };
@@ -42,6 +43,9 @@ mod bindings {
         world: "stile:plugin/host",
         imports: {
             "stile:plugin/consumers.verify": async | trappable,
+            "stile:plugin/key-value.set": async | trappable,
+            "stile:plugin/key-value.compare-and-swap": async | trappable,
+            "stile:plugin/key-value.increment": async | trappable,
             "stile:plugin/http-client.send": async | trappable,
             "stile:plugin/http-client.[method]pending.wait": async | trappable,
             default: trappable,
@@ -63,7 +67,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     connection::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
     clock::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
     random::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
-    crypto::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
+    crypto::add_to_linker(linker)?;
     key_value::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
     metrics::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
     http_client::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)

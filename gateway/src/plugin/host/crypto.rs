@@ -3,7 +3,11 @@
 #[cfg(test)]
 mod vectors;
 
-use aws_lc_rs::{constant_time, digest, hmac, signature};
+use aws_lc_rs::{
+    constant_time,
+    digest::{self, Digest},
+    hmac, signature,
+};
 
 #[derive(Debug, Clone, Copy)]
 pub(in crate::plugin) enum Hash {
@@ -37,25 +41,49 @@ pub(in crate::plugin) enum PublicKey {
 /// Bits that the modulus of an RSA key may have (RFC 7518 §3.3); a larger one costs more than a plugin should make us pay.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-pub(in crate::plugin) fn digest(hash: Hash, message: &[u8]) -> Vec<u8> {
-    let algorithm = match hash {
-        Hash::Sha256 => &digest::SHA256,
-        Hash::Sha384 => &digest::SHA384,
-        Hash::Sha512 => &digest::SHA512,
-    };
-    digest::digest(algorithm, message).as_ref().to_vec()
+/// What a signature is checked against.
+#[derive(Debug)]
+pub(in crate::plugin) enum Signed<'a> {
+    Digest(&'a Digest),
+    /// Ed25519 takes the message itself (RFC 8032 §5.1.7).
+    Message(&'a [u8]),
 }
 
-pub(in crate::plugin) fn hmac(hash: Hash, key: &[u8], message: &[u8]) -> Vec<u8> {
-    let algorithm = match hash {
-        Hash::Sha256 => hmac::HMAC_SHA256,
-        Hash::Sha384 => hmac::HMAC_SHA384,
-        Hash::Sha512 => hmac::HMAC_SHA512,
-    };
-    hmac::sign(&hmac::Key::new(algorithm, key), message).as_ref().to_vec()
+impl Hash {
+    /// A digest that is made of a message piece by piece.
+    pub(in crate::plugin) fn begin(self) -> digest::Context {
+        digest::Context::new(match self {
+            Self::Sha256 => &digest::SHA256,
+            Self::Sha384 => &digest::SHA384,
+            Self::Sha512 => &digest::SHA512,
+        })
+    }
+
+    /// A message authentication code that is made of a message piece by piece. A key that is longer than a block is replaced by
+    /// its digest (RFC 2104 §2), which is up to the caller where it is long.
+    pub(in crate::plugin) fn begin_hmac(self, key: &[u8]) -> hmac::Context {
+        let algorithm = match self {
+            Self::Sha256 => hmac::HMAC_SHA256,
+            Self::Sha384 => hmac::HMAC_SHA384,
+            Self::Sha512 => hmac::HMAC_SHA512,
+        };
+        hmac::Context::with_key(&hmac::Key::new(algorithm, key))
+    }
 }
 
-/// In a time that depends on lengths alone.
+impl Algorithm {
+    /// The hash of which the algorithm signs a digest; `None` if it signs the message.
+    pub(in crate::plugin) fn hash(self) -> Option<Hash> {
+        match self {
+            Self::Rs256 | Self::Ps256 | Self::Es256 => Some(Hash::Sha256),
+            Self::Rs384 | Self::Ps384 | Self::Es384 => Some(Hash::Sha384),
+            Self::Rs512 | Self::Ps512 | Self::Es512 => Some(Hash::Sha512),
+            Self::EdDsa => None,
+        }
+    }
+}
+
+/// Compares in a time that depends on lengths alone.
 pub(in crate::plugin) fn equal(a: &[u8], b: &[u8]) -> bool {
     constant_time::verify_slices_are_equal(a, b).is_ok()
 }
@@ -64,10 +92,14 @@ pub(in crate::plugin) fn equal(a: &[u8], b: &[u8]) -> bool {
 pub(in crate::plugin) fn verify(
     algorithm: Algorithm,
     key: &PublicKey,
-    message: &[u8],
+    signed: &Signed<'_>,
     signature: &[u8],
 ) -> Result<bool, String> {
     use signature::UnparsedPublicKey;
+    let is_right = |key: UnparsedPublicKey<&[u8]>| match signed {
+        Signed::Digest(digest) => key.verify_digest(digest, signature).is_ok(),
+        Signed::Message(message) => key.verify(message, signature).is_ok(),
+    };
     match (key, rsa(algorithm), curve(algorithm)) {
         (PublicKey::Rsa { n, e }, Some(parameters), _) => {
             let n = &n[n.iter().position(|byte| *byte != 0).unwrap_or(n.len())..];
@@ -75,20 +107,24 @@ pub(in crate::plugin) fn verify(
             if !RSA_BITS.contains(&bits) {
                 return Err(format!("an RSA key of {bits} bits, not of 2048 to 8192"));
             }
-            let key = signature::RsaPublicKeyComponents { n, e: e.as_slice() };
-            Ok(key.verify(parameters, message, signature).is_ok())
+            let components = signature::RsaPublicKeyComponents { n, e: e.as_slice() };
+            let Ok(key) = components.to_parsed_public_key(parameters) else { return Ok(false) };
+            Ok(match signed {
+                Signed::Digest(digest) => key.verify_digest_sig(digest, signature).is_ok(),
+                Signed::Message(message) => key.verify_sig(message, signature).is_ok(),
+            })
         }
         (PublicKey::Ec(point), _, Some((parameters, length))) => {
             if point.len() != length || point.first() != Some(&4) {
                 return Err(format!("no uncompressed point of {length} bytes"));
             }
-            Ok(UnparsedPublicKey::new(parameters, point).verify(message, signature).is_ok())
+            Ok(is_right(UnparsedPublicKey::new(parameters, point)))
         }
         (PublicKey::Ed25519(key), None, None) => {
             if key.len() != 32 {
                 return Err(format!("an Ed25519 key has 32 bytes, not {}", key.len()));
             }
-            Ok(UnparsedPublicKey::new(&signature::ED25519, key).verify(message, signature).is_ok())
+            Ok(is_right(UnparsedPublicKey::new(&signature::ED25519, key)))
         }
         _ => Err("a key of another kind than the algorithm's".to_owned()),
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, uri::PathAndQuery};
 use tokio::sync::oneshot;
 
-use super::{EditError, Host, NoExchange, field};
+use super::{EditError, Host, NoExchange, field, shortened};
 use crate::plugin::limits::Cause;
 
 /// Bytes of a URL.
@@ -189,12 +189,11 @@ fn checked(asked: Asked, reach: &Arc<Reach>, timeout: Duration, max_body: usize)
     let method = Method::from_bytes(method.as_bytes())
         .ok()
         .filter(|method| *method != Method::CONNECT)
-        .ok_or_else(|| CallError::Invalid(format!("\"{}\" is no method to call with", method.escape_debug())))?;
+        .ok_or_else(|| CallError::Invalid(format!("\"{}\" is no method to call with", shortened(&method))))?;
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         let (name, value) = field(&name, value).map_err(|error| match error {
-            EditError::Invalid(text) => CallError::Invalid(text),
-            EditError::Forbidden(name) => CallError::Invalid(format!("\"{name}\" is the gateway's to write")),
+            EditError::Invalid(_) | EditError::Forbidden(_) => CallError::Invalid(error.to_string()),
             EditError::Limit(name) => CallError::Limit(name.to_owned()),
         })?;
         headers.try_append(name, value).map_err(|_| CallError::Limit("header fields of a message".to_owned()))?;
@@ -223,10 +222,6 @@ fn target(url: &str) -> Result<(CallTarget, PathAndQuery), CallError> {
     let origin = Origin::of(&uri).ok_or_else(invalid)?;
     let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     Ok((CallTarget::Host(origin), path))
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(100).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]

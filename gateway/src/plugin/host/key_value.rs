@@ -2,10 +2,14 @@
 //! holds the lock of one shard, never across an await.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
+use bytes::Bytes;
 use dashmap::{DashMap, Entry};
 use tokio::time::Instant;
 
@@ -21,12 +25,13 @@ const SWEEP: Duration = Duration::from_millis(100);
 pub(in crate::plugin) struct Values {
     entries: DashMap<Box<str>, Value>,
     bytes: AtomicUsize,
-    swept: std::sync::Mutex<Instant>,
+    swept: Mutex<Instant>,
 }
 
 #[derive(Debug)]
 struct Value {
-    bytes: Vec<u8>,
+    /// Shared, so that no lock is held while a guest is given a copy.
+    bytes: Bytes,
     lapses: Option<Instant>,
 }
 
@@ -40,7 +45,7 @@ pub(in crate::plugin) enum ValueError {
 impl Value {
     fn new(bytes: Vec<u8>, ttl: Option<Duration>) -> Self {
         let now = Instant::now();
-        Self { bytes, lapses: ttl.and_then(|ttl| now.checked_add(ttl)) }
+        Self { bytes: bytes.into(), lapses: ttl.and_then(|ttl| now.checked_add(ttl)) }
     }
 
     fn holds(&self) -> bool {
@@ -50,10 +55,10 @@ impl Value {
 
 impl Values {
     pub(in crate::plugin) fn new() -> Self {
-        Self { entries: DashMap::new(), bytes: AtomicUsize::new(0), swept: std::sync::Mutex::new(Instant::now()) }
+        Self { entries: DashMap::new(), bytes: AtomicUsize::new(0), swept: Mutex::new(Instant::now()) }
     }
 
-    pub(in crate::plugin) fn get(&self, key: &str) -> Option<Vec<u8>> {
+    pub(in crate::plugin) fn get(&self, key: &str) -> Option<Bytes> {
         self.entries.get(key).filter(|value| value.holds()).map(|value| value.bytes.clone())
     }
 
@@ -65,7 +70,7 @@ impl Values {
         bytes: Vec<u8>,
         ttl: Option<Duration>,
     ) -> Result<(), ValueError> {
-        self.change(bound, key, bytes.len(), |_| Ok(Some(Value::new(bytes, ttl)))).map(drop)
+        self.change(bound, key, |_| Ok(Some(Value::new(bytes, ttl)))).map(drop)
     }
 
     /// Whether what was there is `before`, and so is changed.
@@ -77,8 +82,8 @@ impl Values {
         bytes: Vec<u8>,
         ttl: Option<Duration>,
     ) -> Result<bool, ValueError> {
-        self.change(bound, key, bytes.len(), |now| {
-            let same = now.map(|now| now.bytes.as_slice()) == before;
+        self.change(bound, key, |now| {
+            let same = now.map(|now| &*now.bytes) == before;
             Ok(same.then(|| Value::new(bytes, ttl)))
         })
     }
@@ -92,13 +97,13 @@ impl Values {
         ttl: Option<Duration>,
     ) -> Result<i64, ValueError> {
         let mut after = 0;
-        self.change(bound, key, 0, |now| {
+        self.change(bound, key, |now| {
             let text = now.map_or(Ok("0"), |now| str::from_utf8(&now.bytes));
             let before = text.ok().and_then(|text| text.parse::<i64>().ok()).ok_or(ValueError::NotACounter)?;
             after = before.saturating_add(by);
             let bytes = after.to_string().into_bytes();
             Ok(Some(match now {
-                Some(now) => Value { bytes, lapses: now.lapses },
+                Some(now) => Value { bytes: bytes.into(), lapses: now.lapses },
                 None => Value::new(bytes, ttl),
             }))
         })?;
@@ -116,14 +121,10 @@ impl Values {
         &self,
         bound: usize,
         key: String,
-        room: usize,
         next: impl FnOnce(Option<&Value>) -> Result<Option<Value>, ValueError>,
     ) -> Result<bool, ValueError> {
         if key.is_empty() || key.len() > MAX_KEY {
             return Err(ValueError::InvalidKey);
-        }
-        if self.bytes.load(Relaxed) + key.len() + room + OVERHEAD > bound {
-            self.sweep();
         }
         let entry = self.entries.entry(key.into());
         let now = match &entry {
@@ -146,12 +147,15 @@ impl Values {
         Ok(true)
     }
 
-    /// Lets go of what has lapsed, unless that was just done.
-    fn sweep(&self) {
-        let Ok(mut swept) = self.swept.try_lock() else { return };
-        if swept.elapsed() < SWEEP {
-            return;
-        }
+    /// Whether an entry of this many bytes finds room only after a sweep, and none was made a moment ago.
+    pub(in crate::plugin) fn needs_sweep(&self, bound: usize, key: &str, value: usize) -> bool {
+        self.bytes.load(Relaxed) + key.len() + value + OVERHEAD > bound && self.lapsed().is_some()
+    }
+
+    /// Removes the entries that have lapsed, unless that was done a moment ago. Looks at all of them, which takes too long for a
+    /// worker.
+    pub(in crate::plugin) fn sweep(&self) {
+        let Some(mut swept) = self.lapsed() else { return };
         self.entries.retain(|key, value| {
             let holds = value.holds();
             if !holds {
@@ -160,6 +164,11 @@ impl Values {
             holds
         });
         *swept = Instant::now();
+    }
+
+    /// The time of the last sweep, if another one may be made.
+    fn lapsed(&self) -> Option<MutexGuard<'_, Instant>> {
+        self.swept.try_lock().ok().filter(|swept| swept.elapsed() >= SWEEP)
     }
 }
 
@@ -190,7 +199,7 @@ mod tests {
         assert_eq!(values.increment(BOUND, key("n"), 2, second), Ok(2));
         advance(Duration::from_millis(999)).await;
         assert_eq!(values.increment(BOUND, key("n"), 3, second), Ok(5));
-        assert_eq!(values.get("a"), Some(b"1".to_vec()));
+        assert_eq!(values.get("a").as_deref(), Some(&b"1"[..]));
         advance(Duration::from_millis(1)).await;
         assert_eq!((values.get("a"), values.get("n")), (None, None));
         assert_eq!(values.increment(BOUND, key("n"), 1, None), Ok(1));
@@ -212,6 +221,9 @@ mod tests {
         assert_eq!(values.set(BOUND, tenth(9), b"x".to_vec(), None), Err(ValueError::Full), "it would be larger");
         values.set(BOUND, tenth(9), Vec::new(), None).expect("it is as large as before");
         advance(Duration::from_secs(1)).await;
+        assert!(values.needs_sweep(BOUND, &tenth(10), 0));
+        values.sweep();
+        assert!(!values.needs_sweep(BOUND, &tenth(10), 0));
         for n in 10..19 {
             values.set(BOUND, tenth(n), Vec::new(), None).expect("nine have lapsed");
         }
@@ -275,7 +287,7 @@ mod tests {
                     }
                 }
                 for key in 0..4_u8 {
-                    prop_assert_eq!(values.get(&key.to_string()), map.get(&key.to_string()).cloned());
+                    prop_assert_eq!(values.get(&key.to_string()).map(Vec::from), map.get(&key.to_string()).cloned());
                 }
             }
         }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use dashmap::{DashMap, Entry};
 
+use super::shortened;
 use crate::monitor::count::{Times, TimesSum};
 
 /// The prefix of their names.
@@ -144,18 +145,23 @@ fn full_name(name: &str, step: Step) -> Result<Box<str>, MetricError> {
     let suffix = step.suffix();
     let stem = if suffix.is_empty() { name } else { name.strip_suffix(suffix).unwrap_or(name) };
     if !is_name(stem) || OF_OTHERS.iter().any(|other| stem.ends_with(other)) {
-        return Err(MetricError::Invalid(format!("\"{}\" is no name of a metric of this kind", name.escape_debug())));
+        return Err(MetricError::Invalid(format!("\"{}\" is no name of a metric of this kind", shortened(name))));
     }
     Ok([PREFIX, stem, suffix].concat().into())
 }
 
 fn checked(mut labels: Vec<(String, String)>) -> Result<Box<[(String, String)]>, MetricError> {
+    let invalid = || MetricError::Invalid("no labels that a metric may have".to_owned());
+    // Before anything that takes longer the more there are.
+    if labels.len() > MAX_LABELS {
+        return Err(invalid());
+    }
     labels.sort();
     let twice = labels.windows(2).any(|two| two[0].0 == two[1].0);
     let reserved = |name: &str| ["plugin", "le", "quantile"].contains(&name);
     let right = |(name, value): &(String, String)| is_name(name) && !reserved(name) && value.len() <= MAX_LABEL;
-    if labels.len() > MAX_LABELS || twice || !labels.iter().all(right) {
-        return Err(MetricError::Invalid("no labels that a metric may have".to_owned()));
+    if twice || !labels.iter().all(right) {
+        return Err(invalid());
     }
     Ok(labels.into())
 }

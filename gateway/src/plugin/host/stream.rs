@@ -4,7 +4,10 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::Poll,
 };
 
@@ -40,7 +43,14 @@ pub struct Passing {
 /// Room for one piece, from the guest to whoever sends it on. Both are of one task, which looks here after each turn of the
 /// guest, so nobody need be woken.
 #[derive(Debug, Clone, Default)]
-pub struct Output(Arc<Mutex<Option<Bytes>>>);
+pub struct Output(Arc<Room>);
+
+#[derive(Debug, Default)]
+struct Room {
+    piece: Mutex<Option<Bytes>>,
+    /// The guest has waited for a piece of the message.
+    has_waited: AtomicBool,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub(in crate::plugin) enum NoPiece {
@@ -66,8 +76,13 @@ impl Output {
         self.room().is_none()
     }
 
-    fn room(&self) -> std::sync::MutexGuard<'_, Option<Bytes>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether the guest has written something, or waited for a piece: from then on the head of the message need not wait for it.
+    pub fn has_begun(&self) -> bool {
+        self.0.has_waited.load(Relaxed) || !self.is_empty()
+    }
+
+    fn room(&self) -> MutexGuard<'_, Option<Bytes>> {
+        self.0.piece.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,7 +101,14 @@ impl Host {
                 self.meter.start_again();
                 return Ok(Some(piece));
             }
-            match poll_fn(|cx| Pin::new(&mut passing.body).poll_frame(cx)).await {
+            let frame = poll_fn(|cx| {
+                let polled = Pin::new(&mut passing.body).poll_frame(cx);
+                if polled.is_pending() {
+                    passing.output.0.has_waited.store(true, Relaxed);
+                }
+                polled
+            });
+            match frame.await {
                 None => return Ok(None),
                 Some(Err(error)) => {
                     passing.broken = Some(error);

@@ -30,7 +30,9 @@ impl RequestFilter for Doorkeeper {
         let (shown, other) = (text("x-shown"), text("x-other"));
         let digits = |n: usize| other.get(2 * n..2 * n + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
         let signature: Vec<u8> = (0..).map_while(digits).collect();
+        let long = vec![b'x'; text("x-long").parse().unwrap_or_default()];
         let presented = match text("x-kind").as_str() {
+            "long-hmac" => Presented::Hmac { key_id: &shown, message: &long, signature: &signature },
             "api-key" => Presented::ApiKey(&shown),
             "basic" => Presented::Basic { username: &shown, password: &other },
             "hmac" => Presented::Hmac { key_id: &shown, message: b"message", signature: &signature },

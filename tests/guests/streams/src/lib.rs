@@ -1,8 +1,11 @@
 //! Changes bodies while they pass, as its configuration says.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
 
-use stile_sdk::prelude::*;
+use stile_sdk::{clock, prelude::*};
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -28,6 +31,8 @@ enum Passing {
     Swallow,
     /// Fails before it has read anything.
     Early,
+    /// The same after some ticks.
+    Late,
     /// Fails at the first piece.
     Fail,
     Trap,
@@ -72,6 +77,11 @@ impl Passing {
                 return Ok(());
             }
             Self::Early => return Err(Error::new("it fails at once, as it was told")),
+            Self::Late => {
+                let began = clock::monotonic();
+                while clock::monotonic() - began < Duration::from_millis(10) {}
+                return Err(Error::new("it fails after some ticks, as it was told"));
+            }
             Self::Flood => loop {
                 body.write_all(&[b'x'; 1 << 16])?;
             },

@@ -52,6 +52,17 @@ impl RequestFilter for Toolbox {
             "random" => format!("{:02x?}", random::bytes::<16>()),
             "connection" => format!("{:?}", connection::current()),
             "hash" => format!("{:02x?}", crypto::digest(Hash::Sha256, value.as_bytes())),
+            "digest" => crypto::digest(Hash::Sha512, &long(&value)).len().to_string(),
+            "hmac" => crypto::hmac(Hash::Sha384, &long(&value), &long(&value)).len().to_string(),
+            "equal" => crypto::equal(&long(&value), &long(&value)).to_string(),
+            "rs256" => {
+                let key = PublicKey::Rsa { n: vec![255; 256], e: vec![1, 0, 1] };
+                tell(crypto::verify(Algorithm::Rs256, &key, &long(&value), &[0; 256]))
+            }
+            "eddsa" => {
+                tell(crypto::verify(Algorithm::EdDsa, &PublicKey::Ed25519(vec![9; 32]), &long(&value), &[0; 64]))
+            }
+            "keep" => tell(key_value::set(&key, long(&value), ttl)),
             "ed25519" => {
                 let bytes = |name: &str| hex(&argument(name).unwrap_or_default());
                 let key = PublicKey::Ed25519(bytes("x-public"));
@@ -65,6 +76,11 @@ impl RequestFilter for Toolbox {
 
 fn tell<T: std::fmt::Debug, E: std::fmt::Display>(result: Result<T, E>) -> String {
     result.map_or_else(|error| error.to_string(), |value| format!("{value:?}"))
+}
+
+/// So many bytes.
+fn long(count: &str) -> Vec<u8> {
+    vec![b'x'; count.parse().unwrap_or_default()]
 }
 
 fn hex(text: &str) -> Vec<u8> {

@@ -1,23 +1,25 @@
 //! What guests may import beside the exchange: thin impls over the neutral host.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::Version;
+use tokio::task::spawn_blocking;
 use wasmtime::component::Resource;
 
 use super::{
     CallHandle,
-    bindings::stile::plugin::{
-        clock, connection, consumers, crypto, exchange, http_client, key_value, log, metrics, random,
-    },
+    bindings::stile::plugin::{clock, connection, consumers, exchange, http_client, key_value, log, metrics, random},
 };
 use crate::{
     exchange::Consumer,
     plugin::{
         Cause,
         host::{
-            self, Algorithm, Asked, CallAnswer, CallError, Hash, Host, Level, MetricError, NoExchange, Presented,
-            PublicKey, Step, ValueError, Values,
+            self, Asked, CallAnswer, CallError, Host, Level, MetricError, NoExchange, Presented, Step, ValueError,
+            Values,
         },
     },
 };
@@ -32,6 +34,11 @@ impl log::Host for Host {
 
     fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
         self.log(level.into(), &message);
+        Ok(())
+    }
+
+    fn panicked(&mut self, message: String, place: String) -> wasmtime::Result<()> {
+        self.panicked(&message, &place);
         Ok(())
     }
 }
@@ -116,53 +123,40 @@ impl random::Host for Host {
     }
 }
 
-impl crypto::Host for Host {
-    fn digest(&mut self, hash: crypto::Hash, message: Vec<u8>) -> wasmtime::Result<Vec<u8>> {
-        Ok(host::digest(hash.into(), &message))
-    }
-
-    fn hmac(&mut self, hash: crypto::Hash, key: Vec<u8>, message: Vec<u8>) -> wasmtime::Result<Vec<u8>> {
-        Ok(host::hmac(hash.into(), &key, &message))
-    }
-
-    fn equal(&mut self, a: Vec<u8>, b: Vec<u8>) -> wasmtime::Result<bool> {
-        Ok(host::equal(&a, &b))
-    }
-
-    fn verify(
-        &mut self,
-        algorithm: crypto::Algorithm,
-        key: crypto::PublicKey,
-        message: Vec<u8>,
-        signature: Vec<u8>,
-    ) -> wasmtime::Result<Result<bool, String>> {
-        Ok(host::verify_signature(algorithm.into(), &key.into(), &message, &signature))
-    }
-}
-
 impl key_value::Host for Host {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<Vec<u8>>> {
-        Ok(self.state.values.get(&key))
+        Ok(self.state.values.get(&key).map(Vec::from))
     }
 
-    fn set(&mut self, key: String, value: Vec<u8>, ttl: Option<u64>) -> wasmtime::Result<Result<(), key_value::Error>> {
-        let bound = self.meter.limits.key_value;
+    async fn set(
+        &mut self,
+        key: String,
+        value: Vec<u8>,
+        ttl: Option<u64>,
+    ) -> wasmtime::Result<Result<(), key_value::Error>> {
+        let bound = self.make_room(&key, value.len()).await?;
         Ok(self.remembered(|values| values.set(bound, key, value, ttl.map(Duration::from_millis))))
     }
 
-    fn compare_and_swap(
+    async fn compare_and_swap(
         &mut self,
         key: String,
         before: Option<Vec<u8>>,
         value: Vec<u8>,
         ttl: Option<u64>,
     ) -> wasmtime::Result<Result<bool, key_value::Error>> {
-        let (bound, ttl) = (self.meter.limits.key_value, ttl.map(Duration::from_millis));
+        let bound = self.make_room(&key, value.len()).await?;
+        let ttl = ttl.map(Duration::from_millis);
         Ok(self.remembered(|values| values.compare_and_swap(bound, key, before.as_deref(), value, ttl)))
     }
 
-    fn increment(&mut self, key: String, by: i64, ttl: Option<u64>) -> wasmtime::Result<Result<i64, key_value::Error>> {
-        let bound = self.meter.limits.key_value;
+    async fn increment(
+        &mut self,
+        key: String,
+        by: i64,
+        ttl: Option<u64>,
+    ) -> wasmtime::Result<Result<i64, key_value::Error>> {
+        let bound = self.make_room(&key, 0).await?;
         Ok(self.remembered(|values| values.increment(bound, key, by, ttl.map(Duration::from_millis))))
     }
 
@@ -227,6 +221,16 @@ impl From<CallError> for http_client::Error {
 }
 
 impl Host {
+    /// Returns the bytes that the plugin's values may have in all, after what has lapsed made room for an entry if there was none.
+    async fn make_room(&mut self, key: &str, value: usize) -> wasmtime::Result<usize> {
+        let bound = self.meter.limits.key_value;
+        if self.state.values.needs_sweep(bound, key, value) {
+            let state = Arc::clone(&self.state);
+            spawn_blocking(move || state.values.sweep()).await?;
+        }
+        Ok(bound)
+    }
+
     fn remembered<T>(&mut self, change: impl FnOnce(&Values) -> Result<T, ValueError>) -> Result<T, key_value::Error> {
         let changed = change(&self.state.values);
         if matches!(changed, Err(ValueError::Full)) {
@@ -268,43 +272,6 @@ impl From<ValueError> for key_value::Error {
             ValueError::InvalidKey => Self::InvalidKey,
             ValueError::Full => Self::Full,
             ValueError::NotACounter => Self::NotACounter,
-        }
-    }
-}
-
-impl From<crypto::Hash> for Hash {
-    fn from(hash: crypto::Hash) -> Self {
-        match hash {
-            crypto::Hash::Sha256 => Self::Sha256,
-            crypto::Hash::Sha384 => Self::Sha384,
-            crypto::Hash::Sha512 => Self::Sha512,
-        }
-    }
-}
-
-impl From<crypto::Algorithm> for Algorithm {
-    fn from(algorithm: crypto::Algorithm) -> Self {
-        match algorithm {
-            crypto::Algorithm::Rs256 => Self::Rs256,
-            crypto::Algorithm::Rs384 => Self::Rs384,
-            crypto::Algorithm::Rs512 => Self::Rs512,
-            crypto::Algorithm::Ps256 => Self::Ps256,
-            crypto::Algorithm::Ps384 => Self::Ps384,
-            crypto::Algorithm::Ps512 => Self::Ps512,
-            crypto::Algorithm::Es256 => Self::Es256,
-            crypto::Algorithm::Es384 => Self::Es384,
-            crypto::Algorithm::Es512 => Self::Es512,
-            crypto::Algorithm::Eddsa => Self::EdDsa,
-        }
-    }
-}
-
-impl From<crypto::PublicKey> for PublicKey {
-    fn from(key: crypto::PublicKey) -> Self {
-        match key {
-            crypto::PublicKey::Rsa(crypto::RsaKey { n, e }) => Self::Rsa { n, e },
-            crypto::PublicKey::Ec(point) => Self::Ec(point),
-            crypto::PublicKey::Ed25519(key) => Self::Ed25519(key),
         }
     }
 }

@@ -1,23 +1,23 @@
-//! How many connections each client address has open, over all workers.
+//! What each client address takes up, over all workers: connections of a listener, bodies in the hands of a filter.
 
 use std::{net::IpAddr, sync::Arc};
 
 use dashmap::DashMap;
 
-/// Counts by address; one without connections takes no room. Its shard locks are held for one look-up.
+/// Counts by address; an address that has nothing takes no room. Its shard locks are held for one look-up.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Clients(Arc<DashMap<IpAddr, usize>>);
+pub struct Clients(Arc<DashMap<IpAddr, usize>>);
 
-/// One open connection, counted until dropped.
+/// One connection or body, counted until dropped.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub struct Counted {
     clients: Clients,
     address: IpAddr,
 }
 
 impl Clients {
-    /// None if the address has `limit` connections already.
-    pub(super) fn admit(&self, address: IpAddr, limit: usize) -> Option<Counted> {
+    /// Counts one more; `None` if the address has `limit` already.
+    pub fn admit(&self, address: IpAddr, limit: usize) -> Option<Counted> {
         if limit == 0 {
             return None;
         }
