@@ -49,7 +49,7 @@ use crate::{
     progress::Peer,
     proxy::{self, Outgoing, Proxy, Tunnel},
     snapshot::ListenerLimits,
-    socket::Socket,
+    socket::{Lenient, Queries, Socket},
 };
 
 /// Streams that an HTTP/2 client may have open on one connection.
@@ -115,10 +115,13 @@ struct Connection {
 impl Connection {
     async fn http1(self, opened: Opened) -> Option<Box<Tunnel>> {
         let tunnel = Rc::new(Cell::new(None));
-        let socket = Lingering::new(opened, self.terms.limits.linger);
+        let queries = Arc::new(Queries::default());
+        let socket = Lingering::new(Lenient::new(opened, Arc::clone(&queries)), self.terms.limits.linger);
         let phase = socket.phase();
-        let service = service_fn(|request: Request<Incoming>| {
+        let service = service_fn(|mut request: Request<Incoming>| {
             phase.request(!request.body().is_end_stream());
+            let body = request.body().size_hint().exact();
+            queries.began(request.uri_mut(), body);
             let (answer, tunnel, phase) = (self.answer(request), Rc::clone(&tunnel), phase.clone());
             async move {
                 let mut answer = answer.await;
