@@ -6,6 +6,8 @@ use std::{
 };
 
 use futures_util::FutureExt;
+use http::{HeaderValue, StatusCode, Version, header};
+use http_body::Body as _;
 use hyper::{Request, body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -19,10 +21,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    exchange::Client,
+    exchange::{Client, Refusal},
     proxy::{self, Proxy, Tunnel},
     snapshot::ListenerLimits,
-    socket::Socket,
+    socket::{Framing, Requests, Socket, Verdict},
 };
 
 /// Streams that an HTTP/2 client may have open on one connection.
@@ -56,19 +58,26 @@ async fn requests(
 ) -> Option<Box<Tunnel>> {
     let spoke = Rc::new(Cell::new(false));
     let tunnel = Rc::new(Cell::new(None));
-    let service = service_fn(|request: Request<Incoming>| {
+    let followed = Arc::new(Requests::default());
+    let socket = Socket::of_client(stream, Arc::clone(&followed));
+    let service = service_fn(|mut request: Request<Incoming>| {
         spoke.set(true);
+        let is_last = follow(&followed, &mut request);
         let (proxy, client, tunnel) = (Rc::clone(&proxy), Arc::clone(&client), Rc::clone(&tunnel));
+        let followed = Arc::clone(&followed);
         async move {
             // A panic is that exchange's end, not the worker's.
             let answer = AssertUnwindSafe(proxy.handle(client, request)).catch_unwind().await;
             let mut answer = answer.unwrap_or_else(|_| proxy::panicked());
             tunnel.set(answer.body_mut().tunnel());
+            if is_last || (answer.status() == StatusCode::BAD_REQUEST && followed.is_broken()) {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(answer)
         }
     });
     let builder = builder(&limits);
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(Socket::new(stream)), service));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
     let mut silence = pin!(sleep(limits.header_timeout));
     let mut phase = Phase::Open;
     loop {
@@ -115,6 +124,27 @@ enum Phase {
     LastChance,
     /// The requests in flight are the last.
     Closing,
+}
+
+/// Lets the socket follow a request's framing, and says whether the connection must end with it.
+fn follow(requests: &Requests, request: &mut Request<Incoming>) -> bool {
+    if request.version() >= Version::HTTP_2 {
+        requests.stop();
+        return false;
+    }
+    let framing = match (request.body().size_hint().exact(), request.headers().get(header::TRANSFER_ENCODING)) {
+        (None, Some(coding)) => Framing::Chunked(coding.as_bytes()),
+        (length, _) => Framing::Length(length.unwrap_or(0)),
+    };
+    match requests.began(framing) {
+        Verdict::Sound => false,
+        Verdict::Unknown => true,
+        Verdict::BareLf => {
+            let reason = "a line of the trailer section ends with a bare LF".to_owned();
+            request.extensions_mut().insert(Refusal::BadRequest(reason));
+            true
+        }
+    }
 }
 
 fn builder(limits: &ListenerLimits) -> Builder<OnThisWorker> {

@@ -1,8 +1,13 @@
-//! A TCP connection as hyper drives it. It adds one thing: a small message that comes in pieces is sent as one.
+//! A TCP connection as hyper drives it. It sends a small message that comes in pieces as one, and follows where chunked requests
+//! end.
+
+mod chunks;
+mod requests;
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -11,27 +16,44 @@ use tokio::{
     net::TcpStream,
 };
 
+pub use self::requests::{Framing, Requests, Verdict};
+
 /// Up to so many bytes, copying costs less than what the kernel does to gather pieces.
 const SMALL: usize = 1024;
 
 #[derive(Debug)]
-pub struct Socket(TcpStream);
+pub struct Socket {
+    stream: TcpStream,
+    /// Those of the client, if the other side is one.
+    requests: Option<Arc<Requests>>,
+}
 
 impl Socket {
-    pub fn new(stream: TcpStream) -> Self {
-        Self(stream)
+    /// A connection to a service.
+    pub fn to_service(stream: TcpStream) -> Self {
+        Self { stream, requests: None }
+    }
+
+    /// A connection of a client, whose requests are followed.
+    pub fn of_client(stream: TcpStream, requests: Arc<Requests>) -> Self {
+        Self { stream, requests: Some(requests) }
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        match (&polled, &self.requests) {
+            (Poll::Ready(Ok(())), Some(requests)) => Poll::Ready(requests.read(&buffer.filled()[before..])),
+            _ => polled,
+        }
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -39,7 +61,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let stream = Pin::new(&mut self.0);
+        let stream = Pin::new(&mut self.stream);
         if let [piece] = pieces {
             return stream.poll_write(cx, piece);
         }
@@ -55,14 +77,14 @@ impl AsyncWrite for Socket {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -98,6 +98,8 @@ pub enum Error {
     Malformed(SocketAddr, hyper::Error),
     #[error("the client broke off in the middle of its request")]
     RequestBody,
+    #[error("the body of the request is not in valid chunks")]
+    RequestFraming,
     #[error("{0} gave no answer within {1:?}")]
     Timeout(SocketAddr, Duration),
     #[error("the request cannot be put in HTTP/1.1 form: {0}")]
@@ -345,7 +347,11 @@ impl Error {
             Self::Malformed(..) => Outcome::Malformed,
             Self::Timeout(..) => Outcome::Timeout,
             // The last ends before there is an attempt.
-            Self::RequestBody | Self::Unsendable(_) | Self::Cut(_) | Self::NoEndpoint(_) => Outcome::Client,
+            Self::RequestBody
+            | Self::RequestFraming
+            | Self::Unsendable(_)
+            | Self::Cut(_)
+            | Self::NoEndpoint(_) => Outcome::Client,
         }
     }
 
@@ -362,7 +368,11 @@ impl Error {
             | Self::Reset(address, _)
             | Self::Malformed(address, _)
             | Self::Timeout(address, _) => Some(*address),
-            Self::RequestBody | Self::Unsendable(_) | Self::Cut(_) | Self::NoEndpoint(_) => None,
+            Self::RequestBody
+            | Self::RequestFraming
+            | Self::Unsendable(_)
+            | Self::Cut(_)
+            | Self::NoEndpoint(_) => None,
         }
     }
 }
@@ -407,6 +417,7 @@ fn classify(address: SocketAddr, error: hyper::Error) -> Error {
     if error.is_user() {
         return match std::error::Error::source(&error).and_then(|source| source.downcast_ref()) {
             Some(BodyError::Cut(cut)) => Error::Cut(cut.clone()),
+            Some(error) if error.is_malformed() => Error::RequestFraming,
             _ => Error::RequestBody,
         };
     }

@@ -2,7 +2,9 @@
 //! changes.
 
 use std::{
+    error::Error as _,
     fmt,
+    io::{self, ErrorKind},
     pin::Pin,
     sync::{
         Arc,
@@ -43,6 +45,15 @@ pub enum BodyError {
     /// Something on the way did.
     #[error(transparent)]
     Cut(Cut),
+}
+
+impl BodyError {
+    /// The body's framing is wrong, or a line of its trailer section; its sender has not broken off.
+    pub fn is_malformed(&self) -> bool {
+        let Self::Broken(error) = self else { return false };
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        cause.is_some_and(|cause| matches!(cause.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput))
+    }
 }
 
 /// A filter that failed in the middle of a body.

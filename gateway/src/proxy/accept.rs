@@ -29,7 +29,8 @@ pub(super) fn exchange(
 ) -> (Exchange, Body, Option<OnUpgrade>, Option<Refusal>) {
     let websocket = upgrade::asked(&request);
     let upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let unframed = parts.extensions.remove::<Refusal>().map_or(Ok(()), Err);
     let seen = Seen::of(&parts.headers);
     let own_id = seen.request_id.then(|| RequestId::from_client(&parts.headers)).flatten();
     let id = own_id.unwrap_or_else(|| ids.borrow_mut().draw());
@@ -44,7 +45,7 @@ pub(super) fn exchange(
         websocket,
         headers: parts.headers,
     };
-    let (encoded_slash, refused) = match servable(&head, names_a_path).and_then(|()| canonical(&mut head)) {
+    let (encoded_slash, refused) = match unframed.and_then(|()| servable(&head, names_a_path)).and_then(|()| canonical(&mut head)) {
         Ok(encoded_slash) => (encoded_slash, None),
         Err(error) => (false, Some(error)),
     };

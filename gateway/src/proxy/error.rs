@@ -133,6 +133,7 @@ impl Error {
                 Up::Reset(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "reset", true),
                 Up::Malformed(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "malformed", false),
                 Up::RequestBody => (StatusCode::BAD_REQUEST, Blame::Client, "request-body", true),
+                Up::RequestFraming => (StatusCode::BAD_REQUEST, Blame::Client, "request-framing", false),
                 Up::Unsendable(_) => (StatusCode::BAD_REQUEST, Blame::Client, "unsendable", false),
                 Up::Cut(cut) => (StatusCode::SERVICE_UNAVAILABLE, Blame::Plugin, cut.cause, false),
             },
@@ -173,7 +174,7 @@ impl Error {
                 Up::Reset(..) => "the service broke off".into(),
                 Up::Malformed(..) => "the service sent an answer that is not HTTP".into(),
                 Up::Timeout(..) => "the service did not answer in time".into(),
-                Up::RequestBody | Up::Unsendable(_) => error.to_string(),
+                Up::RequestBody | Up::RequestFraming | Up::Unsendable(_) => error.to_string(),
                 Up::Cut(_) => "a filter failed".into(),
             },
         }
