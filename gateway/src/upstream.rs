@@ -31,7 +31,9 @@ use crate::{
     exchange::{
         Body, BodyError, RequestHead,
         body::Cut,
+        framing::{Unsound, check_response},
         headers::{set_length, set_websocket},
+        trailers::Guarded,
     },
     monitor::record::{Outcome, ServiceRecord},
     worker::{PerWorker, WorkerId},
@@ -96,6 +98,8 @@ pub enum Error {
     Reset(SocketAddr, hyper::Error),
     #[error("{0} sent an answer that is not HTTP: {1}")]
     Malformed(SocketAddr, hyper::Error),
+    #[error("{0} sent a response that cannot be passed on: {1}")]
+    Unsound(SocketAddr, Unsound),
     #[error("the client broke off in the middle of its request")]
     RequestBody,
     #[error("the body of the request is not in valid chunks")]
@@ -124,7 +128,8 @@ impl Service {
             || Arc::new(PerWorker::new(listed.workers, |worker| Cursor::new(worker as u64))),
             |before| Arc::clone(&before.cursors),
         );
-        Self { name, connect_timeout, listed, table: ArcSwap::from_pointee(table), cursors, record }
+        let table = ArcSwap::from_pointee(table);
+        Self { name, connect_timeout, listed, table, cursors, record }
     }
 
     /// Makes this its roster, for requests that come from now on. Endpoints of `before`, too, keep their connections.
@@ -230,11 +235,18 @@ impl Service {
             };
             let request = endpoint.request(head, mem::take(body), host)?;
             let flight = Lease::new(endpoint, worker);
-            let mut refused = match connection.try_send_request(request).await {
+            let response = connection.try_send_request(request).await.map(|mut response| {
+                let sound = check_response(&mut response, &head.method, head.asks_websocket());
+                sound.map(|()| response)
+            });
+            let mut refused = match response {
+                Ok(Err(unsound)) => return Err(Error::Unsound(endpoint.address, unsound)),
                 // hyper speaks the version of the last answer from then on, and HTTP/1.0 has no chunks to send.
-                Ok(response) if response.version() == Version::HTTP_10 => return Ok((response, flight)),
-                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => return Ok((response, flight)),
-                Ok(response) => return Ok((response, flight.with(connection))),
+                Ok(Ok(response)) if response.version() == Version::HTTP_10 => return Ok((response, flight)),
+                Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Ok((response, flight));
+                }
+                Ok(Ok(response)) => return Ok((response, flight.with(connection))),
                 Err(refused) => refused,
             };
             let again = match refused.take_message() {
@@ -303,8 +315,11 @@ impl Endpoint {
     }
 
     /// The one canonical message that the endpoint gets, whatever form the client used.
-    fn request(&self, head: &RequestHead, body: Body, host: HostHeader) -> Result<Request<Body>, Error> {
+    fn request(&self, head: &RequestHead, mut body: Body, host: HostHeader) -> Result<Request<Body>, Error> {
         let (length, ends) = (body.size_hint().exact(), body.is_empty());
+        if length.is_none() && !ends {
+            body = Body::changed(Guarded::new(body, &head.headers));
+        }
         let mut request = Request::new(body);
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = Uri::from(head.target.clone());
@@ -322,7 +337,7 @@ impl Endpoint {
                 headers.insert(HOST, host.map_err(|error| Error::Unsendable(error.into()))?);
             }
         }
-        if head.websocket && head.method == Method::GET {
+        if head.asks_websocket() {
             set_websocket(headers);
         }
         // One framing, said out loud: left to itself hyper sends no body with a GET whose length it does not know.
@@ -331,7 +346,7 @@ impl Endpoint {
                 headers.remove(CONTENT_LENGTH);
                 headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
-            Some(length) if length > 0 => set_length(headers, length),
+            Some(length) if length > 0 || expects_body(&head.method) => set_length(headers, length),
             _ => {}
         }
         Ok(request)
@@ -344,14 +359,12 @@ impl Error {
             Self::Connect(..) => Outcome::Refused,
             Self::ConnectTimeout(..) => Outcome::ConnectTimeout,
             Self::Reset(..) => Outcome::Reset,
-            Self::Malformed(..) => Outcome::Malformed,
+            Self::Malformed(..) | Self::Unsound(..) => Outcome::Malformed,
             Self::Timeout(..) => Outcome::Timeout,
             // The last ends before there is an attempt.
-            Self::RequestBody
-            | Self::RequestFraming
-            | Self::Unsendable(_)
-            | Self::Cut(_)
-            | Self::NoEndpoint(_) => Outcome::Client,
+            Self::RequestBody | Self::RequestFraming | Self::Unsendable(_) | Self::Cut(_) | Self::NoEndpoint(_) => {
+                Outcome::Client
+            }
         }
     }
 
@@ -367,12 +380,9 @@ impl Error {
             | Self::ConnectTimeout(address, _)
             | Self::Reset(address, _)
             | Self::Malformed(address, _)
+            | Self::Unsound(address, _)
             | Self::Timeout(address, _) => Some(*address),
-            Self::RequestBody
-            | Self::RequestFraming
-            | Self::Unsendable(_)
-            | Self::Cut(_)
-            | Self::NoEndpoint(_) => None,
+            Self::RequestBody | Self::RequestFraming | Self::Unsendable(_) | Self::Cut(_) | Self::NoEndpoint(_) => None,
         }
     }
 }
@@ -405,6 +415,11 @@ impl Drop for Lease {
 /// RFC 9110 §9.2.2.
 fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE].contains(method)
+}
+
+/// RFC 9110 §8.6: a request with such a method says that its body is empty.
+fn expects_body(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }
 
 /// The endpoint closed or reset the connection without a byte of an answer.

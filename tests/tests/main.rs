@@ -4,6 +4,7 @@ mod promises;
 
 mod forwarding;
 mod framing;
+mod messages;
 mod wire;
 mod http2;
 mod services;

@@ -21,6 +21,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
+use super::trailers::retain_allowed;
+
 /// A body; never a copy of one.
 #[derive(Default)]
 pub enum Body {
@@ -50,10 +52,14 @@ pub enum BodyError {
 impl BodyError {
     /// The body's framing is wrong, or a line of its trailer section; its sender has not broken off.
     pub fn is_malformed(&self) -> bool {
-        let Self::Broken(error) = self else { return false };
-        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-        cause.is_some_and(|cause| matches!(cause.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput))
+        matches!(self, Self::Broken(error) if is_malformed(error))
     }
+}
+
+/// Says whether a connection failed because of what its peer sent, by hyper's judgement or by the socket's.
+pub fn is_malformed(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput))
 }
 
 /// A filter that failed in the middle of a body.
@@ -163,10 +169,13 @@ impl HttpBody for Body {
             }
             Self::Stream(incoming, passed) => {
                 let polled = Pin::new(incoming).poll_frame(cx);
-                if let (Poll::Ready(Some(Ok(frame))), Some(passed)) = (&polled, passed) {
-                    passed.fetch_add(frame.data_ref().map_or(0, Bytes::len) as u64, Relaxed);
+                let Poll::Ready(Some(Ok(mut frame))) = polled else { return polled.map_err(BodyError::Broken) };
+                match (frame.data_ref(), passed) {
+                    (Some(data), Some(passed)) => drop(passed.fetch_add(data.len() as u64, Relaxed)),
+                    (Some(_), None) => {}
+                    (None, _) => frame.trailers_mut().into_iter().for_each(retain_allowed),
                 }
-                polled.map_err(BodyError::Broken)
+                Poll::Ready(Some(Ok(frame)))
             }
             Self::Changed(body) => body.as_mut().poll_frame(cx),
         }

@@ -4,6 +4,7 @@ use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, uri::PathAndQuery};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::{task::spawn_local, time::timeout};
@@ -45,10 +46,14 @@ pub(super) fn exchange(
         websocket,
         headers: parts.headers,
     };
-    let (encoded_slash, refused) = match unframed.and_then(|()| servable(&head, names_a_path)).and_then(|()| canonical(&mut head)) {
-        Ok(encoded_slash) => (encoded_slash, None),
-        Err(error) => (false, Some(error)),
-    };
+    let (encoded_slash, refused) =
+        match unframed.and_then(|()| servable(&head, names_a_path)).and_then(|()| canonical(&mut head)) {
+            Ok(encoded_slash) => (encoded_slash, None),
+            Err(error) => (false, Some(error)),
+        };
+    if seen.length && body.is_end_stream() {
+        headers::set_length(&mut head.headers, 0);
+    }
     if seen.hop_by_hop {
         headers::remove_hop_by_hop(&mut head.headers);
     }

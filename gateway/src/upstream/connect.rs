@@ -18,8 +18,9 @@ pub(super) async fn open(address: SocketAddr, limit: Duration) -> Result<SendReq
         Err(_) => return Err(Error::ConnectTimeout(address, limit)),
     };
     stream.set_nodelay(true).map_err(|error| Error::Connect(address, error))?;
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(Socket::to_service(stream))).await.map_err(|error| Error::Reset(address, error))?;
+    let (sender, connection) = http1::handshake(TokioIo::new(Socket::to_service(stream)))
+        .await
+        .map_err(|error| Error::Reset(address, error))?;
     spawn_local(async move {
         // Whoever waits for an answer on it is told; nobody else needs to know.
         if let Err(error) = connection.with_upgrades().await {
