@@ -1,5 +1,7 @@
 //! One accepted socket: HTTP/1.1 or HTTP/2 by prior knowledge, its time-outs, its end. It reads no request itself.
 
+mod unparsed;
+
 use std::{
     cell::Cell, convert::Infallible, future::poll_fn, panic::AssertUnwindSafe, pin::pin, rc::Rc, sync::Arc, task::Poll,
     time::Duration,
@@ -20,8 +22,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::unparsed::Unparsed;
 use crate::{
     exchange::{Client, Refusal},
+    monitor::record::{WireError, WireErrors},
     proxy::{self, Proxy, Tunnel},
     snapshot::ListenerLimits,
     socket::{Framing, Requests, Socket, Verdict},
@@ -40,10 +44,11 @@ pub async fn serve(
     client: Arc<Client>,
     limits: ListenerLimits,
     proxy: Rc<Proxy>,
+    errors: Arc<WireErrors>,
     drain: CancellationToken,
 ) {
     // Whatever hyper held of the connection is dropped before: of an upgrade that failed it would tell nobody.
-    if let Some(tunnel) = requests(stream, client, limits, proxy, drain).await {
+    if let Some(tunnel) = requests(stream, client, limits, proxy, errors, drain).await {
         tunnel.run().await;
     }
 }
@@ -54,12 +59,13 @@ async fn requests(
     client: Arc<Client>,
     limits: ListenerLimits,
     proxy: Rc<Proxy>,
+    errors: Arc<WireErrors>,
     drain: CancellationToken,
 ) -> Option<Box<Tunnel>> {
     let spoke = Rc::new(Cell::new(false));
     let tunnel = Rc::new(Cell::new(None));
     let followed = Arc::new(Requests::default());
-    let socket = Socket::of_client(stream, Arc::clone(&followed));
+    let socket = Socket::of_client(stream, Arc::clone(&followed), Arc::clone(&errors));
     let service = service_fn(|mut request: Request<Incoming>| {
         spoke.set(true);
         let is_last = follow(&followed, &mut request);
@@ -88,6 +94,11 @@ async fn requests(
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(client = %client.address, listener = &*client.listener, "connection ended: {error}");
+                    if let Some(unparsed) = Unparsed::of(&*error) {
+                        errors.add(WireError::Unparsed(unparsed.reason));
+                        let line = followed.unparsed_line();
+                        proxy.unparsed(Arc::clone(&client), line.as_deref(), unparsed.status, unparsed.reason);
+                    }
                 }
                 return tunnel.take();
             }

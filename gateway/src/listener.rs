@@ -26,7 +26,7 @@ pub use bind::{BindError, Bound, Listeners};
 use crate::{
     connection,
     exchange::Client,
-    monitor::record::Connections,
+    monitor::record::{Connections, WireErrors},
     proxy::Proxy,
     snapshot::{Listener, ListenerLimits},
 };
@@ -52,6 +52,7 @@ pub struct Open {
     clients: Clients,
     accepted: Arc<AtomicU64>,
     turned_away: Arc<AtomicU64>,
+    errors: Arc<WireErrors>,
 }
 
 /// Accepts until stopped, each connection a task of its own. What the kernel had queued by then is still served.
@@ -111,8 +112,8 @@ impl Door {
         // A peer that is gone already; reading will tell.
         let _ = stream.set_nodelay(true);
         let client = Arc::new(client(listener, peer));
-        let served =
-            connection::serve(stream, client, listener.limits, Rc::clone(&self.proxy), self.stop.child_token());
+        let (proxy, errors) = (Rc::clone(&self.proxy), Arc::clone(&self.connections.errors));
+        let served = connection::serve(stream, client, listener.limits, proxy, errors, self.stop.child_token());
         self.tasks.spawn_local(async move {
             served.await;
             drop(admitted);
@@ -141,7 +142,7 @@ impl Open {
 impl Open {
     fn told(&self, name: Arc<str>) -> Connections {
         let [accepted, turned_away] = [&self.accepted, &self.turned_away].map(|count| count.load(Relaxed));
-        Connections { name, open: self.all.load(Relaxed) as u64, accepted, turned_away }
+        Connections { name, open: self.all.load(Relaxed) as u64, accepted, turned_away, errors: self.errors.all() }
     }
 }
 

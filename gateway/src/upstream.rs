@@ -30,7 +30,7 @@ use crate::{
     balance::Cursor,
     exchange::{
         Body, BodyError, RequestHead,
-        body::Cut,
+        body::{Cut, is_malformed},
         framing::{Unsound, check_response},
         headers::{set_length, set_websocket},
         trailers::Guarded,
@@ -50,6 +50,8 @@ const ENDPOINTS: u8 = 3;
 pub struct Service {
     pub name: Arc<str>,
     pub connect_timeout: Duration,
+    /// Interim responses that an endpoint may send to one request.
+    pub interim_responses: u16,
     pub listed: Listed,
     /// Swapped whole when an endpoint comes or goes.
     pub table: ArcSwap<Table>,
@@ -118,6 +120,7 @@ impl Service {
         name: Arc<str>,
         listed: Listed,
         connect_timeout: Duration,
+        interim_responses: u16,
         record: Arc<ServiceRecord>,
         before: Option<&Self>,
     ) -> Self {
@@ -129,7 +132,7 @@ impl Service {
             |before| Arc::clone(&before.cursors),
         );
         let table = ArcSwap::from_pointee(table);
-        Self { name, connect_timeout, listed, table, cursors, record }
+        Self { name, connect_timeout, interim_responses, listed, table, cursors, record }
     }
 
     /// Makes this its roster, for requests that come from now on. Endpoints of `before`, too, keep their connections.
@@ -183,7 +186,7 @@ impl Service {
 
     async fn connect(&self, endpoint: &Endpoint, worker: WorkerId) -> Result<SendRequest<Body>, Error> {
         endpoint.health.tried(self.connect_timeout);
-        match connect::open(endpoint.address, self.connect_timeout).await {
+        match connect::open(endpoint.address, self.connect_timeout, self.interim_responses).await {
             Ok(opened) => {
                 endpoint.health.works();
                 self.record.connected(worker);
@@ -425,7 +428,7 @@ fn expects_body(method: &Method) -> bool {
 /// The endpoint closed or reset the connection without a byte of an answer.
 fn broke_off(error: &hyper::Error) -> bool {
     let is_io = || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
-    error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_io()
+    !is_malformed(error) && (error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_io())
 }
 
 fn classify(address: SocketAddr, error: hyper::Error) -> Error {
@@ -436,5 +439,9 @@ fn classify(address: SocketAddr, error: hyper::Error) -> Error {
             _ => Error::RequestBody,
         };
     }
-    if error.is_parse() { Error::Malformed(address, error) } else { Error::Reset(address, error) }
+    if error.is_parse() || is_malformed(&error) {
+        Error::Malformed(address, error)
+    } else {
+        Error::Reset(address, error)
+    }
 }

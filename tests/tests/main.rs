@@ -5,6 +5,7 @@ mod promises;
 mod forwarding;
 mod framing;
 mod messages;
+mod unparsed;
 mod wire;
 mod http2;
 mod services;

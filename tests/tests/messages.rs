@@ -259,3 +259,27 @@ async fn an_expectation_is_met_by_the_gateway_and_goes_no_further() {
     let answer = Client::http2(gateway.address()).await.send(with("/", &[("expect", "100-continue")])).await;
     assert_eq!(answer.json()["headers"]["expect"], Value::Null);
 }
+
+const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n";
+
+#[tokio::test]
+async fn interim_responses_of_one_exchange_are_bounded() {
+    let last = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let upstream = Upstream::start(move |received| match received.target() {
+        "/endless" => Answer::BytesForever(HINTS.repeat(1000).into()),
+        target => {
+            let count = target[1..].parse().expect("a number of responses");
+            Answer::Bytes(format!("{}{last}", HINTS.repeat(count)).into())
+        }
+    })
+    .await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    let mut client = Client::connect(gateway.address()).await;
+    for (count, status) in [("/0", 200), ("/1", 200), ("/32", 200), ("/33", 502), ("/500", 502), ("/endless", 502)] {
+        assert_eq!(client.get(count).await.status, status, "{count}");
+    }
+    // What comes after a response does not count for the next one.
+    for _ in 0..3 {
+        assert_eq!(client.get("/32").await.text(), "ok");
+    }
+}

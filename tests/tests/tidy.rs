@@ -21,7 +21,7 @@ const MAY_USE: [(&str, &[&str]); 32] = [
         ],
     ),
     ("listener", &["connection", "proxy", "snapshot", "exchange", "monitor::record"]),
-    ("connection", &["proxy", "snapshot", "exchange", "socket"]),
+    ("connection", &["proxy", "snapshot", "exchange", "monitor::record", "socket"]),
     (
         "proxy",
         &[
@@ -124,7 +124,7 @@ const MAY_USE: [(&str, &[&str]); 32] = [
     // Leaves for everybody.
     ("exchange", &[]),
     ("client", &[]),
-    ("socket", &[]),
+    ("socket", &["monitor::record"]),
     ("monitor::access_log", &["exchange", "worker"]),
     ("monitor::record", &["worker"]),
     ("monitor::count", &["worker"]),

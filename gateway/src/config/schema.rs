@@ -223,6 +223,9 @@ pub struct Service {
     /// How long an unused connection is kept.
     #[serde(default = "sixty_seconds")]
     pub idle_timeout: Duration,
+    /// Interim responses (1xx) that an endpoint may send before it answers a request; more are a 502.
+    #[serde(default = "thirty_two")]
+    pub interim_responses: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -369,6 +372,10 @@ impl Default for Metrics {
 
 fn one() -> u16 {
     1
+}
+
+fn thirty_two() -> u16 {
+    32
 }
 
 fn sixty_four() -> u16 {

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, uri::PathAndQuery};
+use http::{Method, Request, Uri, uri::PathAndQuery};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -59,21 +59,42 @@ pub(super) fn exchange(
     }
     headers::set_forwarded(&mut head, &client);
     head.headers.insert(X_REQUEST_ID, id.to_value());
-    let response = ResponseHead::default();
-    let exchange = Exchange {
+    let mut exchange = begun(id, client, head);
+    exchange.trace = trace;
+    exchange.head_only = head_only;
+    exchange.encoded_slash = encoded_slash;
+    (exchange, Body::counted(body), upgrade, refused)
+}
+
+/// The exchange of a request that could not be parsed: what its first line says, as far as that is a request line.
+pub(super) fn unparsed(client: Arc<Client>, line: Option<&str>, ids: &RefCell<RequestIds>) -> Exchange {
+    let mut head = RequestHead::default();
+    let words: Vec<&str> = line.unwrap_or_default().split(' ').collect();
+    if let [method, target, version] = words[..]
+        && version.starts_with("HTTP/")
+        && let Ok(method) = method.parse()
+        && let Some(target) = target.parse::<Uri>().ok().and_then(|uri| uri.path_and_query().cloned())
+    {
+        head.method = method;
+        head.target = target;
+    }
+    begun(ids.borrow_mut().draw(), client, head)
+}
+
+fn begun(id: RequestId, client: Arc<Client>, request: RequestHead) -> Exchange {
+    Exchange {
         id,
         client,
-        trace,
-        request: head,
-        head_only,
-        encoded_slash,
-        response,
+        trace: None,
+        request,
+        head_only: false,
+        encoded_slash: false,
+        response: ResponseHead::default(),
         consumer: None,
         destination: None,
         filters: Vec::new(),
         notices: Vec::new(),
-    };
-    (exchange, Body::counted(body), upgrade, refused)
+    }
 }
 
 /// Reads what is left of a body that nobody wants, within bounds: a connection closed with unread data is reset, and

@@ -16,6 +16,9 @@ use crate::{
 pub enum Error {
     #[error(transparent)]
     Refused(#[from] exchange::Refusal),
+    /// hyper has answered it with this status.
+    #[error("the request cannot be parsed: {1}")]
+    Unparsed(StatusCode, &'static str),
     #[error("the path has an encoded slash, backslash or NUL")]
     EncodedSlash,
     #[error("no route matches")]
@@ -86,6 +89,7 @@ impl Error {
             Self::Refused(exchange::Refusal::NotImplemented(_)) => {
                 (StatusCode::NOT_IMPLEMENTED, Blame::Client, "not-implemented", false)
             }
+            Self::Unparsed(status, _) => (*status, Blame::Client, "unparsed", false),
             Self::EncodedSlash => (StatusCode::BAD_REQUEST, Blame::Client, "encoded-slash", false),
             Self::NoRoute => (StatusCode::NOT_FOUND, Blame::Client, "no-route", false),
             Self::NoService(_) => (StatusCode::NOT_FOUND, Blame::Client, "no-service", false),
@@ -147,6 +151,7 @@ impl Error {
         use upstream::Error as Up;
         match self {
             Self::Refused(_)
+            | Self::Unparsed(..)
             | Self::EncodedSlash
             | Self::NoRoute
             | Self::NoService(_)

@@ -159,7 +159,7 @@ fn services(fixed: u16, before: &Services) -> Arc<Services> {
         let listed = Listed { fixed, policy: Policy::RoundRobin, limits, workers: 1 };
         let record = Arc::new(ServiceRecord::new(0));
         let before = before.get(&name).map(|before| &**before);
-        (Arc::clone(&name), Arc::new(Service::new(name, listed, Duration::from_secs(1), record, before)))
+        (Arc::clone(&name), Arc::new(Service::new(name, listed, Duration::from_secs(1), 32, record, before)))
     };
     Arc::new(SERVICES.into_iter().map(service).collect())
 }

@@ -365,7 +365,9 @@ impl<'a> Compiler<'a> {
         let listed = parts::listed(service, self.input.workers);
         let record = self.records.services.of([&name]);
         let before = self.input.previous.and_then(|previous| previous.services.get(&name));
-        Service::new(name, listed, service.connect_timeout.0, record, before.map(|before| &**before))
+        let connect_timeout = service.connect_timeout.0;
+        let before = before.map(|before| &**before);
+        Service::new(name, listed, connect_timeout, service.interim_responses, record, before)
     }
 
     /// In the order in which they are written; none in the place of what cannot be, or is not to be found.
