@@ -4,7 +4,9 @@ mod calls;
 mod ticks;
 mod worker;
 
-use std::{convert::Infallible, net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, path::Path, sync::Arc, time::Duration,
+};
 
 use tokio::{
     net::TcpListener,
@@ -21,12 +23,12 @@ use self::worker::{Generations, Worker};
 use crate::{
     admin,
     config::{
-        Document, Problem,
+        Config, Document, Problem,
         watch::{Watch, WatchError},
     },
     control::{ApplyError, Control, Reloaded},
     listener::Listeners,
-    plugin::Engine,
+    plugin::{Bounds, Complexity, Engine, engine::EngineError},
     worker::WorkerId,
 };
 
@@ -55,16 +57,42 @@ pub struct Gateway {
 pub enum StartError {
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     #[error("a worker cannot start: {0}")]
     Worker(std::io::Error),
 }
 
+/// The engine that a configuration asks for.
+pub fn engine(config: &Config) -> Result<Engine, EngineError> {
+    let (wasm, default) = (&config.wasm, Bounds::default());
+    Engine::new(Bounds {
+        instances: wasm.instances.map_or(default.instances, NonZeroU32::get),
+        memory: usize::try_from(wasm.memory.0).unwrap_or(usize::MAX),
+        table_elements: wasm.table_elements as usize,
+        core_instances: wasm.core_instances,
+        stack: usize::try_from(wasm.stack.0).unwrap_or(usize::MAX),
+        complexity: Complexity {
+            module_bytes: usize::try_from(wasm.module_bytes.0).unwrap_or(usize::MAX),
+            functions: wasm.functions,
+            function_bytes: usize::try_from(wasm.function_bytes.0).unwrap_or(usize::MAX),
+            function_locals: wasm.function_locals,
+            function_blocks: wasm.function_blocks,
+            function_values: wasm.function_values,
+        },
+    })
+}
+
 impl Gateway {
-    /// Starts a gateway from its configuration file; when this returns, its sockets accept.
-    /// Must be called on a tokio runtime, which becomes its control plane.
-    pub async fn start(engine: Engine, file: &Path) -> Result<Self, StartError> {
+    /// Starts a gateway from its configuration file, with the engine that `engine` makes for it or shares with others; when
+    /// this returns, its sockets accept. Must be called on a tokio runtime, which becomes its control plane.
+    pub async fn start(
+        engine: impl FnOnce(&Config) -> Result<Engine, EngineError>,
+        file: &Path,
+    ) -> Result<Self, StartError> {
         let mut document = Document::read(file, &environment);
         let config = document.config.clone();
+        let engine = engine(&config)?;
         let workers = config.workers.map_or_else(cores, |workers| usize::from(workers.get()));
         let mut admin = None;
         if let Some(wanted) = config.admin.as_ref().filter(|_| document.is_sound()) {

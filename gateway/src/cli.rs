@@ -99,12 +99,13 @@ pub struct ConfigFile {
     config: PathBuf,
 }
 
-/// Runs the command line. 0 is done, 1 is refused or failed, 2 is wrong usage.
-pub fn main() -> ExitCode {
+/// Runs the command line. 0 is done, 1 is refused or failed, 2 is wrong usage. `release` gives memory that the calling thread
+/// has freed back to the system.
+pub fn main(release: fn()) -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr();
     let done = match cli.command {
-        Command::Run(file) => run::run(&file.config),
+        Command::Run(file) => run::run(&file.config, release),
         Command::Check { file, json } => check::check(&file.config, json),
         Command::Explain(arguments) => explain::explain(arguments),
         Command::Schema => schema::schema(),

@@ -1,5 +1,6 @@
 //! One accepted socket: HTTP/1.1 or HTTP/2 by prior knowledge, its time-outs, its end. It reads no request itself.
 
+mod stream;
 mod unparsed;
 
 use std::{
@@ -22,10 +23,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::unparsed::Unparsed;
+use self::{
+    stream::{Report, Reported},
+    unparsed::Unparsed,
+};
 use crate::{
     exchange::{Client, Refusal},
     monitor::record::{WireError, WireErrors},
+    progress::Peer,
     proxy::{self, Proxy, Tunnel},
     snapshot::ListenerLimits,
     socket::{Framing, Requests, Socket, Verdict},
@@ -64,13 +69,13 @@ async fn requests(
 ) -> Option<Box<Tunnel>> {
     let spoke = Rc::new(Cell::new(false));
     let tunnel = Rc::new(Cell::new(None));
+    let report = Report::default();
     let followed = Arc::new(Requests::default());
-    let socket = Socket::of_client(stream, Arc::clone(&followed), Arc::clone(&errors));
     let service = service_fn(|mut request: Request<Incoming>| {
         spoke.set(true);
         let is_last = follow(&followed, &mut request);
         let (proxy, client, tunnel) = (Rc::clone(&proxy), Arc::clone(&client), Rc::clone(&tunnel));
-        let followed = Arc::clone(&followed);
+        let (report, followed) = (report.clone(), Arc::clone(&followed));
         async move {
             // A panic is that exchange's end, not the worker's.
             let answer = AssertUnwindSafe(proxy.handle(client, request)).catch_unwind().await;
@@ -79,10 +84,15 @@ async fn requests(
             if is_last || (answer.status() == StatusCode::BAD_REQUEST && followed.is_broken()) {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(answer.map(|body| {
+                let streams = body.streams();
+                Reported::new(body, streams, report)
+            }))
         }
     });
-    let builder = builder(&limits);
+    let peer = Arc::clone(&client.peer);
+    let builder = builder(&limits, OnThisWorker { report: report.clone(), peer: Arc::clone(&peer) });
+    let socket = Socket::of_client(stream, peer, Arc::clone(&followed), Arc::clone(&errors));
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
     let mut silence = pin!(sleep(limits.header_timeout));
     let mut phase = Phase::Open;
@@ -158,8 +168,8 @@ fn follow(requests: &Requests, request: &mut Request<Incoming>) -> bool {
     }
 }
 
-fn builder(limits: &ListenerLimits) -> Builder<OnThisWorker> {
-    let mut builder = Builder::new(OnThisWorker);
+fn builder(limits: &ListenerLimits, executor: OnThisWorker) -> Builder<OnThisWorker> {
+    let mut builder = Builder::new(executor);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -176,11 +186,14 @@ fn builder(limits: &ListenerLimits) -> Builder<OnThisWorker> {
 }
 
 /// Runs the streams of an HTTP/2 connection on the worker that accepted it. They end with their connection.
-#[derive(Debug, Clone, Copy)]
-struct OnThisWorker;
+#[derive(Debug, Clone)]
+struct OnThisWorker {
+    report: Report,
+    peer: Arc<Peer>,
+}
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisWorker {
     fn execute(&self, stream: F) {
-        spawn_local(stream);
+        spawn_local(stream::run(stream, self.report.clone(), Arc::clone(&self.peer)));
     }
 }

@@ -3,6 +3,7 @@
 
 mod artifact;
 pub mod audit;
+mod compiler;
 pub mod consumers;
 mod credentials;
 mod draft;
@@ -49,6 +50,7 @@ use crate::{
 use self::{
     artifact::{Artifacts, bring, is_unfetched},
     audit::{Action, Done},
+    compiler::Compiler,
     draft::{Draft, Work},
 };
 pub use self::{
@@ -79,6 +81,7 @@ pub struct Control {
     /// Then some plugins were not to be had.
     unfetched: AtomicBool,
     store: Store,
+    compiler: Arc<Compiler>,
     registry: Arc<Registry>,
     /// What the store has of quotas.
     meters: AsyncMutex<meters::Written>,
@@ -161,9 +164,12 @@ impl Control {
         let services = Arc::clone(&snapshot.services);
         let live = registry.bring_live(&services, settings(&work.layers), || ArcSwap::new(snapshot));
         listeners.open(bound, &live.load().listeners);
+        let compiler = Arc::clone(work.revisions.compiler());
+        compiler.goes_live();
         Ok(Self {
             live: Arc::new(live),
             view: ArcSwap::new(work.view()),
+            compiler,
             seal_key: work.seal_key.clone(),
             changed: watch::Sender::new(()),
             listeners,
@@ -252,6 +258,7 @@ impl Control {
     async fn reload_document(&self, document: Document) -> Result<Reloaded, ApplyError> {
         let artifacts = bring(&self.store, &document).await?;
         self.unfetched.store(is_unfetched(&artifacts), Relaxed);
+        let _compiled = self.compile_sources(&artifacts).await?;
         let mut work = self.settled().await?;
         self.reload_locked(&mut work, document, artifacts).await
     }
@@ -426,6 +433,7 @@ fn fixed(old: &Document, new: &Document) -> Vec<Problem> {
         ("admin", old.config.admin != new.config.admin),
         ("store", old.config.store != new.config.store),
         ("grace", old.config.grace != new.config.grace),
+        ("wasm", old.config.wasm != new.config.wasm),
     ];
     let problem = |(key, _): (&str, bool)| {
         let message = format!("{key} cannot change while the gateway runs; restart it");
@@ -457,7 +465,8 @@ mod tests {
             let running = Document::parse(file, "{}", &|_| None);
             document.errors(fixed(&running, &document))
         } else {
-            let bounds = Bounds { instances: 1, memory: 1 << 20, table_elements: 100 };
+            let bounds =
+                Bounds { instances: 1, memory: 1 << 20, table_elements: 100, core_instances: 16, ..Bounds::default() };
             let engine = Engine::new(bounds).expect("an engine");
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             match runtime.block_on(check(engine, document)).expect_err("a mistake") {
@@ -482,7 +491,14 @@ mod tests {
 
     /// One without a file, over this store.
     pub(super) async fn over(store: Store) -> Arc<Control> {
-        let engine = Engine::new(Bounds { instances: 1, memory: 1 << 20, table_elements: 100 }).expect("an engine");
+        let engine = Engine::new(Bounds {
+            instances: 1,
+            memory: 1 << 20,
+            table_elements: 100,
+            core_instances: 16,
+            ..Bounds::default()
+        })
+        .expect("an engine");
         let document = Document::parse(Path::new("stile.yaml"), "{}", &|_| None);
         let listeners = Listeners::new(Vec::new(), CancellationToken::new());
         Arc::new(Control::over(store, None, engine, document, listeners, 1).await.expect("a control plane"))
@@ -527,7 +543,14 @@ mod tests {
 
     #[tokio::test]
     async fn changes_that_wait_for_another_are_made_with_one_generation() {
-        let engine = Engine::new(Bounds { instances: 1, memory: 1 << 20, table_elements: 100 }).expect("an engine");
+        let engine = Engine::new(Bounds {
+            instances: 1,
+            memory: 1 << 20,
+            table_elements: 100,
+            core_instances: 16,
+            ..Bounds::default()
+        })
+        .expect("an engine");
         let document = Document::parse(Path::new("stile.yaml"), "{}", &|_| None);
         let listeners = Listeners::new(Vec::new(), CancellationToken::new());
         let control = Control::start(engine, document, listeners, 1).await.expect("a control plane");

@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod canonical;
+mod forwarded;
 pub mod framing;
 pub mod headers;
 pub mod id;
@@ -10,7 +11,12 @@ pub mod path;
 pub mod query;
 pub mod trailers;
 
-use std::{mem, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    mem,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -18,9 +24,13 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
+use ipnet::IpNet;
+
 pub use body::{Body, BodyError};
 pub use canonical::Refusal;
 pub use id::RequestId;
+
+use crate::progress::{Limits, Peer};
 
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -29,6 +39,8 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub struct Exchange {
     pub id: RequestId,
     pub client: Arc<Client>,
+    /// The address of the client as trusted proxies state it; `None` where the peer is the client.
+    pub forwarded_for: Option<IpAddr>,
     /// The client's `traceparent`, which goes on to the service.
     pub trace: Option<HeaderValue>,
     pub request: RequestHead,
@@ -48,17 +60,20 @@ pub struct Exchange {
     pub notices: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// The other side of a connection, as the listener saw it.
+/// The peer of a connection, as the listener accepted it: a client, or the trusted proxy nearest to the gateway.
 #[derive(Debug)]
 pub struct Client {
+    /// Address and port of the peer; an IPv4 address that was mapped to IPv6 is IPv4 again.
     pub address: SocketAddr,
     /// The listener's name.
     pub listener: Arc<str>,
     pub scheme: Scheme,
-    /// Its `Forwarded`, `X-Forwarded-*` and `Via` are believed and added to.
-    pub trusted: bool,
+    /// Its connection, which it is held to take answers on.
+    pub peer: Arc<Peer>,
+    /// The listener's trusted networks if the peer is in one of them: its `Forwarded`, `X-Forwarded-*` and `Via` are believed
+    /// and added to.
+    proxies: Option<Arc<[IpNet]>>,
     told: headers::Told,
-    text: Box<str>,
 }
 
 #[derive(Debug, Clone)]
@@ -71,6 +86,8 @@ pub struct RequestHead {
     pub version: Version,
     /// It asks for a WebSocket. The fields that say so belong to each connection and are made anew.
     pub websocket: bool,
+    /// Its body may rest for long, by its media type.
+    pub streams: bool,
     pub headers: HeaderMap,
 }
 
@@ -124,14 +141,33 @@ pub struct FilterSlot {
 }
 
 impl Client {
-    pub fn new(address: SocketAddr, listener: Arc<str>, scheme: Scheme, trusted: bool) -> Self {
+    /// `proxies` are the listener's trusted networks if the peer is in one of them.
+    pub fn new(peer: SocketAddr, listener: Arc<str>, scheme: Scheme, proxies: Option<Arc<[IpNet]>>) -> Self {
+        let address = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let told = headers::Told::new(address.ip(), &scheme);
-        Self { address, listener, scheme, trusted, told, text: address.to_string().into() }
+        let peer = Arc::new(Peer::new(Limits::default()));
+        Self { address, listener, scheme, peer, proxies, told }
     }
 
-    /// Its address, which is asked for with every request.
-    pub fn text(&self) -> &str {
-        &self.text
+    /// A client with other bounds than the default ones.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { peer: Arc::new(Peer::new(limits)), ..self }
+    }
+
+    /// The peer is a trusted proxy.
+    pub fn is_trusted(&self) -> bool {
+        self.proxies.is_some()
+    }
+
+    /// The address of the peer as text, made once per connection.
+    pub fn peer_text(&self) -> &[u8] {
+        self.told.address()
+    }
+
+    /// The address of the client, if the peer is a trusted proxy and states one.
+    pub fn forwarded_for(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        forwarded::client(headers, self.proxies.as_ref()?)
     }
 }
 
@@ -142,6 +178,7 @@ impl Exchange {
         Self {
             id: self.id.clone(),
             client: Arc::clone(&self.client),
+            forwarded_for: self.forwarded_for,
             trace: self.trace.clone(),
             request: mem::take(&mut self.request),
             head_only: self.head_only,
@@ -152,6 +189,11 @@ impl Exchange {
             filters: mem::take(&mut self.filters),
             notices: mem::take(&mut self.notices),
         }
+    }
+
+    /// The address of the client: as the chain of trusted proxies states it, or the peer's.
+    pub fn client_address(&self) -> IpAddr {
+        self.forwarded_for.unwrap_or_else(|| self.client.address.ip())
     }
 
     /// The trace that it is part of, if its `traceparent` is one (W3C Trace Context §3.2).
@@ -184,6 +226,7 @@ impl Default for RequestHead {
             authority: None,
             version: Version::HTTP_11,
             websocket: false,
+            streams: false,
             headers: HeaderMap::new(),
         }
     }

@@ -273,14 +273,15 @@ impl Filter {
 
     /// Has its time come.
     pub async fn tick(&self, caller: Caller<'_>) {
-        let Some(Version { instances, record }) = &self.version else { return };
+        let Some(version) = &self.version else { return };
         let start = self.times.is_kept(caller.worker).then(Instant::now);
-        let outcome = instances.alone(caller, Phase::Tick, Given::Nothing, None).await;
+        let outcome = version.instances.alone(caller, Phase::Tick, Given::Nothing, None).await;
         if let Some(start) = start {
             self.times.add(caller.worker, Phase::Tick, start.elapsed());
         }
-        record.ended(caller.worker, Phase::Tick, &outcome);
+        version.record.ended(caller.worker, Phase::Tick, &outcome);
         if let Err(failure) = outcome.result {
+            self.note(version, &failure);
             self.tell(Phase::Tick, &failure, None);
         }
     }

@@ -17,6 +17,7 @@ pub mod balance;
 pub mod exchange;
 pub mod client;
 pub mod cpu;
+pub mod progress;
 pub mod json;
 pub mod worker;
 

@@ -4,7 +4,7 @@ mod bind;
 mod clients;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{
         Arc,
@@ -14,6 +14,7 @@ use std::{
 };
 
 use http::uri::Scheme;
+use ipnet::IpNet;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
@@ -98,7 +99,8 @@ struct Door {
 /// One open connection, counted until dropped.
 struct Admitted {
     all: Arc<AtomicUsize>,
-    _of_client: Counted,
+    /// `None` for a trusted proxy.
+    _of_client: Option<Counted>,
 }
 
 impl Door {
@@ -106,12 +108,14 @@ impl Door {
         let snapshot = self.proxy.snapshot();
         // A listener that is being drained is in no snapshot any more.
         let listener = snapshot.listener(&self.listener.name).unwrap_or(&self.listener);
-        let Some(admitted) = self.connections.admit(peer, &listener.limits) else {
+        let proxies = proxies(listener, peer.ip().to_canonical());
+        let Some(admitted) = self.connections.admit(peer, proxies.is_some(), &listener.limits) else {
             return tracing::warn!(listener = &*listener.name, %peer, "over the limit of connections");
         };
         // A peer that is gone already; reading will tell.
         let _ = stream.set_nodelay(true);
-        let client = Arc::new(client(listener, peer));
+        let client = Client::new(peer, Arc::clone(&listener.name), Scheme::HTTP, proxies);
+        let client = Arc::new(client.with_limits(listener.limits.progress));
         let (proxy, errors) = (Rc::clone(&self.proxy), Arc::clone(&self.connections.errors));
         let served = connection::serve(stream, client, listener.limits, proxy, errors, self.stop.child_token());
         self.tasks.spawn_local(async move {
@@ -122,15 +126,19 @@ impl Door {
 }
 
 impl Open {
-    fn admit(&self, peer: SocketAddr, limits: &ListenerLimits) -> Option<Admitted> {
-        let admitted = self.count(peer, limits);
+    fn admit(&self, peer: SocketAddr, is_proxy: bool, limits: &ListenerLimits) -> Option<Admitted> {
+        let admitted = self.count(peer, is_proxy, limits);
         let counter = if admitted.is_some() { &self.accepted } else { &self.turned_away };
         counter.fetch_add(1, Relaxed);
         admitted
     }
 
-    fn count(&self, peer: SocketAddr, limits: &ListenerLimits) -> Option<Admitted> {
-        let of_client = self.clients.admit(peer.ip().to_canonical(), limits.connections_per_client)?;
+    /// The connections of a trusted proxy are those of many clients: only the limit of all connections holds for them.
+    fn count(&self, peer: SocketAddr, is_proxy: bool, limits: &ListenerLimits) -> Option<Admitted> {
+        let of_client = match is_proxy {
+            true => None,
+            false => Some(self.clients.admit(peer.ip().to_canonical(), limits.connections_per_client)?),
+        };
         if self.all.fetch_add(1, Relaxed) >= limits.connections {
             self.all.fetch_sub(1, Relaxed);
             return None;
@@ -152,8 +160,8 @@ impl Drop for Admitted {
     }
 }
 
-fn client(listener: &Listener, peer: SocketAddr) -> Client {
-    let address = peer.ip().to_canonical();
-    let trusted = listener.trusted.iter().any(|network| network.contains(&address));
-    Client::new(peer, Arc::clone(&listener.name), Scheme::HTTP, trusted)
+/// The trusted networks of a listener, if the peer is in one of them.
+fn proxies(listener: &Listener, peer: IpAddr) -> Option<Arc<[IpNet]>> {
+    let trusted = listener.trusted.iter().any(|network| network.contains(&peer));
+    trusted.then(|| Arc::clone(&listener.trusted))
 }

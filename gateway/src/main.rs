@@ -7,5 +7,15 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    stile_gateway::cli::main()
+    stile_gateway::cli::main(release)
+}
+
+/// Gives free memory back to the system, on the thread that freed it: what compiling a module took is many times the module.
+#[expect(unsafe_code, reason = "the allocator offers this in C alone")]
+fn release() {
+    unsafe extern "C" {
+        fn mi_collect(force: bool);
+    }
+    // SAFETY: mimalloc, which is linked as the global allocator, lets any thread call this at any time.
+    unsafe { mi_collect(true) }
 }

@@ -11,10 +11,14 @@ mod abi;
 mod budget;
 mod bulk;
 mod cache;
+mod complexity;
+mod foreign;
 mod host;
+mod idle;
 mod instance;
 mod phase;
 mod pool;
+mod slots;
 mod state;
 mod ticker;
 
@@ -23,16 +27,18 @@ use std::sync::Arc;
 pub use self::{
     budget::{Budget, Exhausted, Running, Trial, WHOLE},
     cache::Cache,
+    complexity::Complexity,
     engine::{Bounds, Engine},
     host::{
         CallAnswer, CallError, CallOut, CallTarget, Called, Caller, Consumers, Handles, Origin, Outbound, Output,
         Passing, Presented, Reach, Verified,
     },
     limits::{Cause, Limits, Overruns},
-    loader::{Digest256, LoadError, Module},
+    loader::{Digest256, LoadError, Module, WeakModule},
     phase::{Answer, Candidate, Given, Phase, Refusal, Summary, Verdict},
-    pool::{Instances, Isolation},
+    pool::{Admission, Instances, Isolation},
     signature::Signature,
+    slots::SlotUse,
     state::{OwnMetric, OwnValue, State, States},
 };
 
@@ -53,6 +59,8 @@ pub struct Revision {
 pub struct Failure {
     pub cause: Cause,
     pub message: String,
+    /// An instance did not start, whatever its configuration.
+    pub at_start: bool,
 }
 
 /// What came of a call.
@@ -60,17 +68,19 @@ pub struct Failure {
 pub struct Outcome {
     pub result: Result<Verdict, Failure>,
     pub overruns: Overruns,
+    /// The first call of its instance.
+    pub is_first: bool,
 }
 
 impl Failure {
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Self { cause, message: message.into() }
+        Self { cause, message: message.into(), at_start: false }
     }
 }
 
 /// No guest was reached.
 impl From<Failure> for Outcome {
     fn from(failure: Failure) -> Self {
-        Self { result: Err(failure), overruns: Overruns::default() }
+        Self { result: Err(failure), overruns: Overruns::default(), is_first: false }
     }
 }

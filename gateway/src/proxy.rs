@@ -21,7 +21,7 @@ use crate::{
     openapi::Invalid,
     plugin::Caller,
     snapshot::{Pinned, Reader, Route, Snapshot},
-    upstream::Lease,
+    upstream::{Lease, Sending},
     worker::WorkerId,
 };
 
@@ -60,7 +60,7 @@ impl Proxy {
         let snapshot = self.snapshot.latest();
         let (exchange, mut body, upgrade, refused) = accept::exchange(request, client, &self.ids);
         // Told of the end, also if that is the client's leaving in the middle of this.
-        let mut ending = Ending::of(exchange, body.passed(), self.worker, &snapshot);
+        let mut ending = Ending::of(exchange, body.transfer(), self.worker, &snapshot);
         let caller = Caller { worker: self.worker, handles: snapshot.handles() };
 
         // Those of the listener come first, and may say where it goes.
@@ -140,7 +140,7 @@ impl Proxy {
             }
             None => {
                 accept::rewrite(&mut ending.exchange.request, route.strip_prefix.as_deref());
-                match self.send(route, caller, &mut ending.exchange, body).await {
+                match self.send(route, caller, ending, body).await {
                     Ok((response, lease)) => respond::upstream(ending, response, lease, upgrade),
                     Err(error) => respond::problem(ending, &error),
                 }
@@ -154,12 +154,15 @@ impl Proxy {
         &self,
         route: &Route,
         caller: Caller<'_>,
-        exchange: &mut Exchange,
+        ending: &mut Ending,
         body: Body,
     ) -> Result<(Response<Incoming>, Lease), Error> {
-        let chosen = route.endpoint(caller, exchange).await?;
+        let chosen = route.endpoint(caller, &mut ending.exchange).await?;
+        let transfer = ending.transfer();
         let Route { service, host, timeout, .. } = route;
-        Ok(service.send(self.worker, &exchange.request, body, *host, *timeout, chosen).await?)
+        let head = &ending.exchange.request;
+        let sending = Sending { worker: self.worker, head, host: *host, timeout: *timeout, transfer };
+        Ok(service.send(&sending, body, chosen).await?)
     }
 }
 

@@ -11,7 +11,7 @@ mod roll;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     mem::take,
     net::SocketAddr,
     sync::{
@@ -267,17 +267,34 @@ impl Registry {
     fn apply(&self, Progress { events, revision }: Progress) {
         let _turn = self.turn();
         let mut changed: Vec<Arc<str>> = Vec::new();
+        let mut announced = HashSet::new();
         for event in &events {
-            changed.extend(self.change(event));
+            let Some(News { service, change, member, .. }) = self.change(event) else { continue };
+            if matches!(change, Change::Registered | Change::Changed) {
+                announced.extend(member.map(|member| member.address));
+            }
+            changed.push(service);
         }
         changed.sort_unstable();
         changed.dedup();
         self.publish(&changed);
+        for service in changed.iter().filter(|_| !announced.is_empty()) {
+            self.announced(service, &announced);
+        }
         self.seen.send_replace(revision);
     }
 
-    /// Gives the service whose roll is another now.
-    fn change(&self, event: &Event) -> Option<Arc<str>> {
+    /// Tries of these endpoints that failed count no longer: a server has announced itself at each.
+    fn announced(&self, service: &str, addresses: &HashSet<SocketAddr>) {
+        let Some(service) = self.services.load().get(service).cloned() else { return };
+        let table = service.table.load();
+        for (_, endpoint) in table.all().filter(|(member, _)| addresses.contains(&member.address)) {
+            endpoint.announced();
+        }
+    }
+
+    /// Enters an event into the roll of its service; `None` if that changes nothing.
+    fn change(&self, event: &Event) -> Option<News> {
         let subject = Subject::of(&event.key)?;
         let (Subject::Registered { service, id } | Subject::Drained { service, id }) = subject;
         let mut roll = self.rolls.entry(service.into()).or_default();
@@ -303,9 +320,10 @@ impl Registry {
         }?;
         let service = Arc::clone(roll.key());
         tracing::debug!(service = &*service, id, ?change, "endpoint");
+        let news = News { service, id: id.into(), change, member };
         // Nobody may be listening.
-        let _ = self.news.send(News { service: Arc::clone(&service), id: id.into(), change, member });
-        Some(service)
+        let _ = self.news.send(news.clone());
+        Some(news)
     }
 
     /// One that nobody has registered.

@@ -25,6 +25,7 @@ use crate::{
     openapi::Description,
     plugin::{Caller, Candidate, Handles, Instances, Outbound, States},
     portal::{Page, Portal},
+    progress::Limits,
     router::{Router, Subject},
     upstream::{Endpoint, HostHeader, Service},
     worker::WorkerId,
@@ -135,7 +136,7 @@ struct Named {
 pub struct Listener {
     pub name: Arc<str>,
     pub address: std::net::SocketAddr,
-    pub trusted: Vec<ipnet::IpNet>,
+    pub trusted: Arc<[ipnet::IpNet]>,
     pub limits: ListenerLimits,
 }
 
@@ -146,6 +147,9 @@ pub struct ListenerLimits {
     pub header_bytes: usize,
     pub header_count: usize,
     pub header_timeout: Duration,
+    pub progress: Limits,
+    /// Silence after which a client is probed.
+    pub tcp_keepalive: Duration,
 }
 
 /// The generation that is live, for one worker. Its clones are counted without touching memory that other workers write.

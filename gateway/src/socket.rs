@@ -1,5 +1,5 @@
-//! A TCP connection as hyper drives it. It sends a small message that comes in pieces as one, and follows where chunked requests
-//! end.
+//! A TCP connection as hyper drives it. A small message that comes in pieces is sent as one, a peer that takes no bytes is given up, one
+//! that always has bytes lets others have their turn, and what hyper does not say of messages is followed.
 
 mod chunks;
 mod follow;
@@ -8,11 +8,14 @@ mod interim;
 mod requests;
 
 use std::{
-    io::{self, IoSlice},
+    io::{self, ErrorKind, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
+
+use socket2::{SockRef, TcpKeepalive};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -20,7 +23,10 @@ use tokio::{
 };
 
 use self::follow::Followed;
-use crate::monitor::record::WireErrors;
+use crate::{
+    monitor::record::WireErrors,
+    progress::{Peer, Stalled, Watch},
+};
 
 pub use self::requests::{Framing, Requests, Verdict};
 
@@ -30,9 +36,20 @@ const SMALL: usize = 1024;
 /// Bytes that are read before other tasks have their turn: a peer that is always ready must not keep the worker to itself.
 const TURN: usize = 64 << 10;
 
+/// Bytes that the kernel keeps beyond those that the peer has room for. Without this bound it takes megabytes at once from time to
+/// time, and a peer that is slow could not be told from a peer that has stopped.
+const UNSENT: u32 = 64 << 10;
+/// Time between two probes of a silent peer.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+/// Probes without an answer after which a peer is gone.
+const PROBES: u32 = 6;
+
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
+    peer: Arc<Peer>,
+    /// Made when the peer takes nothing for the first time.
+    watch: Option<Watch>,
     /// Bytes read since the socket had none, or since others had their turn.
     turn: usize,
     followed: Followed,
@@ -40,14 +57,87 @@ pub struct Socket {
 
 impl Socket {
     /// A connection of a client.
-    pub fn of_client(stream: TcpStream, requests: Arc<Requests>, errors: Arc<WireErrors>) -> Self {
-        Self { stream, turn: 0, followed: Followed::of_client(requests, errors) }
+    pub fn of_client(stream: TcpStream, peer: Arc<Peer>, requests: Arc<Requests>, errors: Arc<WireErrors>) -> Self {
+        Self { stream, peer, watch: None, turn: 0, followed: Followed::of_client(requests, errors) }
     }
 
     /// A connection to a service, which may send so many interim responses to a request.
-    pub fn to_service(stream: TcpStream, interim_responses: u32) -> Self {
-        Self { stream, turn: 0, followed: Followed::to_service(interim_responses) }
+    pub fn to_service(stream: TcpStream, peer: Arc<Peer>, interim_responses: u32) -> Self {
+        Self { stream, peer, watch: None, turn: 0, followed: Followed::to_service(interim_responses) }
     }
+
+    fn write_bytes(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(length)) = written {
+            self.followed.written(&bytes[..length]);
+        }
+        written
+    }
+
+    fn write_pieces(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let [piece] = pieces {
+            return self.write_bytes(cx, piece);
+        }
+        if pieces.iter().map(|piece| piece.len()).sum::<usize>() > SMALL {
+            let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+            if let Poll::Ready(Ok(length)) = written {
+                let mut left = length;
+                for piece in pieces {
+                    let here = left.min(piece.len());
+                    self.followed.written(&piece[..here]);
+                    left -= here;
+                }
+            }
+            return written;
+        }
+        let mut whole = [0; SMALL];
+        let mut length = 0;
+        for piece in pieces {
+            whole[length..length + piece.len()].copy_from_slice(piece);
+            length += piece.len();
+        }
+        self.write_bytes(cx, &whole[..length])
+    }
+
+    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Ready(Ok(bytes)) => {
+                if let Some(watch) = &mut self.watch
+                    && let Err(stalled) = watch.progressed(*bytes, &self.peer.pace())
+                {
+                    return self.give_up(stalled);
+                }
+                written
+            }
+            Poll::Ready(Err(_)) => written,
+            Poll::Pending => {
+                let pace = self.peer.pace();
+                let watch = self.watch.get_or_insert_with(|| Watch::new(&pace));
+                let stalled = ready!(watch.poll_stalled(cx, &pace));
+                self.give_up(stalled)
+            }
+        }
+    }
+
+    fn give_up(&self, stalled: Stalled) -> Poll<io::Result<usize>> {
+        self.peer.set_stalled(true);
+        // What the kernel still has for the peer is of no use.
+        let _ = self.stream.set_zero_linger();
+        Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, stalled)))
+    }
+}
+
+/// Sets up a socket; what is accepted from one that listens is set up alike. A peer that is silent for `keepalive` is probed.
+pub fn set_up(socket: &SockRef<'_>, keepalive: Duration) -> io::Result<()> {
+    let probes = TcpKeepalive::new().with_time(keepalive).with_interval(PROBE_INTERVAL).with_retries(PROBES);
+    socket.set_tcp_keepalive(&probes)?;
+    socket.set_tcp_notsent_lowat(UNSENT)
+}
+
+/// Whether an error of a connection is that of a peer that took no bytes.
+pub fn stalled(error: &(dyn std::error::Error + 'static)) -> Option<Stalled> {
+    let io = error.downcast_ref::<io::Error>()?;
+    io.get_ref()?.downcast_ref::<Stalled>().copied()
 }
 
 impl AsyncRead for Socket {
@@ -75,11 +165,8 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(length)) = polled {
-            self.followed.written(&bytes[..length]);
-        }
-        polled
+        let written = self.write_bytes(cx, bytes);
+        self.wrote(cx, written)
     }
 
     fn poll_write_vectored(
@@ -87,27 +174,8 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let [piece] = pieces {
-            return self.poll_write(cx, piece);
-        }
-        if pieces.iter().map(|piece| piece.len()).sum::<usize>() > SMALL {
-            let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
-            if let Poll::Ready(Ok(length)) = polled {
-                let mut left = length;
-                for piece in pieces {
-                    let here = left.min(piece.len());
-                    self.followed.written(&piece[..here]);
-                    left -= here;
-                }
-            }
-            return polled;
-        }
-        let (mut whole, mut length) = ([0; SMALL], 0);
-        for piece in pieces {
-            whole[length..length + piece.len()].copy_from_slice(piece);
-            length += piece.len();
-        }
-        self.poll_write(cx, &whole[..length])
+        let written = self.write_pieces(cx, pieces);
+        self.wrote(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -130,6 +198,7 @@ mod tests {
     use tokio::{io::AsyncWriteExt, net::TcpListener};
 
     use super::*;
+    use crate::progress::Limits;
 
     #[tokio::test]
     async fn one_poll_reads_a_bounded_number_of_bytes() {
@@ -138,7 +207,7 @@ mod tests {
         let mut peer = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("it accepts");
         let (stream, _) = listener.accept().await.expect("a connection");
         let writer = tokio::spawn(async move { peer.write_all(&[b'x'; ALL]).await });
-        let mut socket = Socket::to_service(stream, 0);
+        let mut socket = Socket::to_service(stream, Arc::new(Peer::new(Limits::default())), 0);
         let (mut bytes, mut all) = (vec![0; 16 << 10], 0);
         while all < ALL {
             let here = poll_fn(|cx| {

@@ -2,6 +2,7 @@
 //! It decides nothing about routes or filters, and turns no error into a status.
 
 mod connect;
+mod error;
 mod health;
 mod pool;
 mod table;
@@ -9,7 +10,7 @@ mod table;
 use std::{
     mem,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
@@ -23,22 +24,26 @@ use http::{
     header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
 };
 use http_body::Body as _;
-use hyper::{body::Incoming, client::conn::http1::SendRequest};
+use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     balance::Cursor,
     exchange::{
-        Body, BodyError, RequestHead,
-        body::{Cut, is_malformed},
-        framing::{Unsound, check_response},
+        Body, RequestHead,
+        body::Transfer,
+        framing::check_response,
         headers::{set_length, set_websocket},
         trailers::Guarded,
     },
     monitor::record::{Outcome, ServiceRecord},
+    progress::Limits,
     worker::{PerWorker, WorkerId},
 };
 
+use connect::Connection;
+pub use connect::Transport;
+pub use error::Error;
 pub use pool::PoolLimits;
 pub use table::{Listed, Member, Metadata, Roster, Table};
 
@@ -49,9 +54,7 @@ const ENDPOINTS: u8 = 3;
 #[derive(Debug)]
 pub struct Service {
     pub name: Arc<str>,
-    pub connect_timeout: Duration,
-    /// Interim responses that an endpoint may send to one request.
-    pub interim_responses: u16,
+    pub transport: Transport,
     pub listed: Listed,
     /// Swapped whole when an endpoint comes or goes.
     pub table: ArcSwap<Table>,
@@ -84,34 +87,21 @@ pub enum HostHeader {
 #[derive(Debug)]
 pub struct Lease {
     endpoint: Arc<Endpoint>,
-    connection: Option<SendRequest<Body>>,
+    connection: Option<Connection>,
+    progress: Limits,
     worker: WorkerId,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("service \"{0}\" has no usable endpoint")]
-    NoEndpoint(Arc<str>),
-    #[error("cannot connect to {0}: {1}")]
-    Connect(SocketAddr, std::io::Error),
-    #[error("{0} took no connection within {1:?}")]
-    ConnectTimeout(SocketAddr, Duration),
-    #[error("{0} broke off before it answered: {1}")]
-    Reset(SocketAddr, hyper::Error),
-    #[error("{0} sent an answer that is not HTTP: {1}")]
-    Malformed(SocketAddr, hyper::Error),
-    #[error("{0} sent a response that cannot be passed on: {1}")]
-    Unsound(SocketAddr, Unsound),
-    #[error("the client broke off in the middle of its request")]
-    RequestBody,
-    #[error("the body of the request is not in valid chunks")]
-    RequestFraming,
-    #[error("{0} gave no answer within {1:?}")]
-    Timeout(SocketAddr, Duration),
-    #[error("the request cannot be put in HTTP/1.1 form: {0}")]
-    Unsendable(http::Error),
-    #[error(transparent)]
-    Cut(Cut),
+/// A request that is to be sent.
+#[derive(Debug)]
+pub struct Sending<'a> {
+    pub worker: WorkerId,
+    pub head: &'a RequestHead,
+    pub host: HostHeader,
+    /// From the end of the request to the head of the answer.
+    pub timeout: Duration,
+    /// Where the body is the client's.
+    pub transfer: Option<Arc<Transfer>>,
 }
 
 impl Service {
@@ -119,8 +109,7 @@ impl Service {
     pub fn new(
         name: Arc<str>,
         listed: Listed,
-        connect_timeout: Duration,
-        interim_responses: u16,
+        transport: Transport,
         record: Arc<ServiceRecord>,
         before: Option<&Self>,
     ) -> Self {
@@ -131,8 +120,7 @@ impl Service {
             || Arc::new(PerWorker::new(listed.workers, |worker| Cursor::new(worker as u64))),
             |before| Arc::clone(&before.cursors),
         );
-        let table = ArcSwap::from_pointee(table);
-        Self { name, connect_timeout, interim_responses, listed, table, cursors, record }
+        Self { name, transport, listed, table: ArcSwap::from_pointee(table), cursors, record }
     }
 
     /// Makes this its roster, for requests that come from now on. Endpoints of `before`, too, keep their connections.
@@ -151,23 +139,24 @@ impl Service {
     /// endpoint twice: the request was never written, or it is idempotent and has no body (RFC 9110 §9.2.2).
     pub async fn send(
         &self,
-        worker: WorkerId,
-        head: &RequestHead,
-        body: Body,
-        host: HostHeader,
-        limit: Duration,
+        sending: &Sending<'_>,
+        mut body: Body,
         chosen: Option<Arc<Endpoint>>,
     ) -> Result<(Response<Incoming>, Lease), Error> {
+        let worker = sending.worker;
         let mut endpoint = chosen.map_or_else(|| self.choose(worker), Ok)?;
-        let (mut body, mut left) = (body, ENDPOINTS);
-        let mut start = Instant::now();
-        let deadline = start + limit;
+        let mut left = ENDPOINTS;
+        let begin = Instant::now();
+        let mut start = begin;
         loop {
             let sent = {
-                let sending = pin!(self.send_to(&endpoint, worker, head, &mut body, host));
-                timeout_at(deadline, sending).await.unwrap_or(Err(Error::Timeout(endpoint.address, limit)))
+                let sent = pin!(self.send_to(&endpoint, sending, &mut body, start));
+                let sent = sending.within_timeout(begin, sent).await;
+                sent.unwrap_or(Err(Error::Timeout(endpoint.address, sending.timeout)))
             };
-            let took = start.elapsed();
+            // The time that a client took for its request is not the endpoint's.
+            let from = sending.ended().map_or(start, |ended| ended.max(start));
+            let took = from.elapsed();
             self.record.attempt(worker, sent.as_ref().map_or_else(Error::outcome, |_| Outcome::Answered), took);
             left -= 1;
             match sent {
@@ -184,17 +173,18 @@ impl Service {
         }
     }
 
-    async fn connect(&self, endpoint: &Endpoint, worker: WorkerId) -> Result<SendRequest<Body>, Error> {
-        endpoint.health.tried(self.connect_timeout);
-        match connect::open(endpoint.address, self.connect_timeout, self.interim_responses).await {
+    async fn connect(&self, endpoint: &Endpoint, worker: WorkerId) -> Result<Connection, Error> {
+        let attempt = endpoint.health.begin(self.transport.connect_timeout);
+        match connect::open(endpoint.address, &self.transport).await {
             Ok(opened) => {
-                endpoint.health.works();
+                endpoint.health.clear();
                 self.record.connected(worker);
                 Ok(opened)
             }
             Err(error) => {
-                let pause = endpoint.health.failed();
-                tracing::warn!(service = &*self.name, pause = ?pause, "an endpoint is passed over: {error}");
+                if let Some(pause) = endpoint.health.failed(&attempt) {
+                    tracing::warn!(service = &*self.name, pause = ?pause, "an endpoint is passed over: {error}");
+                }
                 Err(error)
             }
         }
@@ -223,22 +213,23 @@ impl Service {
     async fn send_to(
         &self,
         endpoint: &Arc<Endpoint>,
-        worker: WorkerId,
-        head: &RequestHead,
+        sending: &Sending<'_>,
         body: &mut Body,
-        host: HostHeader,
+        start: Instant,
     ) -> Result<(Response<Incoming>, Lease), Error> {
+        let Sending { worker, head, host, .. } = *sending;
         let replayable = body.is_empty() && is_idempotent(&head.method);
         let mut idle = true;
         loop {
-            let (mut connection, reused) = match idle.then(|| endpoint.pool.take(worker)).flatten() {
+            let (mut connection, reused) = match idle.then(|| endpoint.pool.take(worker, start)).flatten() {
                 Some(connection) => (connection, true),
                 // Boxed, or every request would be as large as what few of them do.
                 None => (Box::pin(self.connect(endpoint, worker)).await?, false),
             };
             let request = endpoint.request(head, mem::take(body), host)?;
-            let flight = Lease::new(endpoint, worker);
-            let response = connection.try_send_request(request).await.map(|mut response| {
+            let flight = Lease::new(endpoint, self.transport.progress, worker);
+            connection.peer.set_streams(head.streams);
+            let response = connection.sender.try_send_request(request).await.map(|mut response| {
                 let sound = check_response(&mut response, &head.method, head.asks_websocket());
                 sound.map(|()| response)
             });
@@ -247,6 +238,7 @@ impl Service {
                 // hyper speaks the version of the last answer from then on, and HTTP/1.0 has no chunks to send.
                 Ok(Ok(response)) if response.version() == Version::HTTP_10 => return Ok((response, flight)),
                 Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    connection.peer.set_streams(true);
                     return Ok((response, flight));
                 }
                 Ok(Ok(response)) => return Ok((response, flight.with(connection))),
@@ -261,13 +253,37 @@ impl Service {
                 // Perhaps carried out: once more, and on a connection that cannot be stale.
                 None => {
                     idle = false;
-                    replayable && broke_off(refused.error())
+                    replayable && error::broke_off(refused.error())
                 }
             };
             // Ends: every turn uses up an idle connection, and a fresh one gets no second turn.
             if !(again && reused) {
-                return Err(classify(endpoint.address, refused.into_error()));
+                return Err(Error::of(endpoint.address, refused.into_error(), &self.transport));
             }
+        }
+    }
+}
+
+impl Sending<'_> {
+    /// When the request had been read to its end; `None` while its body is under way, and where it has none of a client.
+    fn ended(&self) -> Option<Instant> {
+        self.transfer.as_ref()?.ended()
+    }
+
+    /// Waits for the head of an answer. The time-out runs from the end of the request: while that is under way, its progress alone
+    /// is bounded.
+    async fn within_timeout<T>(&self, begin: Instant, mut sent: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        let mut deadline = begin + self.timeout;
+        loop {
+            if let Ok(sent) = timeout_at(deadline, sent.as_mut()).await {
+                return Some(sent);
+            }
+            let transfer = self.transfer.as_ref()?;
+            let later = transfer.ended().unwrap_or_else(Instant::now) + self.timeout;
+            if later <= deadline {
+                return None;
+            }
+            deadline = later;
         }
     }
 }
@@ -287,6 +303,11 @@ impl Endpoint {
     /// Whether a request may try it, as far as is known here.
     pub fn is_up(&self) -> bool {
         self.health.is_up()
+    }
+
+    /// Forgets that it took no connections, since a server has announced itself there.
+    pub fn announced(&self) {
+        self.health.clear();
     }
 
     pub fn limits(&self) -> PoolLimits {
@@ -312,7 +333,8 @@ impl Endpoint {
         self.in_flight.load(Relaxed)
     }
 
-    /// Closes the connections of a worker that have been idle for too long.
+    /// Closes the connections of a worker that are idle for longer than `idle_timeout`, so that they take up nothing; none of them
+    /// is used again in any case.
     pub fn sweep(&self, worker: WorkerId) {
         self.pool.sweep(worker);
     }
@@ -356,47 +378,13 @@ impl Endpoint {
     }
 }
 
-impl Error {
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::Connect(..) => Outcome::Refused,
-            Self::ConnectTimeout(..) => Outcome::ConnectTimeout,
-            Self::Reset(..) => Outcome::Reset,
-            Self::Malformed(..) | Self::Unsound(..) => Outcome::Malformed,
-            Self::Timeout(..) => Outcome::Timeout,
-            // The last ends before there is an attempt.
-            Self::RequestBody | Self::RequestFraming | Self::Unsendable(_) | Self::Cut(_) | Self::NoEndpoint(_) => {
-                Outcome::Client
-            }
-        }
-    }
-
-    /// The endpoint has had nothing of the request, and its body is still there.
-    fn is_unreached(&self) -> bool {
-        matches!(self, Self::Connect(..) | Self::ConnectTimeout(..))
-    }
-
-    /// Who it was tried with.
-    pub fn endpoint(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Connect(address, _)
-            | Self::ConnectTimeout(address, _)
-            | Self::Reset(address, _)
-            | Self::Malformed(address, _)
-            | Self::Unsound(address, _)
-            | Self::Timeout(address, _) => Some(*address),
-            Self::RequestBody | Self::RequestFraming | Self::Unsendable(_) | Self::Cut(_) | Self::NoEndpoint(_) => None,
-        }
-    }
-}
-
 impl Lease {
-    fn new(endpoint: &Arc<Endpoint>, worker: WorkerId) -> Self {
+    fn new(endpoint: &Arc<Endpoint>, progress: Limits, worker: WorkerId) -> Self {
         endpoint.in_flight.fetch_add(1, Relaxed);
-        Self { endpoint: Arc::clone(endpoint), connection: None, worker }
+        Self { endpoint: Arc::clone(endpoint), connection: None, progress, worker }
     }
 
-    fn with(mut self, connection: SendRequest<Body>) -> Self {
+    fn with(mut self, connection: Connection) -> Self {
         self.connection = Some(connection);
         self
     }
@@ -404,13 +392,25 @@ impl Lease {
     pub fn endpoint(&self) -> &Arc<str> {
         &self.endpoint.text
     }
+
+    /// The bounds that the endpoint is held to.
+    pub fn progress(&self) -> &Limits {
+        &self.progress
+    }
+
+    /// Ends the use of its connection, at `now`.
+    pub fn end(mut self, now: Instant) {
+        if let Some(connection) = self.connection.take() {
+            self.endpoint.pool.put(self.worker, connection, now);
+        }
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.endpoint.in_flight.fetch_sub(1, Relaxed);
         if let Some(connection) = self.connection.take() {
-            self.endpoint.pool.put(self.worker, connection);
+            self.endpoint.pool.put(self.worker, connection, Instant::now());
         }
     }
 }
@@ -423,25 +423,4 @@ fn is_idempotent(method: &Method) -> bool {
 /// RFC 9110 §8.6: a request with such a method says that its body is empty.
 fn expects_body(method: &Method) -> bool {
     [Method::POST, Method::PUT, Method::PATCH].contains(method)
-}
-
-/// The endpoint closed or reset the connection without a byte of an answer.
-fn broke_off(error: &hyper::Error) -> bool {
-    let is_io = || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
-    !is_malformed(error) && (error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_io())
-}
-
-fn classify(address: SocketAddr, error: hyper::Error) -> Error {
-    if error.is_user() {
-        return match std::error::Error::source(&error).and_then(|source| source.downcast_ref()) {
-            Some(BodyError::Cut(cut)) => Error::Cut(cut.clone()),
-            Some(error) if error.is_malformed() => Error::RequestFraming,
-            _ => Error::RequestBody,
-        };
-    }
-    if error.is_parse() || is_malformed(&error) {
-        Error::Malformed(address, error)
-    } else {
-        Error::Reset(address, error)
-    }
 }

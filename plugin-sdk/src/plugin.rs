@@ -60,6 +60,10 @@ pub trait Plugin: Sized + 'static {
     type Config: DeserializeOwned;
 
     /// Makes the plugin; the text of an error is shown to who wrote the configuration.
+    ///
+    /// Work that is needed once, such as compiling regular expressions, belongs here: it has the whole of `limits.timeout` for
+    /// each instance, while a phase has `limits.deadline`. An instance whose first call is over that ends, and the next one
+    /// begins the same work anew.
     fn configure(config: Self::Config) -> Result<Self>;
 }
 

@@ -17,7 +17,7 @@ fn main() {
     let runtime = Runtime::new().expect("a runtime");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = gateway::write(folder.path(), config());
-    let gateway = runtime.block_on(app::Gateway::start(gateway::engine(), &file)).expect("it starts");
+    let gateway = runtime.block_on(app::Gateway::start(gateway::engine_for, &file)).expect("it starts");
     let registry = gateway.control().registry();
     runtime.block_on(fill(registry));
 

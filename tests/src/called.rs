@@ -73,7 +73,8 @@ pub fn exchange(fields: &[(&'static str, &'static str)]) -> Exchange {
         .collect();
     Exchange {
         id: RequestIds::new().draw(),
-        client: Arc::new(Client::new(nowhere(), Arc::from("public"), Scheme::HTTP, false)),
+        client: Arc::new(Client::new(nowhere(), Arc::from("public"), Scheme::HTTP, None)),
+        forwarded_for: None,
         trace: None,
         request: RequestHead { headers, ..RequestHead::default() },
         head_only: false,

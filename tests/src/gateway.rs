@@ -12,7 +12,8 @@ use futures_util::FutureExt;
 use serde_json::{Value, json};
 use stile_gateway::{
     app::{self, StartError},
-    plugin::{Bounds, Engine},
+    config::{Config, schema::Wasm},
+    plugin::{Bounds, Engine, engine::EngineError},
 };
 use tempfile::TempDir;
 
@@ -40,7 +41,7 @@ impl Gateway {
     pub async fn try_start(config: Value) -> Result<Self, StartError> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = write(folder.path(), config);
-        let running = app::Gateway::start(engine(), &file).await?;
+        let running = app::Gateway::start(engine_for, &file).await?;
         Ok(Self { running: Some(running), folder })
     }
 
@@ -124,8 +125,13 @@ impl Drop for Gateway {
 
 /// The one engine of this process: smaller than the gateway's own, since every slot takes address space.
 pub fn engine() -> Engine {
-    let bounds = Bounds { instances: 1000, memory: 64 << 20, table_elements: 20_000 };
+    let bounds = Bounds { instances: 1000, memory: 64 << 20, table_elements: 20_000, ..Bounds::default() };
     ENGINE.get_or_init(|| Engine::new(bounds).expect("an engine")).clone()
+}
+
+/// An engine of its own for a configuration that sets its bounds, else the shared one.
+pub fn engine_for(config: &Config) -> Result<Engine, EngineError> {
+    if config.wasm == Wasm::default() { Ok(engine()) } else { app::engine(config) }
 }
 
 /// Writes `stile.yaml` (JSON is YAML) at one stroke, as an editor does, with what every test needs added.

@@ -11,6 +11,7 @@ use stile_tests::{
     process::Stile,
     raw::Raw,
     upstream::{Answer, Upstream},
+    wait::until,
     wire::Framing,
 };
 
@@ -147,6 +148,48 @@ async fn a_body_that_does_not_come_in_time_is_the_clients_doing() {
     for mut client in waiting {
         assert_eq!(client.answer().await.status(), 408);
     }
+}
+
+/// A filter with one stream at a time, and a client whose body passes through it.
+async fn passing(upstream: &Upstream, wait: &str) -> (Gateway, Raw) {
+    let limits = json!({ "instances": 3, "streams": 1, "instance_wait": wait });
+    let plugin = plugin_with("streams", json!({ "limits": limits }));
+    let filters = json!([{ "plugin": "streams", "config": { "request": "copy" } }]);
+    let gateway = Gateway::start(filtered(upstream.address(), json!([plugin]), filters)).await;
+    let mut client = Raw::connect(gateway.address()).await;
+    client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nab").await;
+    until("the body passes", async || (upstream.connections() == 1).then_some(())).await;
+    (gateway, client)
+}
+
+#[tokio::test]
+async fn a_body_waits_for_its_turn_when_as_many_pass_as_may() {
+    let upstream = Upstream::echo().await;
+    let (gateway, mut first) = passing(&upstream, "20s").await;
+    let mut other = Client::connect(gateway.address()).await;
+    let second = tokio::spawn(async move { other.send(request("POST", "/", &[], "second")).await });
+    // The heads of both are filtered by instances of their own.
+    let calls =
+        r#"stile_plugin_calls_total{plugin="streams",revision="1",route="all",phase="request",outcome="proceed"}"#;
+    until("the second is there", async || (gateway.admin().metric(calls).await == 2).then_some(())).await;
+    first.write("cde").await;
+    assert_eq!(first.answer().await.json()["body"], "abcde");
+    let second = second.await.expect("it does not panic");
+    assert_eq!((second.status.as_u16(), second.json()["body"].as_str()), (200, Some("second")));
+}
+
+#[tokio::test]
+async fn a_body_that_finds_no_turn_is_refused_with_the_name_of_the_limit() {
+    let upstream = Upstream::echo().await;
+    let (gateway, mut first) = passing(&upstream, "20ms").await;
+    let refused =
+        until("one is refused", async || Some(post(&gateway, "second").await).filter(|answer| answer.status == 503));
+    assert_eq!(refused.await.json()["detail"], "a filter is overloaded");
+    let errors = gateway.admin().get("/v1/errors").await.text();
+    assert!(errors.contains("1 bodies pass already, as many as limits.streams allows"), "{errors}");
+    first.write("cde").await;
+    assert_eq!(first.answer().await.status(), 200);
+    assert_eq!(post(&gateway, "third").await.status, 200);
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ const HARMS: [(&str, &str); 7] = [
     ("panic", "trap"),
     ("trap", "trap"),
     ("error", "error"),
-    ("flood", "trap"),
+    ("flood", "copies"),
 ];
 
 /// Two routes to the same service: `/hostile/*` through the guest, `/plain/*` not.
@@ -156,13 +156,51 @@ async fn a_configuration_that_the_plugin_cannot_take_is_refused_with_its_reason(
 async fn limits_of_memory_and_tables_hold_from_the_first_instance() {
     let upstream = Upstream::echo().await;
     for (limits, reason) in [
-        (json!({ "memory": "64KiB" }), "over its memory limit"),
-        (json!({ "table_elements": 1 }), "over its table limit"),
+        (json!({ "memory": "64KiB" }), "over its memory limit: it wants 1114112, limits.memory is 65536"),
+        (json!({ "table_elements": 1 }), "over its table limit: it wants "),
     ] {
         let plugin = plugin_with("hostile", json!({ "limits": limits }));
         let error = Gateway::try_start(config(&upstream, plugin, Value::Null)).await.expect_err("a refusal");
         assert!(error.to_string().contains(reason), "{error}");
+        let place = "routes[0].filters[0].plugin: no instance of \"hostile\" can start: ";
+        assert!(error.to_string().contains(place), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_bound_names_its_key_and_gives_way_to_it() {
+    let upstream = Upstream::echo().await;
+    let config = |limits: Value| config(&upstream, plugin_with("hostile", json!({ "limits": limits })), Value::Null);
+    let gateway = Gateway::start(config(json!({}))).await;
+    let mut client = Client::connect(gateway.address()).await;
+    assert_eq!(client.send(with("/hostile/", &[("x-do", "flood")])).await.status, 503);
+    let errors = gateway.admin().get("/v1/errors").await.text();
+    assert!(errors.contains("copied more than 3145728 bytes out of the guest, which are limits.copies"), "{errors}");
+    gateway.rewrite(config(json!({ "copies": "8MiB", "deadline": "1s" }))).await;
+    assert_eq!(client.send(with("/hostile/", &[("x-do", "flood")])).await.status, 200);
+    assert_eq!(client.send(with("/hostile/", &[("x-do", "recurse")])).await.status, 503);
+    let errors = gateway.admin().get("/v1/errors").await.text();
+    assert!(errors.contains("call stack exhausted: its stack has 262144 bytes (wasm.stack)"), "{errors}");
+}
+
+#[tokio::test]
+async fn failures_in_the_first_call_of_an_instance_are_counted_apart() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(config(&upstream, plugin("hostile"), Value::Null)).await;
+    let (admin, mut client) = (gateway.admin(), Client::connect(gateway.address()).await);
+    let first =
+        r#"stile_plugin_first_call_failures_total{plugin="hostile",revision="1",route="hostile",phase="request"}"#;
+    for _ in 0..2 {
+        assert_eq!(client.get("/hostile/").await.status, 200);
+        assert_eq!(client.send(with("/hostile/", &[("x-do", "loop")])).await.status, 503);
+    }
+    let of_used = admin.metric(first).await;
+    for _ in 0..2 {
+        assert_eq!(client.send(with("/hostile/", &[("x-do", "loop")])).await.status, 503);
+    }
+    assert_eq!(admin.metric(first).await - of_used, 2, "these two met new instances");
+    let errors = admin.get("/v1/errors").await.text();
+    assert!(errors.contains("past its deadline in the first call of its instance"), "{errors}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

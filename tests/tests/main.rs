@@ -1,8 +1,10 @@
 //! What Stile does, over real sockets: one module per topic.
 
+mod progress;
 mod promises;
 
 mod forwarding;
+mod client_address;
 mod framing;
 mod messages;
 mod unparsed;

@@ -257,6 +257,7 @@ fn limits() -> Limits {
         memory: 16 << 20,
         table_elements: 10_000,
         instances: 1,
+        streams: 1,
         instance_wait: Duration::from_millis(100),
         body: 1 << 20,
         body_timeout: Duration::from_secs(1),
@@ -265,5 +266,7 @@ fn limits() -> Limits {
         calls: 1,
         call_timeout: Duration::from_secs(1),
         call_body: 1 << 20,
+        copies: 2 << 20,
+        handles: 1000,
     }
 }

@@ -8,6 +8,7 @@ use stile_tests::{
     gateway::{Gateway, filtered, service},
     guest::{self, plugin, plugin_with},
     load::{Load, Probe},
+    process::Stile,
     raw::Raw,
     upstream::{Answer, Gate, Upstream},
     wait::until,
@@ -181,6 +182,70 @@ async fn point_7_code_is_replaced_under_load_rolled_out_by_percent_and_taken_bac
     let tally = running.stop().await;
     assert_eq!((tally.wrong, tally.failed), (0, 0), "{:?}", tally.examples);
     assert!(tally.right > 100, "{tally:?}");
+}
+
+/// Many configurations of one plugin over two workers, and room for a few instances.
+#[tokio::test]
+async fn configurations_beyond_the_instances_that_there_may_be_take_turns() {
+    const ROUTES: usize = 12;
+    let upstream = Upstream::echo().await;
+    let config = |routes: usize| {
+        let route = |n: usize| {
+            json!({ "name": format!("r{n}"), "match": { "path": format!("/{n}") }, "service": "echo",
+                    "filters": [{ "plugin": "stamp", "config": { "mark": format!("m{n}") } }] })
+        };
+        json!({
+            "wasm": { "instances": 3, "memory": "16MiB" },
+            "plugins": [plugin("stamp")],
+            "services": [service("echo", &[upstream.address()])],
+            "routes": (0..routes).map(route).collect::<Vec<_>>(),
+        })
+    };
+    let gateway = Gateway::start(config(ROUTES)).await;
+    for routes in [ROUTES, 2 * ROUTES] {
+        if routes > ROUTES {
+            gateway.rewrite(config(routes)).await;
+        }
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            clients.push(Client::connect(gateway.address()).await);
+        }
+        for round in 0..3 * routes {
+            let client = &mut clients[round % 4];
+            let answer = client.get(&format!("/{}", round % routes)).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+    }
+    let admin = gateway.admin();
+    assert_eq!(admin.metric("stile_plugin_instance_slots").await, 3);
+    assert!(admin.metric("stile_plugin_instance_slots_used").await <= 3);
+    assert!(admin.metric("stile_plugin_evictions_total").await >= ROUTES as u64);
+}
+
+/// On the built binary, so that this process does not count: what compiling took goes back to the system.
+#[tokio::test]
+async fn plugins_keep_little_memory_beside_their_code() {
+    const ONE: u64 = 8 << 20;
+    const FURTHER: u64 = 3 << 20;
+    let upstream = Upstream::echo().await;
+    let anonymous = async |count: usize| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let plugin = |n: usize| {
+            let file = folder.path().join(format!("{n}.wasm"));
+            std::fs::write(&file, guest::stamp(u32::try_from(n).expect("a small number"))).expect("the folder is ours");
+            json!({ "name": format!("p{n}"), "file": file })
+        };
+        let filter = |n: usize| json!({ "plugin": format!("p{n}"), "config": { "mark": "m" } });
+        let plugins: Vec<_> = (0..count).map(plugin).collect();
+        let filters: Vec<_> = (0..count).map(filter).collect();
+        let mut config = filtered(upstream.address(), json!(plugins), json!(filters));
+        config["workers"] = json!(1);
+        Stile::run(folder.path(), config).await.memory("RssAnon")
+    };
+    let (none, one, eleven) = (anonymous(0).await, anonymous(1).await, anonymous(11).await);
+    println!("anonymous memory: {none} bytes, with a plugin {one}, with eleven {eleven}");
+    assert!(one.saturating_sub(none) < ONE, "{none}, {one}");
+    assert!(eleven.saturating_sub(one) < 10 * FURTHER, "{one}, {eleven}");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 use stile_tests::{
     admin::{Admin, SERVICE, VIEWER},
     client::Client,
@@ -103,6 +104,30 @@ async fn one_without_heartbeats_is_out_within_a_second_of_its_ttl() {
     assert!(registered.elapsed() < Duration::from_millis(1500) + BUSY, "{:?}", registered.elapsed());
     assert_eq!(admin.send("POST", &format!("{}/heartbeat", at("silent")), Value::Null).await.status, 404);
     assert_eq!(answers(&gateway, 2).await, [("b".to_owned(), 2)].into());
+}
+
+#[tokio::test]
+async fn a_server_that_announces_itself_again_is_not_passed_over() {
+    // Bound, so that nobody else gets the port, and not listening.
+    let held = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    held.bind(&any.into()).expect("a free port");
+    let address = held.local_addr().ok().and_then(|address| address.as_socket()).expect("an address");
+    let gateway = gateway(&[]).await;
+    let admin = gateway.admin();
+    let up = format!(r#"stile_endpoint_up{{service="echo",endpoint="{address}"}}"#);
+    assert_eq!(register(&admin, "a", address, json!({})).await, 201);
+    // The same words again, and as another: each begins anew.
+    for (times, more) in [json!({}), json!({ "weight": 2 }), json!({ "ttl": "20s" })].into_iter().enumerate() {
+        for _ in 0..3 {
+            assert_eq!(gateway.get("/").await.status, 502);
+        }
+        assert_eq!(admin.metric(&up).await, 0, "{times}: no connection is taken");
+        let found = admin.get("/v1/services/echo/discover").await;
+        assert_eq!((found.status.as_u16(), &found.json()["id"]), (200, &json!("a")), "better than none at all");
+        assert_eq!(register(&admin, "a", address, more).await, 200);
+        assert_eq!(admin.metric(&up).await, 1, "{times}: it has announced itself");
+    }
 }
 
 #[tokio::test]

@@ -113,6 +113,75 @@ async fn what_fails_too_often_is_taken_back_and_clients_see_no_more_than_the_bud
     }
 }
 
+/// A plugin with the phase `tick` alone, which does this.
+fn ticking(instruction: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(component
+        (core module $m (func (export "f") (result i32) {instruction}) (memory (export "memory") 1))
+        (core instance $i (instantiate $m))
+        (func $tick (result (result (error string)))
+            (canon lift (core func $i "f") (memory (core memory $i "memory"))))
+        (instance $tick-interface (export "on-tick" (func $tick)))
+        (export "stile:plugin/tick@0.1.0" (instance $tick-interface)))"#
+    );
+    wat::parse_str(text).expect("a component")
+}
+
+#[tokio::test]
+async fn failures_of_ticks_take_a_revision_back() {
+    let upstream = Upstream::echo().await;
+    let mut config = config(&upstream, json!({ "failures": 3, "within": "1h" }), Value::Null);
+    config["plugins"][0]["tick"] = json!("10ms");
+    let gateway = Gateway::start(config).await;
+    let admin = gateway.admin();
+    push(&admin, ticking("i32.const 0"), "").await;
+    push(&admin, ticking("unreachable"), "").await;
+    until("it is taken back", async || {
+        let told = admin.get("/v1/plugins/p/revisions").await.json();
+        (told["taken_back"] == json!({ "revision": 2, "failures": 3, "at": told["taken_back"]["at"] })).then_some(())
+    })
+    .await;
+    assert_eq!(shares(&admin).await, BTreeMap::from([(1, (100, 0)), (2, (0, 0))]));
+}
+
+/// A plugin that takes some seconds to compile: many functions with many locals and blocks.
+fn laborious() -> Vec<u8> {
+    let locals = "i64 ".repeat(60);
+    let step = |n: usize| {
+        let (to, from) = (n % 60, (n * 7 + 3) % 60);
+        format!("block local.get {from} i64.eqz br_if 0 local.get {from} local.get {to} i64.mul local.set {to} end ")
+    };
+    let body: String = (0..60).map(step).collect();
+    let functions = format!("(func (local {locals}) {body})").repeat(400);
+    let text = format!(
+        r#"(component
+        (core module $m {functions} (func (export "f") (result i32) i32.const 0) (memory (export "memory") 1))
+        (core instance $i (instantiate $m))
+        (func $tick (result (result (error string)))
+            (canon lift (core func $i "f") (memory (core memory $i "memory"))))
+        (instance $tick-interface (export "on-tick" (func $tick)))
+        (export "stile:plugin/tick@0.1.0" (instance $tick-interface)))"#
+    );
+    wat::parse_str(text).expect("a component")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_changes_go_live_while_a_push_compiles() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(config(&upstream, json!({}), Value::Null)).await;
+    let admin = gateway.admin();
+    let other = gateway.admin();
+    let pushed = tokio::spawn(async move { push(&other, laborious(), "").await });
+    let mut changes = 0;
+    while !pushed.is_finished() {
+        let consumer = format!("/v1/consumers/c{changes}");
+        assert!(admin.send("PUT", &consumer, json!({})).await.status.is_success());
+        changes += 1;
+    }
+    assert_eq!(pushed.await.expect("it does not panic")["revision"], 1);
+    assert!(changes > 10, "{changes} changes while a module compiled");
+}
+
 #[tokio::test]
 async fn a_revision_that_has_lasted_is_the_one_to_go_back_to() {
     let upstream = Upstream::echo().await;

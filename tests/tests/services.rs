@@ -1,6 +1,13 @@
 //! Services: which endpoint gets a request, over which connection, and what a client is told when it fails.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -10,10 +17,12 @@ use stile_tests::{
     raw::Raw,
     upstream::{Answer, Upstream},
     wait::until,
+    wire::Wire,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::timeout,
+    task::JoinSet,
+    time::{sleep, timeout},
 };
 
 fn one_worker(mut config: Value) -> Value {
@@ -90,6 +99,81 @@ async fn a_connection_that_the_service_has_closed_is_replaced() {
         assert_eq!(client.get("/").await.text(), "ok");
         assert_eq!(upstream.connections(), n);
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_was_idle_for_too_long_is_not_used_again() {
+    let upstream = Upstream::echo().await;
+    let mut config = one_worker(plain(upstream.address()));
+    // Far below the interval at which idle connections are swept.
+    config["services"][0]["idle_timeout"] = json!("100ms");
+    let gateway = Gateway::start(config).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    assert_eq!(upstream.connections(), 2);
+}
+
+/// A service that answers a POST as soon as it has the head, and reads the body after that.
+async fn early() -> (SocketAddr, Arc<AtomicUsize>, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let (connections, mut tasks) = (Arc::<AtomicUsize>::default(), JoinSet::new());
+    let count = Arc::clone(&connections);
+    tasks.spawn(async move {
+        let mut open = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            count.fetch_add(1, SeqCst);
+            open.spawn(async move {
+                let mut wire = Wire::new(stream);
+                while let Ok(Some(head)) = wire.head().await {
+                    let answered = wire.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+                    if answered.is_err() || wire.body(head.framing_of_request(), |_| ()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, connections, tasks)
+}
+
+#[tokio::test]
+async fn connections_that_are_still_busy_take_no_place_of_ready_ones() {
+    let (address, connections, _service) = early().await;
+    let gateway = Gateway::start(one_worker(plain(address))).await;
+    let mut uploads = Vec::new();
+    for _ in 0..70 {
+        let mut client = Raw::connect(gateway.address()).await;
+        client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\npart").await;
+        assert_eq!(client.answer_to("POST").await.body, b"ok");
+        uploads.push(client);
+    }
+    let before = connections.load(SeqCst);
+    for _ in 0..30 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    assert_eq!(connections.load(SeqCst) - before, 1, "new connections for thirty requests in a row");
+}
+
+#[tokio::test]
+async fn a_connection_whose_upload_ends_after_its_answer_is_used_again() {
+    let (address, connections, _service) = early().await;
+    let gateway = Gateway::start(one_worker(plain(address))).await;
+    let mut client = Raw::connect(gateway.address()).await;
+    client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\npart").await;
+    assert_eq!(client.answer_to("POST").await.body, b"ok");
+    assert_eq!(gateway.get("/").await.status, 200);
+    assert_eq!(connections.load(SeqCst), 2, "the first is busy");
+    client.write("rest").await;
+    // Both are idle from here on: two requests at once need no third.
+    until("both connections serve", async || {
+        let before = connections.load(SeqCst);
+        let pair = tokio::join!(gateway.get("/"), gateway.get("/"));
+        assert_eq!((pair.0.status.as_u16(), pair.1.status.as_u16()), (200, 200));
+        (connections.load(SeqCst) == before).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -180,6 +264,33 @@ async fn an_endpoint_that_takes_no_connection_is_passed_over_for_a_while() {
 }
 
 #[tokio::test]
+async fn a_lost_syn_does_not_fail_a_connection() {
+    // The kernel sends a SYN again after 1 s: the queue has room again by then.
+    let full = Full::new().await;
+    let mut config = one_worker(plain(full.address));
+    config["services"] = json!([service("echo", &[full.address])]);
+    let gateway = Gateway::start(config).await;
+    let served = async {
+        sleep(Duration::from_millis(300)).await;
+        let listener = full.into_listener();
+        let mut open = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut wire = Wire::new(stream);
+            open.spawn(async move {
+                while let Ok(Some(_)) = wire.head().await {
+                    let _ = wire.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+                }
+            });
+        }
+    };
+    let answer = tokio::select! {
+        answer = gateway.get("/") => answer,
+        () = served => unreachable!("it accepts for ever"),
+    };
+    assert_eq!((answer.status.as_u16(), answer.text()), (200, "ok".to_owned()));
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_does_not_look_whole() {
     let upstream = Upstream::start(|received| match received.target() {
         "/length" => Answer::BytesThenReset(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_vec()),
@@ -217,8 +328,8 @@ fn assert_problem(answer: &client::Answer, status: u16) {
 /// An address whose queue is full and never read: a new connection to it is neither taken nor refused.
 struct Full {
     address: SocketAddr,
-    _socket: Socket,
-    _waiting: Vec<TcpStream>,
+    socket: Socket,
+    waiting: Vec<TcpStream>,
 }
 
 impl Full {
@@ -231,9 +342,16 @@ impl Full {
         for _ in 0..16 {
             match timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
                 Ok(connected) => waiting.push(connected.expect("the queue takes it or nobody answers")),
-                Err(_) => return Self { address, _socket: socket, _waiting: waiting },
+                Err(_) => return Self { address, socket, waiting },
             }
         }
         panic!("the queue does not fill");
+    }
+
+    /// Begins to read its queue.
+    fn into_listener(self) -> TcpListener {
+        drop(self.waiting);
+        self.socket.set_nonblocking(true).expect("a socket");
+        TcpListener::from_std(self.socket.into()).expect("a runtime")
     }
 }

@@ -9,7 +9,7 @@ const MAX_FUNCTION: usize = 70;
 
 /// Which modules of the gateway each may use: the arrows of the design, from left to right. A row stands for all that
 /// is below its name and has no row of its own; a module may always use what is below the same top-level name.
-const MAY_USE: [(&str, &[&str]); 32] = [
+const MAY_USE: [(&str, &[&str]); 33] = [
     // The command line.
     ("cli", &["app", "control", "config", "plugin"]),
     // Data plane, in the order a request meets it.
@@ -20,8 +20,8 @@ const MAY_USE: [(&str, &[&str]); 32] = [
             "client", "worker",
         ],
     ),
-    ("listener", &["connection", "proxy", "snapshot", "exchange", "monitor::record"]),
-    ("connection", &["proxy", "snapshot", "exchange", "monitor::record", "socket"]),
+    ("listener", &["connection", "proxy", "snapshot", "exchange", "monitor::record", "socket"]),
+    ("connection", &["proxy", "snapshot", "exchange", "monitor::record", "progress", "socket"]),
     (
         "proxy",
         &[
@@ -34,6 +34,8 @@ const MAY_USE: [(&str, &[&str]); 32] = [
             "upstream",
             "plugin",
             "exchange",
+            "progress",
+            "socket",
             "monitor::access_log",
             "monitor::record",
             "worker",
@@ -50,6 +52,7 @@ const MAY_USE: [(&str, &[&str]); 32] = [
             "upstream",
             "plugin",
             "exchange",
+            "progress",
             "monitor::access_log",
             "monitor::record",
             "monitor::records",
@@ -60,7 +63,7 @@ const MAY_USE: [(&str, &[&str]); 32] = [
     ("openapi", &["router", "exchange", "cpu", "json"]),
     ("portal", &["openapi"]),
     ("filter", &["plugin", "exchange", "monitor::record", "monitor::count", "worker"]),
-    ("upstream", &["balance", "exchange", "monitor::record", "socket", "worker"]),
+    ("upstream", &["balance", "exchange", "monitor::record", "progress", "socket", "worker"]),
     ("plugin", &["exchange", "monitor::count", "worker", "cpu"]),
     ("router", &["exchange"]),
     ("balance", &[]),
@@ -109,6 +112,7 @@ const MAY_USE: [(&str, &[&str]); 32] = [
             "balance",
             "plugin",
             "exchange",
+            "progress",
             "monitor::access_log",
             "monitor::record",
             "monitor::records",
@@ -122,9 +126,10 @@ const MAY_USE: [(&str, &[&str]); 32] = [
     ("registry", &["store", "upstream", "balance", "client", "config"]),
     ("store", &[]),
     // Leaves for everybody.
-    ("exchange", &[]),
+    ("exchange", &["progress"]),
     ("client", &[]),
-    ("socket", &["monitor::record"]),
+    ("socket", &["monitor::record", "progress"]),
+    ("progress", &[]),
     ("monitor::access_log", &["exchange", "worker"]),
     ("monitor::record", &["worker"]),
     ("monitor::count", &["worker"]),

@@ -39,6 +39,16 @@ async fn each_but_the_harmless_ones_must_be_allowed() {
 }
 
 #[tokio::test]
+async fn all_that_are_missing_are_named_at_once() {
+    let upstream = Upstream::echo().await;
+    let error = Gateway::try_start(config(&upstream, &[], json!({}))).await.expect_err("a refusal");
+    let mut all = ALL.map(|name| format!("\"{name}\""));
+    all.sort();
+    let told = format!("plugins[0].allow: the plugin imports {}, which it is not allowed", all.join(", "));
+    assert!(error.to_string().contains(&told), "{error}");
+}
+
+#[tokio::test]
 async fn what_a_plugin_remembers_is_shared_by_workers_and_outlives_generations() {
     let upstream = Upstream::echo().await;
     let gateway = Gateway::start(config(&upstream, &ALL, json!({ "key_value": "64KiB" }))).await;
@@ -124,9 +134,13 @@ async fn clocks_chance_connections_and_cryptography_are_what_they_should_be() {
     let (one, other) = (tool(&gateway, &[("x-tool", "random")]).await, tool(&gateway, &[("x-tool", "random")]).await);
     assert_ne!(one, other);
     let told = tool(&gateway, &[("x-tool", "connection")]).await;
-    for fact in
-        ["\"127.0.0.1\"", "listener: \"public\"", "scheme: \"http\"", "protocol: \"HTTP/1.1\"", "trusted: false"]
-    {
+    for fact in [
+        "address: \"127.0.0.1\"",
+        "listener: \"public\"",
+        "scheme: \"http\"",
+        "protocol: \"HTTP/1.1\"",
+        "trusted: false",
+    ] {
         assert!(told.contains(fact), "{fact} is not in {told}");
     }
     let hashed = digest::digest(&digest::SHA256, b"abc");

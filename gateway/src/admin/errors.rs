@@ -43,6 +43,8 @@ fn item(route: &str, service: &str, mishap: &Mishap) -> Value {
         "service": service,
         "request_id": mishap.request_id,
         "client": mishap.client.to_string(),
+        "peer": mishap.peer.ip().to_string(),
+        "peer_port": mishap.peer.port(),
         "method": mishap.method,
         "path": mishap.path,
         "status": mishap.status,

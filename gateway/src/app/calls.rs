@@ -21,7 +21,7 @@ use crate::{
     exchange::{Body, RequestHead, framing::check_response},
     plugin::{CallAnswer, CallError, CallOut, CallTarget, Called, Origin, Outbound},
     proxy::Proxy,
-    upstream::{self, HostHeader},
+    upstream::{self, HostHeader, Sending},
     worker::WorkerId,
 };
 
@@ -83,7 +83,8 @@ async fn to_service(worker: WorkerId, proxy: &Proxy, call: CallOut) -> Called {
     let service = proxy.snapshot().services.get(name.as_str()).cloned();
     let service = service.ok_or_else(|| CallError::Failed(format!("there is no service \"{name}\"")))?;
     let head = RequestHead { method, target: path, headers, ..RequestHead::default() };
-    let sent = service.send(worker, &head, Body::from(body), HostHeader::Endpoint, timeout, None).await;
+    let sending = Sending { worker, head: &head, host: HostHeader::Endpoint, timeout, transfer: None };
+    let sent = service.send(&sending, Body::from(body), None).await;
     let (response, lease) = sent.map_err(|error| match error {
         upstream::Error::Timeout(..) => CallError::Timeout,
         error => CallError::Failed(error.to_string()),

@@ -5,10 +5,9 @@ use std::{path::Path, process::ExitCode};
 use anyhow::Result;
 
 use crate::{
-    app::environment,
+    app::{engine, environment},
     config::{Document, Errors},
     control::{self, ApplyError},
-    plugin::{Bounds, Engine},
 };
 
 pub(super) fn check(file: &Path, json: bool) -> Result<ExitCode> {
@@ -23,7 +22,7 @@ pub(super) fn check(file: &Path, json: bool) -> Result<ExitCode> {
 }
 
 fn errors(document: Document) -> Result<Option<Errors>> {
-    let engine = Engine::new(Bounds::default())?;
+    let engine = engine(&document.config)?;
     match super::runtime()?.block_on(control::check(engine, document)) {
         Ok(()) => Ok(None),
         Err(ApplyError::Config(errors)) => Ok(Some(errors)),

@@ -16,10 +16,7 @@ use tempfile::TempDir;
 
 use self::services::Sample;
 use super::toolchain::{self, Build};
-use crate::{
-    app::Gateway,
-    plugin::{Bounds, Engine},
-};
+use crate::app::{Gateway, engine};
 
 /// The checkout that this binary was built from; the demo builds its plugins there.
 const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -85,7 +82,7 @@ impl Demo {
         let file = folder.path().join("stile.yaml");
         // JSON is YAML.
         fs::write(&file, configuration(&services, public, admin).to_string())?;
-        let gateway = Gateway::start(Engine::new(Bounds::default())?, &file).await?;
+        let gateway = Gateway::start(engine, &file).await?;
         let address = |name| gateway.address(name).with_context(|| format!("{name} does not listen"));
         let (public, admin) = (address("public")?, address("admin")?);
         Ok(Self { public, admin, second: folder.path().join("second.wasm"), gateway, services, _folder: folder })

@@ -10,16 +10,15 @@ use anyhow::Result;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    app::{Gateway, StartError},
+    app::{Gateway, StartError, engine},
     control::ApplyError,
-    plugin::{Bounds, Engine},
 };
 
-pub(super) fn run(file: &Path) -> Result<ExitCode> {
+pub(super) fn run(file: &Path, release: fn()) -> Result<ExitCode> {
     super::runtime()?.block_on(async {
         // Before anything accepts: a signal from here on is a stop, not a kill.
         let mut signals = Signals::new()?;
-        let gateway = match Gateway::start(Engine::new(Bounds::default())?, file).await {
+        let gateway = match Gateway::start(|config| Ok(engine(config)?.with_release(release)), file).await {
             Ok(gateway) => gateway,
             Err(StartError::Apply(ApplyError::Config(errors))) => {
                 eprintln!("{errors}");

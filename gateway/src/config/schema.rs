@@ -5,8 +5,10 @@ mod api;
 mod balance;
 mod consumer;
 mod plugin;
+mod progress;
 mod registry;
 mod source;
+mod wasm;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
@@ -18,8 +20,10 @@ pub use self::{
     balance::{Balance, Policy},
     consumer::{Consumer, Credential, CredentialType},
     plugin::{Filter, Isolation, OnError, Plugin, PluginLimits, Reach, Rollout},
+    progress::Progress,
     registry::{Registry, SelfPreservation},
     source::{Consul, Dns, Records, Source},
+    wasm::Wasm,
 };
 use super::scalar::{Address, Duration, Size};
 
@@ -49,6 +53,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// Endpoints that announce themselves through the Admin API.
     pub registry: Registry,
+    /// Bounds of the WebAssembly engine, which all plugins share. Fixed while the gateway runs.
+    pub wasm: Wasm,
     /// The WebAssembly modules that routes may use as filters.
     pub plugins: Vec<Plugin>,
     /// The groups of servers that requests are forwarded to.
@@ -105,7 +111,8 @@ pub struct Portal {
 pub struct ListenerLimits {
     /// Open connections; one more is closed at once.
     pub connections: u32,
-    /// Open connections from one client address; one more is closed at once.
+    /// Open connections from one client address; one more is closed at once. Trusted proxies are exempt: their connections are
+    /// those of many clients.
     pub connections_per_client: u32,
     /// Bytes of a request head, at least 8KiB.
     pub header_bytes: Size,
@@ -114,6 +121,8 @@ pub struct ListenerLimits {
     pub header_count: u16,
     /// Time a client may take to send a request head, the wait of an idle connection included.
     pub header_timeout: Duration,
+    /// How fast clients send their requests and take their answers.
+    pub progress: Progress,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -178,7 +187,7 @@ pub struct AccessLog {
     /// `json`, or a text with fields in braces: `{client} "{method} {path}" {status}`.
     pub format: String,
     /// Fields of JSON lines, `header:NAME` is one of the request's; empty is all but those: time, request_id, trace_id,
-    /// client, listener, protocol, method, host, path, query, status, route, service, endpoint, received_bytes,
+    /// client, peer, peer_port, listener, protocol, method, host, path, query, status, route, service, endpoint, received_bytes,
     /// sent_bytes, answered_ms, duration_ms, blame, cause. What an exchange does not have is left out, and `-` in a text.
     pub fields: Vec<String>,
     /// Query parameters and header fields whose values are not written.
@@ -213,19 +222,30 @@ pub struct Service {
     /// Run on every request to it, after those of the route if there is one.
     #[serde(default)]
     pub filters: Vec<Filter>,
-    /// Time to open a connection to an endpoint. One that takes none is passed over for 1 s, twice as long each time it fails again,
-    /// 30 s at most; the request, of which it has had nothing, goes to another endpoint, three in all.
-    #[serde(default = "one_second")]
+    /// Time to open a connection to an endpoint; the default leaves time for one lost SYN, which is sent again after 1 s. An endpoint
+    /// that takes no connection is passed over for 1 s, twice as long each time it fails after such a pause, 30 s at most; the
+    /// request, of which it has had nothing, goes to another endpoint, three in all.
+    #[serde(default = "two_seconds")]
     pub connect_timeout: Duration,
     /// Unused connections kept per endpoint and worker.
     #[serde(default = "sixty_four")]
     pub idle_connections: u16,
-    /// How long an unused connection is kept.
+    /// Idle time after which a connection is not used again.
     #[serde(default = "sixty_seconds")]
     pub idle_timeout: Duration,
+    /// Fields in the head of an answer, at most 10000; more are a 502.
+    #[serde(default = "one_hundred")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub header_count: u16,
+    /// Bytes of the head of an answer, at least 8KiB; more are a 502.
+    #[serde(default = "four_hundred_kib")]
+    pub header_bytes: Size,
     /// Interim responses (1xx) that an endpoint may send before it answers a request; more are a 502.
     #[serde(default = "thirty_two")]
     pub interim_responses: u16,
+    /// How fast endpoints take requests and send their answers.
+    #[serde(default)]
+    pub progress: Progress,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -258,7 +278,8 @@ pub struct Route {
     /// What the service sees as host.
     #[serde(default)]
     pub host: HostHeader,
-    /// From the request's head to the response's head, filters excluded.
+    /// From the end of the request to the head of the answer, filters excluded. While the body of a request is under way, only
+    /// `progress` bounds it.
     #[serde(default = "thirty_seconds")]
     pub timeout: Duration,
 }
@@ -319,6 +340,7 @@ impl Default for Config {
             access_log: None,
             metrics: Metrics::default(),
             registry: Registry::default(),
+            wasm: Wasm::default(),
             plugins: Vec::new(),
             services: Vec::new(),
             routes: Vec::new(),
@@ -337,6 +359,7 @@ impl Default for ListenerLimits {
             header_bytes: Size::kib(64),
             header_count: 100,
             header_timeout: sixty_seconds(),
+            progress: Progress::default(),
         }
     }
 }
@@ -382,8 +405,16 @@ fn sixty_four() -> u16 {
     64
 }
 
-fn one_second() -> Duration {
-    Duration::from_secs(1)
+fn one_hundred() -> u16 {
+    100
+}
+
+fn four_hundred_kib() -> Size {
+    Size::kib(400)
+}
+
+fn two_seconds() -> Duration {
+    Duration::from_secs(2)
 }
 
 /// That of a route.

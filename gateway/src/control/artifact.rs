@@ -36,7 +36,7 @@ const MAX_SIGNATURE: usize = 1 << 10;
 /// A module that may be compiled.
 #[derive(Debug)]
 pub(super) struct Artifact {
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
     pub(super) sha256: Digest256,
     pub(super) origin: Origin,
     pub(super) signature: Option<Signature>,
@@ -87,14 +87,21 @@ impl Artifact {
     /// It is too large, or its plugin trusts keys and none of them has signed it.
     pub(super) fn new(
         plugin: &schema::Plugin,
-        bytes: Vec<u8>,
+        bytes: impl Into<Bytes>,
         signature: Option<&str>,
         origin: Origin,
     ) -> Result<Self, ArtifactError> {
+        let bytes = bytes.into();
         fits(bytes.len())?;
         let (sha256, signature) = (Digest256::of(&bytes), signature.map(str::parse).transpose()?);
-        signature::check(&plugin.signed_by, sha256, signature.as_ref())?;
-        Ok(Self { bytes, sha256, origin, signature })
+        let artifact = Self { bytes, sha256, origin, signature };
+        artifact.check(plugin)?;
+        Ok(artifact)
+    }
+
+    /// Whether a key that the plugin trusts has signed it, if it trusts any.
+    pub(super) fn check(&self, plugin: &schema::Plugin) -> Result<(), ArtifactError> {
+        Ok(signature::check(&plugin.signed_by, self.sha256, self.signature.as_ref())?)
     }
 
     async fn read(plugin: &schema::Plugin, file: &Path) -> Result<Self, ArtifactError> {
@@ -131,7 +138,7 @@ impl Artifact {
         if Some(found.to_string()) != plugin.sha256 {
             return Err(ArtifactError::Digest(found));
         }
-        Self::new(plugin, bytes.into(), signature.as_deref(), Origin::Url)
+        Self::new(plugin, bytes, signature.as_deref(), Origin::Url)
     }
 }
 
@@ -161,7 +168,7 @@ async fn known(store: &Store, plugin: &schema::Plugin) -> Result<Option<Artifact
     let Some(bytes) = module(store, &plugin.name, digest).await? else { return Ok(None) };
     let (sha256, signature) = (Digest256::of(&bytes), record.signature);
     let trusted = signature::check(&plugin.signed_by, sha256, signature.as_ref()).is_ok();
-    Ok(trusted.then_some(Artifact { bytes, sha256, origin: Origin::Url, signature }))
+    Ok(trusted.then_some(Artifact { bytes: bytes.into(), sha256, origin: Origin::Url, signature }))
 }
 
 /// Whoever modules are fetched from.

@@ -9,6 +9,7 @@ use super::{
     ApplyError,
     artifact::Artifacts,
     audit::{Action, Audit, Done},
+    compiler::Compiler,
     consumers,
     resources::{self, Changes},
     revisions::{self, Revisions, Staged},
@@ -93,7 +94,8 @@ impl Work {
             Some(modules) => revisions::cache(&store, modules).await?,
             None => None,
         };
-        let revisions = Revisions::new(engine, store.clone(), cache, exhausted);
+        let compiler = Arc::new(Compiler::new(engine, cache));
+        let revisions = Revisions::new(compiler, store.clone(), exhausted);
         let sources = document.sources.clone();
         let layers = Arc::new(Layers::new(document).with(resources?));
         let exhausted = Some(told);

@@ -135,7 +135,7 @@ fn head(question: Question) -> Result<(RequestHead, bool), Refusal> {
     let target = target.parse().map_err(|error| Refusal::BadRequest(format!("the path is not valid: {error}")))?;
     // Only HTTP/1.0 may go without a host.
     let version = if headers.contains_key(HOST) { Version::HTTP_11 } else { Version::HTTP_10 };
-    let mut head = RequestHead { method, target, authority: None, version, websocket: false, headers };
+    let mut head = RequestHead { method, target, authority: None, version, websocket: false, streams: false, headers };
     servable(&head, true)?;
     let encoded_slash = canonical(&mut head)?;
     remove_hop_by_hop(&mut head.headers);

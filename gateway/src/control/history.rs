@@ -14,10 +14,13 @@ use super::{
     audit::{self, Action, Change},
     resources::{Condition, ResourceError, Together, Wish},
 };
-use crate::config::{
-    Config, Errors,
-    layers::Origin,
-    resource::{Kind, Stored},
+use crate::{
+    config::{
+        Config, Errors,
+        layers::Origin,
+        resource::{Kind, Stored},
+    },
+    plugin::Module,
 };
 
 /// Changes that are read at once: some are large.
@@ -99,6 +102,19 @@ impl Control {
         differences(&work, past).await
     }
 
+    /// Has the revisions compiled that would run again, before a change takes its turn.
+    async fn compile_past(&self, generation: u64) -> Result<Vec<Module>, HistoryError> {
+        let mut modules = Vec::new();
+        for Difference { kind, name, then, .. } in self.differences(generation).await? {
+            let number = then["revision"].as_u64().and_then(|number| u32::try_from(number).ok());
+            if let (None, Some(number)) = (Kind::of_list(kind), number) {
+                let compiled = self.compile_stored(&name, number).await;
+                modules.extend(compiled.map_err(|error| HistoryError::Revision(generation, error))?);
+            }
+        }
+        Ok(modules)
+    }
+
     /// Makes a new generation that is like an earlier one, or only says what that would change.
     pub async fn restore(
         self: &Arc<Self>,
@@ -108,6 +124,7 @@ impl Control {
     ) -> Result<Vec<Difference>, HistoryError> {
         let this = Arc::clone(self);
         let done = self.tasks.spawn(async move {
+            let _compiled = this.compile_past(generation).await?;
             let mut work = this.settled().await?;
             let past = this.past(generation).await?;
             let differences = differences(&work, past).await?;

@@ -9,13 +9,13 @@ use tokio::time::sleep;
 
 use super::{
     Control, Work,
-    artifact::{Artifact, ArtifactError},
+    artifact::{Artifact, ArtifactError, Artifacts},
     draft::Stage,
-    revisions::{Origin, Record, Staged, State, now, records, state},
+    revisions::{Origin, Record, Staged, State, module, now, records, state},
 };
 use crate::{
     config::{Errors, Layers, schema},
-    plugin::{Exhausted, LoadError, Revision, Trial, WHOLE},
+    plugin::{Exhausted, LoadError, Module, Revision, Trial, WHOLE},
     store::{Commit, StoreError},
 };
 
@@ -85,10 +85,14 @@ impl Control {
     pub async fn push(self: &Arc<Self>, plugin: &str, push: Push, by: Arc<str>) -> Result<Pushed, PluginError> {
         let (this, plugin) = (Arc::clone(self), plugin.to_owned());
         self.to_its_end(async move {
-            let mut work = this.settled().await?;
             let Push { module, signature, percent } = push;
+            let artifact =
+                Artifact::new(named(&this.view().layers, &plugin)?, module, signature.as_deref(), Origin::Push)?;
+            // Before the turn, or other changes would wait for it. What holds then is checked again.
+            let _compiled = this.compiler.module(artifact.bytes.clone()).await?;
+            let mut work = this.settled().await?;
             let plugin = named(&work.layers, &plugin)?;
-            let artifact = Artifact::new(plugin, module, signature.as_deref(), Origin::Push)?;
+            artifact.check(plugin)?;
             let staged = work.revisions.stage_push(plugin, artifact, percent).await?;
             let new = staged.is_new();
             let (revision, percent) = (staged.revision().clone(), staged.percent());
@@ -107,9 +111,10 @@ impl Control {
     ) -> Result<(Revision, u8), PluginError> {
         let (this, plugin) = (Arc::clone(self), plugin.to_owned());
         self.to_its_end(async move {
+            let Rollout { revision: number, percent, pin } = rollout;
+            let _compiled = this.compile_stored(&plugin, number).await?;
             let mut work = this.settled().await?;
             named(&work.layers, &plugin)?;
-            let Rollout { revision: number, percent, pin } = rollout;
             let next = |before: &State| Some(State::rolled(before, number, percent, pin, now()));
             let staged = work.revisions.stage_state(&plugin, number, next).await?;
             let staged = staged.ok_or_else(|| PluginError::UnknownRevision(plugin.clone(), number))?;
@@ -203,6 +208,39 @@ impl Control {
             self.refusals.fetch_add(1, Relaxed);
             tracing::warn!("a change of a plugin is refused: {error}");
         })
+    }
+
+    /// Has a revision of the store compiled before a change takes its turn to run it; none if there is no such revision.
+    pub(super) async fn compile_stored(&self, plugin: &str, number: u32) -> Result<Option<Module>, PluginError> {
+        let records = records(&self.store, plugin).await?;
+        let Some(record) = records.into_iter().find(|record| record.revision == number) else { return Ok(None) };
+        let Some(bytes) = module(&self.store, plugin, &record.sha256).await? else { return Ok(None) };
+        Ok(Some(self.compiler.module(bytes.into()).await?))
+    }
+
+    /// The same for the revisions that ran last of a plugin, which run again once it is in the configuration.
+    pub(super) async fn compile_resumed(&self, plugin: &str) -> Result<Vec<Module>, PluginError> {
+        let mut modules = Vec::new();
+        if self.view().revisions.contains_key(plugin) {
+            return Ok(modules);
+        }
+        for number in state(&self.store, plugin).await?.iter().flat_map(State::running) {
+            modules.extend(self.compile_stored(plugin, number).await?);
+        }
+        Ok(modules)
+    }
+
+    /// The same for what files and URLs gave that is new; a module that is refused is refused again when its turn comes.
+    pub(super) async fn compile_sources(&self, artifacts: &Artifacts) -> Result<Vec<Module>, StoreError> {
+        let mut modules = Vec::new();
+        for (plugin, artifact) in artifacts {
+            let Ok(artifact) = artifact else { continue };
+            let seen = state(&self.store, plugin).await?.and_then(|state| state.source_sha256);
+            if seen != Some(artifact.sha256.to_string()) {
+                modules.extend(self.compiler.module(artifact.bytes.clone()).await);
+            }
+        }
+        Ok(modules)
     }
 
     /// Every revision of a plugin, and what runs.

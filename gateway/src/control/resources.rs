@@ -113,6 +113,11 @@ impl Control {
     /// before the next change.
     pub async fn change(self: &Arc<Self>, wish: Wish) -> Result<Outcome, ResourceError> {
         let (answer, told) = oneshot::channel();
+        let compiled = match (wish.kind, &wish.stored) {
+            // What is refused is refused again when its turn comes.
+            (Kind::Plugin, Some(_)) => self.compile_resumed(&wish.name).await.unwrap_or_default(),
+            _ => Vec::new(),
+        };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { wish, answer });
         let this = Arc::clone(self);
         // To its end, although who asked may leave. The first to come makes the changes of all who wait by then.
@@ -132,7 +137,9 @@ impl Control {
                 };
             }
         });
-        told.await.unwrap_or(Err(ResourceError::Store(StoreError::Ended)))
+        let outcome = told.await.unwrap_or(Err(ResourceError::Store(StoreError::Ended)));
+        drop(compiled);
+        outcome
     }
 
     /// Says what would come of a change.

@@ -9,15 +9,13 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::{sync::mpsc::UnboundedSender, task::spawn_blocking};
+use tokio::sync::mpsc::UnboundedSender;
 
 pub use self::state::State;
-use super::{PluginError, artifact::Artifact};
+use super::{PluginError, artifact::Artifact, compiler::Compiler};
 use crate::{
     config::schema,
-    plugin::{
-        Budget, Cache, Engine, Exhausted, LoadError, Module, Revision, Running, Signature, Trial, WHOLE, signature,
-    },
+    plugin::{Budget, Cache, Exhausted, Revision, Running, Signature, Trial, WHOLE, signature},
     store::{Commit, Revision as Number, Store, StoreError},
 };
 
@@ -72,9 +70,8 @@ struct New {
 
 #[derive(Debug)]
 pub(super) struct Revisions {
-    engine: Engine,
+    compiler: Arc<Compiler>,
     store: Store,
-    cache: Option<Arc<Cache>>,
     running: HashMap<Arc<str>, Running>,
     /// Where trials tell that they have failed too often.
     exhausted: UnboundedSender<Exhausted>,
@@ -108,13 +105,12 @@ impl Staged {
 }
 
 impl Revisions {
-    pub(super) fn new(
-        engine: Engine,
-        store: Store,
-        cache: Option<Arc<Cache>>,
-        exhausted: UnboundedSender<Exhausted>,
-    ) -> Self {
-        Self { engine, store, cache, running: HashMap::new(), exhausted, doubtful: false }
+    pub(super) fn new(compiler: Arc<Compiler>, store: Store, exhausted: UnboundedSender<Exhausted>) -> Self {
+        Self { compiler, store, running: HashMap::new(), exhausted, doubtful: false }
+    }
+
+    pub(super) fn compiler(&self) -> &Arc<Compiler> {
+        &self.compiler
     }
 
     /// Whether what is stored is not known to be what is here.
@@ -202,7 +198,7 @@ impl Revisions {
         let records = records(&self.store, plugin).await?;
         let record = records.into_iter().find(|record| record.revision == number).ok_or_else(unknown)?;
         let module = module(&self.store, plugin, &record.sha256).await?.ok_or_else(unknown)?;
-        let module = self.compile(module).await?.0;
+        let module = self.compiler.module(module.into()).await?;
         Ok(Revision { plugin: plugin.into(), number, module, signature: record.signature })
     }
 
@@ -313,7 +309,7 @@ impl Revisions {
             let record = Record { signature, ..same.clone() };
             return Ok((revision, Some(New { record, module: None })));
         }
-        let (module, bytes) = self.compile(bytes).await?;
+        let module = self.compiler.module(bytes.clone()).await?;
         let number = records.last().map_or(1, |last| last.revision + 1);
         let record = Record {
             revision: number,
@@ -325,7 +321,7 @@ impl Revisions {
             imports: module.imports().to_vec(),
         };
         let revision = Revision { plugin: plugin.into(), number, module, signature };
-        Ok((revision, Some(New { record, module: Some(bytes) })))
+        Ok((revision, Some(New { record, module: Some(bytes.into()) })))
     }
 
     /// Stores what is new, together with what that commit has already, then makes all of it run.
@@ -364,14 +360,6 @@ impl Revisions {
 
     pub(super) async fn state(&self, plugin: &str) -> Result<Option<State>, StoreError> {
         state(&self.store, plugin).await
-    }
-
-    /// Gives the bytes back, to be stored.
-    async fn compile(&self, bytes: Vec<u8>) -> Result<(Module, Vec<u8>), LoadError> {
-        let (engine, cache) = (self.engine.clone(), self.cache.clone());
-        let load = move || Module::load(&engine, &bytes, cache.as_deref()).map(|module| (module, bytes));
-        let compiled = spawn_blocking(load).await;
-        compiled.unwrap_or_else(|_| Err(LoadError::Compile("the compiler failed".to_owned())))
     }
 }
 

@@ -7,19 +7,21 @@ use std::{
     io::{self, ErrorKind},
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, header::CONTENT_TYPE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+
+use crate::progress::{Pace, Stalled, Watch};
 
 use super::trailers::retain_allowed;
 
@@ -29,10 +31,28 @@ pub enum Body {
     #[default]
     Empty,
     Full(Bytes),
-    /// Where its bytes are counted on their way, with their number so far.
-    Stream(Incoming, Option<Arc<AtomicU64>>),
+    Stream(Stream),
     /// Made of another body.
     Changed(Pin<Box<Changed>>),
+}
+
+/// A body as its sender sends it, who is held to a pace.
+#[derive(Debug)]
+pub struct Stream {
+    incoming: Incoming,
+    pace: Pace,
+    /// Made when the sender lets us wait for the first time.
+    watch: Option<Box<Watch>>,
+    /// Of a request.
+    transfer: Option<Arc<Transfer>>,
+}
+
+/// The body of a request on its way, for others than the one who reads it.
+#[derive(Debug, Default)]
+pub struct Transfer {
+    bytes: AtomicU64,
+    ended: OnceLock<Instant>,
+    stalled: AtomicBool,
 }
 
 /// What a body may be made into on its way.
@@ -44,6 +64,9 @@ pub enum BodyError {
     /// Its sender broke off.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
+    /// Its sender did not send in time.
+    #[error(transparent)]
+    Stalled(#[from] Stalled),
     /// Something on the way did.
     #[error(transparent)]
     Cut(Cut),
@@ -89,9 +112,17 @@ pub enum Uncollected {
 }
 
 impl Body {
-    /// A client's, which passes out of sight and is counted on its way.
-    pub fn counted(body: Incoming) -> Self {
-        if body.is_end_stream() { Self::Empty } else { Self::Stream(body, Some(Arc::default())) }
+    /// The body of a request.
+    pub fn of_client(incoming: Incoming, pace: Pace) -> Self {
+        if incoming.is_end_stream() {
+            return Self::Empty;
+        }
+        Self::Stream(Stream { incoming, pace, watch: None, transfer: Some(Arc::default()) })
+    }
+
+    /// The body of a service's answer.
+    pub fn of_service(incoming: Incoming, pace: Pace) -> Self {
+        Self::Stream(Stream { incoming, pace, watch: None, transfer: None })
     }
 
     /// Something that a body was made into.
@@ -104,9 +135,9 @@ impl Body {
         self.is_end_stream()
     }
 
-    /// How many bytes have passed, for who looks later.
-    pub fn passed(&self) -> Option<Arc<AtomicU64>> {
-        if let Self::Stream(_, passed) = self { passed.clone() } else { None }
+    /// The transfer of a request's body.
+    pub fn transfer(&self) -> Option<Arc<Transfer>> {
+        if let Self::Stream(stream) = self { stream.transfer.clone() } else { None }
     }
 
     /// Reads it to its end, up to so many bytes and within that time.
@@ -167,16 +198,7 @@ impl HttpBody for Body {
                 *self = Self::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Self::Stream(incoming, passed) => {
-                let polled = Pin::new(incoming).poll_frame(cx);
-                let Poll::Ready(Some(Ok(mut frame))) = polled else { return polled.map_err(BodyError::Broken) };
-                match (frame.data_ref(), passed) {
-                    (Some(data), Some(passed)) => drop(passed.fetch_add(data.len() as u64, Relaxed)),
-                    (Some(_), None) => {}
-                    (None, _) => frame.trailers_mut().into_iter().for_each(retain_allowed),
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
+            Self::Stream(stream) => stream.poll_frame(cx),
             Self::Changed(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -185,7 +207,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Stream(incoming, _) => incoming.is_end_stream(),
+            Self::Stream(stream) => stream.incoming.is_end_stream(),
             Self::Changed(body) => body.is_end_stream(),
         }
     }
@@ -194,7 +216,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(incoming, _) => incoming.size_hint(),
+            Self::Stream(stream) => stream.incoming.size_hint(),
             Self::Changed(body) => body.size_hint(),
         }
     }
@@ -211,10 +233,92 @@ impl fmt::Debug for Body {
         f.write_str(match self {
             Self::Empty => "Empty",
             Self::Full(_) => "Full",
-            Self::Stream(..) => "Stream",
+            Self::Stream(_) => "Stream",
             Self::Changed(_) => "Changed",
         })
     }
+}
+
+impl Stream {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let bytes = match &mut polled {
+            Poll::Ready(Some(Ok(frame))) => match frame.data_ref() {
+                Some(data) => data.len(),
+                None => {
+                    frame.trailers_mut().into_iter().for_each(retain_allowed);
+                    0
+                }
+            },
+            Poll::Ready(_) => return polled.map_err(BodyError::Broken),
+            Poll::Pending => {
+                let watch = self.watch.get_or_insert_with(|| Box::new(Watch::new(&self.pace)));
+                let stalled = ready!(watch.poll_stalled(cx, &self.pace));
+                return self.give_up(stalled);
+            }
+        };
+        if let Some(transfer) = &self.transfer {
+            transfer.bytes.fetch_add(bytes as u64, Relaxed);
+        }
+        if let Some(watch) = &mut self.watch
+            && let Err(stalled) = watch.progressed(bytes, &self.pace)
+        {
+            return self.give_up(stalled);
+        }
+        polled.map_err(BodyError::Broken)
+    }
+
+    fn give_up(&self, stalled: Stalled) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(transfer) = &self.transfer {
+            transfer.stalled.store(true, Relaxed);
+        }
+        Poll::Ready(Some(Err(stalled.into())))
+    }
+}
+
+impl Drop for Stream {
+    /// Whoever reads a body lets it go at its end, or before if no more of it is wanted.
+    fn drop(&mut self) {
+        if let Some(transfer) = &self.transfer {
+            let _ = transfer.ended.set(Instant::now());
+        }
+    }
+}
+
+impl Transfer {
+    /// Bytes that have passed.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// When the last of it had been read; `None` while it is under way.
+    pub fn ended(&self) -> Option<Instant> {
+        self.ended.get().copied()
+    }
+
+    /// Whether it was given up because its sender did not send in time.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.load(Relaxed)
+    }
+
+    /// Counts bytes that pass otherwise than by a body.
+    pub fn count(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+    }
+}
+
+/// Media types of messages that may rest for long: their senders send when there is news.
+const STREAMS: [&str; 4] =
+    ["text/event-stream", "application/grpc", "application/x-ndjson", "multipart/x-mixed-replace"];
+
+/// Whether a message may rest in the middle of its body, by its media type.
+pub fn may_rest(headers: &HeaderMap) -> bool {
+    let Some(media_type) = headers.get(CONTENT_TYPE) else { return false };
+    let is_kind = |known: &str| {
+        let start = media_type.as_bytes().get(..known.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(known.as_bytes()))
+    };
+    STREAMS.into_iter().any(is_kind)
 }
 
 /// A body of which the first pieces were read, and are to be read again.

@@ -9,9 +9,8 @@ use http::{
     uri::Scheme,
 };
 
-use super::{Client, RequestHead};
+use super::{Client, RequestHead, forwarded::X_FORWARDED_FOR};
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -111,7 +110,7 @@ pub fn set_forwarded(head: &mut RequestHead, client: &Client) {
     let forwarded = client.told.forwarded(&host);
     let (headers, via) = (&mut head.headers, via(head.version));
     headers.reserve(ADDED);
-    if client.trusted {
+    if client.is_trusted() {
         append(headers, FORWARDED, &forwarded);
         append(headers, X_FORWARDED_FOR, address);
         append(headers, VIA, &via);
@@ -139,7 +138,6 @@ pub struct Told {
 
 impl Told {
     pub fn new(address: IpAddr, scheme: &Scheme) -> Self {
-        let address = address.to_canonical();
         let value = |text: &str| HeaderValue::from_str(text).expect("an address or a scheme is a field value");
         // RFC 7239 §6: an IPv6 address is bracketed, and so quoted; a host with a port is quoted too.
         let node = if address.is_ipv6() { format!("\"[{address}]\"") } else { address.to_string() };
@@ -149,6 +147,10 @@ impl Told {
             before: format!("for={node};host=\"").into_bytes().into(),
             after: format!("\";proto={scheme}").into_bytes().into(),
         }
+    }
+
+    pub(super) fn address(&self) -> &[u8] {
+        self.address.as_bytes()
     }
 
     fn forwarded(&self, host: &HeaderValue) -> HeaderValue {
@@ -204,7 +206,8 @@ mod tests {
     }
 
     fn client(address: &str, trusted: bool) -> Client {
-        Client::new(address.parse().expect("address"), Arc::from("test"), Scheme::HTTP, trusted)
+        let proxies = trusted.then(|| Arc::from([]));
+        Client::new(address.parse().expect("address"), Arc::from("test"), Scheme::HTTP, proxies)
     }
 
     #[test]

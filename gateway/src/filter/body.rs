@@ -18,7 +18,7 @@ use crate::{
         body::{BodyError, Cut, Uncollected, Whole},
         headers::set_length,
     },
-    plugin::{Caller, Cause, Failure, Given, Handles, Outcome, Output, Passing, Phase, Verdict},
+    plugin::{Admission, Caller, Cause, Failure, Given, Handles, Outcome, Output, Passing, Phase, Verdict},
     worker::WorkerId,
 };
 
@@ -85,10 +85,23 @@ impl Filter {
         if whole && let Some(instead) = Box::pin(self.decide(caller, side.whole, exchange, slot, body)).await {
             return Some(instead);
         }
+        let mut admission = None;
         if stream && !body.is_empty() {
+            // Before the head goes on: a filter without room for the body can still be answered for.
+            match Box::pin(version.instances.admit(caller.worker)).await {
+                Ok(admitted) => admission = Some(admitted),
+                Err(failure) => {
+                    version.record.count(caller.worker, side.stream, Err(&failure));
+                    if let Some(instead) = self.on_failure(side.stream, failure, &exchange.id) {
+                        return Some(instead);
+                    }
+                }
+            }
+        }
+        if let Some(admission) = admission {
             let kept = exchange.filters[slot].kept.clone();
             let part = Part::new(self, version.clone(), caller, side.stream, &exchange.id);
-            let mut streamed = Box::pin(Streamed::new(part, kept, std::mem::take(body)));
+            let mut streamed = Box::pin(Streamed::new(part, admission, kept, std::mem::take(body)));
             if side.stream == Phase::ResponseStream {
                 exchange.response.headers.remove(CONTENT_LENGTH);
                 // The head is not under way yet: a filter that fails at once can still be answered for.
@@ -162,7 +175,7 @@ impl Filter {
 
     fn instead_of(&self, stop: Stop, phase: Phase) -> Instead {
         match stop {
-            Stop::Broken(error) => Instead::Unread(Unread::BrokenResponse(error)),
+            Stop::Broken(error) => Instead::Unread(unread(Phase::ResponseBody, Uncollected::Broken(error))),
             Stop::Failed(failure) => Instead::Failed(Failed { plugin: Arc::clone(&self.plugin), phase, failure }),
         }
     }
@@ -182,6 +195,8 @@ fn is_bodyless(exchange: &Exchange) -> bool {
 
 fn unread(phase: Phase, why: Uncollected) -> Unread {
     match (phase, why) {
+        (Phase::ResponseBody, Uncollected::Broken(BodyError::Stalled(_))) => Unread::SlowResponse,
+        (_, Uncollected::Broken(BodyError::Stalled(_))) => Unread::SlowRequest,
         (Phase::ResponseBody, Uncollected::Broken(error)) => Unread::BrokenResponse(error),
         (Phase::ResponseBody, _) => Unread::SlowResponse,
         (_, Uncollected::Broken(_)) => Unread::BrokenRequest,
@@ -229,12 +244,11 @@ struct Streamed {
 }
 
 impl Streamed {
-    fn new(part: Part, kept: Bytes, body: Body) -> Self {
+    fn new(part: Part, admission: Admission, kept: Bytes, body: Body) -> Self {
         let output = Output::default();
         let passing = Passing::new(part.id.clone(), kept, body, output.clone());
-        let (instances, worker, phase) = (Arc::clone(&part.version.instances), part.worker, part.phase);
-        let handles = Arc::clone(&part.handles);
-        let work = async move { instances.pass(Caller { worker, handles: &handles }, phase, passing).await };
+        let (phase, handles) = (part.phase, Arc::clone(&part.handles));
+        let work = async move { admission.pass(phase, passing, &handles).await };
         let (written, piece, rest, trailers) = Default::default();
         Self { part, work: Some(Box::pin(work)), output, written, piece, rest, trailers }
     }

@@ -22,6 +22,8 @@ pub struct PhaseCounts {
     pub responded: Count,
     /// By cause, in the order of `Cause::ALL`: calls that failed of it, or whose guest was told of it.
     over: [Count; Cause::ALL.len()],
+    /// Failures in the first call of an instance.
+    pub failed_first: Count,
 }
 
 /// How long the calls of one plugin took, its waits included.
@@ -52,7 +54,12 @@ impl FilterRecord {
     /// One call, and the limits that its guest was told of.
     pub(super) fn ended(&self, worker: WorkerId, phase: Phase, outcome: &Outcome) {
         self.count(worker, phase, outcome.result.as_ref());
-        let Some(counts) = self.0.of(worker).filter(|_| !outcome.overruns.is_empty()) else { return };
+        let is_failed_first = outcome.is_first && outcome.result.is_err();
+        let is_rare = is_failed_first || !outcome.overruns.is_empty();
+        let Some(counts) = self.0.of(worker).filter(|_| is_rare) else { return };
+        if is_failed_first {
+            counts[phase as usize].failed_first.add(1);
+        }
         outcome.overruns.iter().for_each(|cause| counts[phase as usize].over[cause as usize].add(1));
     }
 

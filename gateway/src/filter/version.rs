@@ -36,7 +36,7 @@ pub struct OnTrial {
 /// What exchanges have in common that get the same revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShareKey {
-    /// The client's address.
+    /// The client's address, as trusted proxies state it.
     Client,
     /// The value of a field; without it the client's address.
     Header(HeaderName),
@@ -56,7 +56,7 @@ impl OnTrial {
             ShareKey::Header(name) => exchange.request.headers.get(name),
             ShareKey::Client => None,
         };
-        match (field, exchange.client.address.ip()) {
+        match (field, exchange.client_address()) {
             (Some(value), _) => hasher.write(value.as_bytes()),
             (None, std::net::IpAddr::V4(address)) => hasher.write(&address.octets()),
             (None, std::net::IpAddr::V6(address)) => hasher.write(&address.octets()),
@@ -140,7 +140,7 @@ impl Filter {
         outcome.result
     }
 
-    /// A failure in the middle of a body, which cannot be done again.
+    /// Counts a failure of a call that the version before cannot make again: in the middle of a body, or at a tick.
     pub(super) fn note(&self, version: &Version, failure: &Failure) {
         let trial = self.trial.as_ref().filter(|trial| Arc::ptr_eq(&trial.version.instances, &version.instances));
         if let Some(trial) = trial.filter(|_| counts(failure.cause)) {

@@ -6,12 +6,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use super::Share;
-use crate::{monitor::record::Connections, snapshot::Listener};
+use crate::{monitor::record::Connections, snapshot::Listener, socket::set_up};
 
 /// Connections that the kernel queues per socket.
 const BACKLOG: i32 = 1024;
@@ -64,7 +64,7 @@ impl Listeners {
         let (mut bound, mut errors) = (Bound::default(), Vec::new());
         for listener in new {
             let is_ours = open.values().any(|entry| entry.address.port() == listener.address.port());
-            match self.bind_one(listener.address, is_ours) {
+            match self.bind_one(listener, is_ours) {
                 Ok((address, sockets)) => {
                     let stop = self.stop.child_token();
                     let connections = super::Open::default();
@@ -120,7 +120,8 @@ impl Listeners {
     ///
     /// With SO_REUSEPORT alone a second gateway would silently share the port with the first, so it is tried without,
     /// unless the port `is_ours` under another name or address.
-    fn bind_one(&self, wanted: SocketAddr, is_ours: bool) -> std::io::Result<(SocketAddr, Vec<TcpListener>)> {
+    fn bind_one(&self, listener: &Listener, is_ours: bool) -> std::io::Result<(SocketAddr, Vec<TcpListener>)> {
+        let wanted = listener.address;
         if wanted.port() != 0 && !is_ours {
             drop(socket(wanted, false)?);
         }
@@ -131,7 +132,9 @@ impl Listeners {
             sockets.push(socket(address, true)?);
         }
         for socket in &sockets {
-            socket2::SockRef::from(socket).listen(BACKLOG)?;
+            let socket = SockRef::from(socket);
+            set_up(&socket, listener.limits.tcp_keepalive)?;
+            socket.listen(BACKLOG)?;
         }
         Ok((address, sockets))
     }

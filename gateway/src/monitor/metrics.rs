@@ -39,6 +39,7 @@ pub fn render(snapshot: &Snapshot, standing: &Standing) -> String {
     upstream(&mut text, &snapshot.records);
     endpoints(&mut text, snapshot);
     plugins(&mut text, snapshot);
+    slots(&mut text, snapshot);
     own(&mut text, snapshot);
     if let Some(log) = &snapshot.access_log {
         text.family(
@@ -191,6 +192,17 @@ fn plugins(text: &mut Text, snapshot: &Snapshot) {
             }
         }
     }
+    text.family(
+        "stile_plugin_first_call_failures_total",
+        Kind::Counter,
+        "Of the failed calls, the first calls of instances: work that is needed once belongs in configure.",
+    );
+    for ([plugin, revision, route], record) in &filters {
+        for phase in Phase::ALL {
+            let labels = [("plugin", &**plugin), ("revision", revision), ("route", route), ("phase", phase.as_str())];
+            text.line_if_any(&labels, record.sum(phase, |counts| counts.failed_first.get()));
+        }
+    }
     text.family("stile_plugin_overruns_total", Kind::Counter, "Calls of filters that failed, by cause.");
     // Whatever the revision: a new one does not undo what was counted.
     let mut overruns: BTreeMap<_, u64> = BTreeMap::new();
@@ -230,6 +242,21 @@ fn plugins(text: &mut Text, snapshot: &Snapshot) {
     for ((plugin, revision), n) in exchanges {
         text.line(&[("plugin", &plugin), ("revision", &revision.to_string())], n);
     }
+}
+
+/// The room for instances, which all plugins share.
+fn slots(text: &mut Text, snapshot: &Snapshot) {
+    let Some(slots) = snapshot.instances().next().map(|pool| pool.slots()) else { return };
+    text.family("stile_plugin_instance_slots", Kind::Gauge, "Instances that there may be of all plugins together.");
+    text.line(&[], slots.total as u64);
+    text.family("stile_plugin_instance_slots_used", Kind::Gauge, "Slots that instances take, one for each memory.");
+    text.line(&[], slots.used as u64);
+    text.family(
+        "stile_plugin_evictions_total",
+        Kind::Counter,
+        "Idle instances that ended since another configuration needed their slot.",
+    );
+    text.line(&[], slots.evicted);
 }
 
 /// What plugins count themselves.

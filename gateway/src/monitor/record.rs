@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -70,7 +70,9 @@ pub enum Outcome {
 pub struct Mishap {
     pub at: SystemTime,
     pub request_id: String,
-    pub client: SocketAddr,
+    /// The client's address, as trusted proxies state it.
+    pub client: IpAddr,
+    pub peer: SocketAddr,
     pub method: String,
     pub path: String,
     pub status: u16,

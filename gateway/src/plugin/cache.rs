@@ -115,7 +115,9 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            let engine = Engine::new(Bounds { instances: 1, memory: 1 << 20, table_elements: 100 }).expect("an engine");
+            let bounds =
+                Bounds { instances: 1, memory: 1 << 20, table_elements: 100, core_instances: 16, ..Bounds::default() };
+            let engine = Engine::new(bounds).expect("an engine");
             let plugin = wat::parse_str(PLUGIN).expect("a component");
             Self { engine, folder: tempfile::tempdir().expect("a folder"), plugin }
         }

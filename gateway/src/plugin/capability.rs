@@ -13,11 +13,11 @@ pub fn exists(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
-/// The first capability among the imports (`stile:plugin/log@0.1.0`) that is neither free nor allowed. Imports of other
+/// The capabilities among the imports (`stile:plugin/log@0.1.0`) that are neither free nor allowed. Imports of other
 /// packages are WASI's, whose environment is empty.
-pub fn missing<'a>(imports: &'a [String], allowed: &[String]) -> Option<&'a str> {
+pub fn missing<'a>(imports: &'a [String], allowed: &[String]) -> impl Iterator<Item = &'a str> {
     let names = imports.iter().filter_map(|import| capability(import));
-    names.into_iter().find(|name| !FREE.contains(name) && !allowed.iter().any(|allowed| allowed == name))
+    names.filter(|name| !FREE.contains(name) && !allowed.iter().any(|allowed| allowed == name))
 }
 
 /// Whether this capability is among the imports.
@@ -37,9 +37,14 @@ mod tests {
     #[test]
     fn what_is_not_free_must_be_allowed() {
         let imports = ["wasi:cli/stdout@0.2.3", "stile:plugin/exchange@0.1.0", "stile:plugin/key-value@0.1.0"];
-        let imports = imports.map(str::to_owned);
-        assert_eq!(missing(&imports, &[]), Some("key-value"));
-        assert_eq!(missing(&imports, &["key-value".to_owned()]), None);
-        assert_eq!(missing(&imports[..2], &[]), None);
+        let imports = [&imports[..], &["stile:plugin/metrics@0.1.0"]].concat().into_iter().map(str::to_owned);
+        let imports: Vec<_> = imports.collect();
+        let missing = |allowed: &[&str]| {
+            let allowed: Vec<_> = allowed.iter().copied().map(str::to_owned).collect();
+            missing(&imports, &allowed).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(missing(&[]), ["key-value", "metrics"]);
+        assert_eq!(missing(&["key-value"]), ["metrics"]);
+        assert!(missing(&["metrics", "key-value"]).is_empty());
     }
 }

@@ -12,7 +12,7 @@ mod metrics;
 mod stream;
 mod wasi;
 
-use std::{mem, sync::Arc};
+use std::{mem, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 
@@ -91,8 +91,8 @@ pub(super) struct Lent {
     pub(super) request: RequestHead,
     pub(super) response: ResponseHead,
     pub(super) kept: Bytes,
-    /// For a plugin that may know.
-    pub(super) client: Option<Arc<Client>>,
+    /// The peer and the address of the client, for a plugin that may know.
+    pub(super) client: Option<(Arc<Client>, IpAddr)>,
     /// Whom it comes from, as an authenticator told.
     pub(super) consumer: Option<Arc<Consumer>>,
     /// What this call has written.
@@ -135,7 +135,7 @@ impl Host {
         lent.is_lent = true;
         lent.swap(exchange);
         lent.kept = exchange.filters[slot].kept.clone();
-        lent.client = knows_client.then(|| Arc::clone(&exchange.client));
+        lent.client = knows_client.then(|| (Arc::clone(&exchange.client), exchange.client_address()));
         lent.consumer = exchange.consumer.clone();
     }
 

@@ -1,11 +1,13 @@
 //! One running copy of a plugin: made, configured once, then called for one exchange at a time.
 
 use std::{
+    fmt,
     future::{Future, poll_fn},
     mem,
     pin::{Pin, pin},
     sync::{
         Arc, LazyLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
         mpsc::{Sender, channel},
     },
     task::Poll,
@@ -20,47 +22,75 @@ use super::{
     Failure, Module, Outcome,
     abi::native::Calls,
     host::{Handles, Host, Passing},
-    limits::{CallClock, Cause, HANDLES, Limits},
+    limits::{CallClock, Cause, Limits},
     phase::{Given, Phase, Verdict},
+    slots::SlotPermit,
 };
 use crate::exchange::{Exchange, RequestId};
 
 /// It is large, and handed from one to the other: always in a box.
 pub(super) struct Instance {
+    // Ends before its permits do.
     store: Store<Host>,
     calls: Calls,
-    _permit: OwnedSemaphorePermit,
+    permits: Permits,
+    /// No phase has been called yet.
+    is_fresh: bool,
+}
+
+/// The room that an instance takes.
+pub(super) struct Permits {
+    /// Within `limits.instances` of its filter.
+    pub(super) _of_filter: OwnedSemaphorePermit,
+    /// Within the engine.
+    pub(super) of_engine: SlotPermit,
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance").finish_non_exhaustive()
+    }
 }
 
 impl Instance {
     /// Instantiates and configures, all of it within the plugin's limits. The time-out is the deadline of this one
     /// call, which may parse a large configuration and has no exchange waiting behind it more than once.
-    pub(super) async fn new(
-        module: &Module,
-        host: Host,
-        config: &str,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<Box<Self>, Failure> {
+    pub(super) async fn new(module: &Module, host: Host, config: &str, permits: Permits) -> Result<Box<Self>, Failure> {
         let limits = host.meter.limits;
         let mut store = Store::new(module.pre().engine(), host);
         store.limiter(|host| &mut host.meter);
         store.set_hostcall_fuel(limits.copied_per_call());
-        store.set_max_component_handles(HANDLES);
+        store.set_max_component_handles(limits.handles as usize);
         store.epoch_deadline_callback(|mut store| store.data_mut().meter.tick());
         let clock = begin(&mut store, limits.timeout, Duration::ZERO);
+        let started = AtomicBool::new(false);
         let making = async {
             let instance = module.pre().instantiate_async(&mut store).await?;
             let calls = module.found().load(&mut store, &instance)?;
+            started.store(true, Relaxed);
             let configured = calls.configure(&mut store, config).await?;
             Ok((calls, configured))
         };
         let made = bounded(&clock, Some(limits.timeout), pin!(making)).await;
         match made {
-            Some(Ok((calls, Ok(())))) => Ok(Box::new(Self { store, calls, _permit: permit })),
+            Some(Ok((calls, Ok(())))) => Ok(Box::new(Self { store, calls, permits, is_fresh: true })),
             Some(Ok((_, Err(refusal)))) => Err(Failure::new(Cause::Configure, refusal)),
-            Some(Err(error)) => Err(failure(&mut store, &error)),
+            Some(Err(error)) => {
+                let at_start = !started.load(Relaxed);
+                Err(Failure { at_start, ..failure(&mut store, &error) })
+            }
             None => Err(Failure::new(Cause::Timeout, "a new instance was not ready in time")),
         }
+    }
+
+    /// Says that the instance ends for the sake of a waiting call; gives the number of slots that this frees.
+    pub(super) fn mark_evicted(&mut self) -> usize {
+        self.permits.of_engine.mark_evicted()
+    }
+
+    /// Moves the instance from the room of probes to slots of the engine.
+    pub(super) fn keep(&mut self, slots: SlotPermit) {
+        self.permits.of_engine = slots;
     }
 
     /// Calls a phase that is about no head: an exchange may end meanwhile, or have none.
@@ -96,14 +126,20 @@ impl Instance {
     /// What came of a call, and the instance if it can be used again.
     fn told(mut self: Box<Self>, ran: Result<Ran, Failure>) -> (Outcome, Option<Box<Self>>) {
         let overruns = self.store.data_mut().clear();
+        let is_first = mem::take(&mut self.is_fresh);
         match ran {
-            Ok(Ran::Verdict(verdict)) => (Outcome { result: Ok(verdict), overruns }, Some(self)),
+            Ok(Ran::Verdict(verdict)) => (Outcome { result: Ok(verdict), overruns, is_first }, Some(self)),
             Ok(Ran::OwnError(message)) => {
-                (Outcome { result: Err(Failure::new(Cause::Error, message)), overruns }, Some(self))
+                (Outcome { result: Err(Failure::new(Cause::Error, message)), overruns, is_first }, Some(self))
             }
-            Err(failure) => {
+            Err(mut failure) => {
                 end(self);
-                (Outcome { result: Err(failure), overruns }, None)
+                if is_first && failure.cause == Cause::Deadline {
+                    failure
+                        .message
+                        .push_str(" in the first call of its instance: do work that is needed once in configure");
+                }
+                (Outcome { result: Err(failure), overruns, is_first }, None)
             }
         }
     }
@@ -181,7 +217,7 @@ impl Drop for Lending<'_> {
 }
 
 /// On a thread of its own: to give a large memory back takes about as long as a tick, and neighbours would wait for it.
-fn end(instance: Box<Instance>) {
+pub(super) fn end(instance: Box<Instance>) {
     static ENDINGS: LazyLock<Sender<Box<Instance>>> = LazyLock::new(|| {
         let (sender, receiver) = channel::<Box<Instance>>();
         let ending = move || receiver.into_iter().for_each(drop);
@@ -229,13 +265,36 @@ async fn bounded<F: Future>(clock: &CallClock, limit: Option<Duration>, mut call
     .await
 }
 
+/// Errors of the engine that are about bounds of `limits`, by their texts, which have no types.
+fn over_a_bound(limits: &Limits, error: &wasmtime::Error) -> Option<Failure> {
+    let text = error.root_cause().to_string();
+    if text.contains("fuel allocated for hostcalls") {
+        let bytes = limits.copied_per_call();
+        let message = format!(
+            "a call copied more than {bytes} bytes out of the guest, which are limits.copies and the larger of \
+             limits.body and limits.call_body"
+        );
+        return Some(Failure::new(Cause::Copies, message));
+    }
+    text.contains("store handle limit").then(|| {
+        Failure::new(Cause::Handles, format!("the guest held more than {} handles (limits.handles)", limits.handles))
+    })
+}
+
 /// What an error of wasmtime means for the plugin.
 fn failure(store: &mut Store<Host>, error: &wasmtime::Error) -> Failure {
     if error.is::<PoolConcurrencyLimitError>() {
         return Failure::new(Cause::Instances, "the gateway has no room for another instance");
     }
-    let cause = store.data_mut().meter.overrun.take().unwrap_or(Cause::Trap);
+    let meter = &mut store.data_mut().meter;
+    let cause = meter.overrun.take().unwrap_or(Cause::Trap);
+    if let Some(failure) = over_a_bound(&meter.limits, error) {
+        return failure;
+    }
     let message = match (cause, error.downcast_ref::<Trap>()) {
+        (_, Some(Trap::StackOverflow)) => {
+            format!("{}: its stack has {} bytes (wasm.stack)", Trap::StackOverflow, meter.stack)
+        }
         (Cause::Deadline, _) => "the guest computed past its deadline".to_owned(),
         (_, Some(trap)) => trap.to_string(),
         (_, None) => error.root_cause().to_string(),

@@ -21,6 +21,8 @@ pub struct Limits {
     pub memory: usize,
     pub table_elements: usize,
     pub instances: u32,
+    /// Bodies that may pass at a time.
+    pub streams: u32,
     pub instance_wait: Duration,
     /// Bytes of a body that is collected, and for how long it may take to come.
     pub body: usize,
@@ -33,19 +35,39 @@ pub struct Limits {
     pub calls: u32,
     pub call_timeout: Duration,
     pub call_body: usize,
+    /// Bytes that one call from or to a guest may copy out of it, beside a body; wasmtime's own default is 128 MiB.
+    pub copies: usize,
+    /// Handles of the component model that one instance may hold.
+    pub handles: u32,
 }
 
-/// Bytes that one call from or to a guest may copy out of it, beside a body; wasmtime's own default is 128 MiB.
-const COPIED_PER_CALL: usize = 2 << 20;
-/// Component-model handles that one instance may hold.
-pub(super) const HANDLES: usize = 1000;
-/// Core instances, memories and tables of one instance.
-const PARTS: usize = 16;
-
 impl Limits {
+    /// Little of everything, and much time.
+    #[cfg(test)]
+    pub(super) fn of_tests() -> Self {
+        Self {
+            deadline: Duration::from_secs(5),
+            timeout: Duration::from_secs(10),
+            memory: 1 << 20,
+            table_elements: 100,
+            instances: 2,
+            streams: 1,
+            instance_wait: Duration::from_secs(10),
+            body: 1,
+            body_timeout: Duration::from_secs(1),
+            key_value: 1,
+            metrics: 1,
+            calls: 1,
+            call_timeout: Duration::from_secs(1),
+            call_body: 1,
+            copies: 1 << 20,
+            handles: 10,
+        }
+    }
+
     /// Bytes that one call from or to a guest may copy out of it.
     pub(super) fn copied_per_call(&self) -> usize {
-        self.body.max(self.call_body).saturating_add(COPIED_PER_CALL)
+        self.body.max(self.call_body).saturating_add(self.copies)
     }
 }
 
@@ -62,6 +84,10 @@ pub enum Cause {
     Memory,
     /// The guest asked for larger tables than its limit.
     Table,
+    /// A call copied more out of the guest than its limit.
+    Copies,
+    /// The guest held more handles than its limit.
+    Handles,
     /// No instance came free within the wait.
     Instances,
     /// A new instance refused its configuration.
@@ -81,12 +107,14 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Trap,
         Self::Deadline,
         Self::Timeout,
         Self::Memory,
         Self::Table,
+        Self::Copies,
+        Self::Handles,
         Self::Instances,
         Self::Configure,
         Self::Body,
@@ -109,6 +137,8 @@ impl Cause {
             Self::Timeout => "timeout",
             Self::Memory => "memory",
             Self::Table => "table",
+            Self::Copies => "copies",
+            Self::Handles => "handles",
             Self::Instances => "instances",
             Self::Configure => "configure",
             Self::Body => "body",
@@ -144,6 +174,8 @@ impl Overruns {
 pub(super) struct Meter {
     pub(super) limits: Limits,
     memory: usize,
+    /// Bytes of the guest's stack.
+    pub(super) stack: usize,
     /// Of all instances of the pool.
     pool_memory: Arc<AtomicUsize>,
     /// The limit that the current call ran into.
@@ -214,8 +246,8 @@ impl CallClock {
 }
 
 impl Meter {
-    pub(super) fn new(limits: Limits, ticker: Arc<Ticker>, pool_memory: Arc<AtomicUsize>) -> Self {
-        Self { limits, memory: 0, pool_memory, overrun: None, clock: Arc::new(CallClock::new(ticker)) }
+    pub(super) fn new(limits: Limits, stack: usize, ticker: Arc<Ticker>, pool_memory: Arc<AtomicUsize>) -> Self {
+        Self { limits, memory: 0, stack, pool_memory, overrun: None, clock: Arc::new(CallClock::new(ticker)) }
     }
 
     /// Gives the current call its whole deadline once more.
@@ -233,9 +265,9 @@ impl Meter {
         Ok(UpdateDeadline::Yield(1))
     }
 
-    fn refuse(&mut self, cause: Cause) -> wasmtime::Result<bool> {
+    fn refuse(&mut self, cause: Cause, wanted: usize, (key, limit): (&str, usize)) -> wasmtime::Result<bool> {
         self.overrun = Some(cause);
-        Err(wasmtime::format_err!("over its {} limit", cause.as_str()))
+        Err(wasmtime::format_err!("over its {} limit: it wants {wanted}, limits.{key} is {limit}", cause.as_str()))
     }
 }
 
@@ -250,7 +282,7 @@ impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory.saturating_add(desired.saturating_sub(current));
         if total > self.limits.memory {
-            return self.refuse(Cause::Memory);
+            return self.refuse(Cause::Memory, total, ("memory", self.limits.memory));
         }
         self.pool_memory.fetch_add(total - self.memory, Relaxed);
         self.memory = total;
@@ -264,7 +296,7 @@ impl ResourceLimiter for Meter {
 
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         if desired > self.limits.table_elements {
-            return self.refuse(Cause::Table);
+            return self.refuse(Cause::Table, desired, ("table_elements", self.limits.table_elements));
         }
         Ok(true)
     }
@@ -274,16 +306,17 @@ impl ResourceLimiter for Meter {
         Err(error)
     }
 
+    // The engine bounds these when it compiles a component (wasm.core_instances).
     fn instances(&self) -> usize {
-        PARTS
+        usize::MAX
     }
 
     fn tables(&self) -> usize {
-        PARTS
+        usize::MAX
     }
 
     fn memories(&self) -> usize {
-        PARTS
+        usize::MAX
     }
 }
 

@@ -11,19 +11,21 @@ use std::{
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use super::{
     Caller, Cause, Failure, Given, Handles, Limits, Outcome, Passing, Phase, Reach, Revision, State, capability,
     host::{Host, Identity},
-    instance::{Instance, Lending},
+    idle::IdleInstances,
+    instance::{Instance, Lending, Permits},
     limits::Meter,
+    slots::{SlotPermit, SlotUse, Slots},
     state::Presence,
 };
 use crate::{
     exchange::{Exchange, RequestId},
-    worker::{PerWorker, WorkerId},
+    worker::WorkerId,
 };
 
 /// How long an instance lives.
@@ -49,25 +51,27 @@ pub struct Instances {
     asks: bool,
     /// The plugin may know the connection.
     asks_connection: bool,
-    idle: PerWorker<Shelf>,
+    idle: Arc<IdleInstances>,
     /// Bytes of linear memory of all instances.
     memory: Arc<AtomicUsize>,
     /// One permit per instance, idle ones included, so that a call that finds one on its shelf touches nothing shared.
     permits: Arc<Semaphore>,
-    /// Those that may pass bodies on.
-    passing: Semaphore,
+    /// The slots of the engine, which all pools share.
+    slots: Arc<Slots>,
+    /// One permit per body that passes.
+    streams: Arc<Semaphore>,
     /// Calls that wait for an instance: their number, looked at by every call, and who they are, looked at if any.
     waiting: AtomicUsize,
     waiters: Mutex<VecDeque<oneshot::Sender<Box<Instance>>>>,
 }
 
-/// Idle instances of one worker, the last used on top.
-#[derive(Default)]
-struct Shelf {
-    #[expect(clippy::vec_box, reason = "they are handed on in their boxes")]
-    instances: Vec<Box<Instance>>,
-    /// The fewest there were since the last sweep: so many were not needed.
-    unneeded: usize,
+/// An instance for one body that passes. Unused, it goes back to its pool.
+#[derive(Debug)]
+pub struct Admission {
+    pool: Arc<Instances>,
+    worker: WorkerId,
+    instance: Option<Box<Instance>>,
+    _turn: OwnedSemaphorePermit,
 }
 
 /// Counts one waiting call, also when that call is given up.
@@ -86,6 +90,9 @@ impl Instances {
     ) -> Self {
         let identity = Identity { plugin: Arc::clone(&revision.plugin), revision: revision.number };
         let uses = |name| capability::is_used(name, revision.module.imports());
+        let slots = Arc::clone(revision.module.slots());
+        let idle = Arc::new(IdleInstances::new(workers));
+        slots.register(&idle);
         Self {
             asks: uses(capability::CONSUMERS) || uses(capability::HTTP_CLIENT),
             asks_connection: uses(capability::CONNECTION),
@@ -97,10 +104,11 @@ impl Instances {
             config: config.into(),
             limits,
             isolation,
-            idle: PerWorker::new(workers, |_| Shelf::default()),
+            idle,
             memory: Arc::default(),
             permits: Arc::new(Semaphore::new(limits.instances as usize)),
-            passing: Semaphore::new((limits.instances as usize).div_ceil(2)),
+            slots,
+            streams: Arc::new(Semaphore::new(limits.streams as usize)),
             waiting: AtomicUsize::new(0),
             waiters: Mutex::default(),
         }
@@ -129,8 +137,12 @@ impl Instances {
         if self.config.as_ref() != "null" && !self.revision.module.found().takes_configuration() {
             return Err(Failure::new(Cause::Configure, "it takes no configuration"));
         }
-        let instance = self.take(WorkerId(0)).await?;
-        if keep {
+        let gone = || Failure::new(Cause::Instances, "the gateway is ending");
+        let of_filter = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| gone())?;
+        let of_engine = self.slots.acquire_for_probe().await.ok_or_else(gone)?;
+        let mut instance = self.make(of_filter, of_engine).await?;
+        if keep && let Some(slots) = self.slots.try_acquire(self.revision.module.slots_of_instance()) {
+            instance.keep(slots);
             self.put(WorkerId(0), instance);
         }
         Ok(())
@@ -145,7 +157,7 @@ impl Instances {
         exchange: &mut Exchange,
         slot: usize,
     ) -> Outcome {
-        let instance = match self.take(caller.worker).await {
+        let instance = match self.take(caller.worker, None).await {
             Ok(instance) => instance,
             Err(failure) => return failure.into(),
         };
@@ -159,7 +171,7 @@ impl Instances {
 
     /// Runs a phase that sees no head; `request` names its exchange, if it has one.
     pub async fn alone(&self, caller: Caller<'_>, phase: Phase, given: Given, request: Option<RequestId>) -> Outcome {
-        let instance = match self.take(caller.worker).await {
+        let instance = match self.take(caller.worker, None).await {
             Ok(instance) => instance,
             Err(failure) => return failure.into(),
         };
@@ -169,33 +181,30 @@ impl Instances {
         outcome
     }
 
-    /// Lets an instance pass a body on, for as long as that takes; what it leaves of it comes back.
-    pub async fn pass(&self, caller: Caller<'_>, phase: Phase, passing: Passing) -> (Outcome, Option<Passing>) {
-        // A body may take as long as its slowest reader: not all instances may wait for such, or heads would have none.
-        let Ok(_passing) = self.passing.try_acquire() else {
-            let failure = Failure::new(Cause::Instances, "half of the instances pass bodies on");
-            return (failure.into(), Some(passing));
+    /// Waits for a turn among the bodies that pass and for an instance that passes one on, before anything of it is read.
+    pub async fn admit(self: &Arc<Self>, worker: WorkerId) -> Result<Admission, Failure> {
+        // A body may take as long as its slowest reader. If all instances waited for such, heads would have none.
+        let mut deadline = None;
+        let turn = match Arc::clone(&self.streams).try_acquire_owned() {
+            Ok(turn) => Some(turn),
+            Err(_) => {
+                let until = Instant::now() + self.limits.instance_wait;
+                deadline = Some(until);
+                let turn = Arc::clone(&self.streams).acquire_owned();
+                timeout_at(until, Box::pin(turn)).await.ok().and_then(Result::ok)
+            }
         };
-        let instance = match self.take(caller.worker).await {
-            Ok(instance) => instance,
-            Err(failure) => return (failure.into(), Some(passing)),
+        let Some(turn) = turn else {
+            let message = format!("{} bodies pass already, as many as limits.streams allows", self.limits.streams);
+            return Err(Failure::new(Cause::Instances, message));
         };
-        let handles = self.handles(caller.handles);
-        let (outcome, passing, instance) = instance.pass(phase, passing, &self.limits, handles).await;
-        self.put_if(caller.worker, instance);
-        (outcome, passing)
+        let instance = Some(self.take(worker, deadline).await?);
+        Ok(Admission { pool: Arc::clone(self), worker, instance, _turn: turn })
     }
 
-    /// Ends the instances that were not needed since the last sweep.
+    /// Ends the instances that no call needed since the last sweep.
     pub fn sweep(&self) {
-        for mut shelf in self.idle.all() {
-            let unneeded = shelf.unneeded;
-            let ended: Vec<_> = shelf.instances.drain(..unneeded).collect();
-            shelf.unneeded = shelf.instances.len();
-            // Ending them takes longer than a request should wait for its shelf.
-            drop(shelf);
-            drop(ended);
-        }
+        drop(self.idle.sweep());
     }
 
     /// Instances alive now, idle or in a call.
@@ -203,52 +212,82 @@ impl Instances {
         self.limits.instances as usize - self.permits.available_permits()
     }
 
+    /// The slots that all pools of the engine share.
+    pub fn slots(&self) -> SlotUse {
+        self.slots.usage()
+    }
+
     /// Bytes of linear memory that they have.
     pub fn memory(&self) -> usize {
         self.memory.load(Relaxed)
     }
 
-    async fn take(&self, worker: WorkerId) -> Result<Box<Instance>, Failure> {
-        if let Some(instance) = self.idle.of(worker).pop() {
+    /// Takes an idle instance of this worker, or makes one while there is room, or waits for one: until the deadline if
+    /// the call waited before, else for `limits.instance_wait`.
+    async fn take(&self, worker: WorkerId, deadline: Option<Instant>) -> Result<Box<Instance>, Failure> {
+        if let Some(instance) = self.idle.pop(worker) {
             return Ok(instance);
         }
-        // Boxed, or every request would be as large as what few of them do.
-        match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => Box::pin(self.make(permit)).await,
-            Err(_) => Box::pin(self.wait()).await,
+        // Boxed, or every request would be as large as the rare path of a few.
+        if let Ok(of_filter) = Arc::clone(&self.permits).try_acquire_owned()
+            && let Some(of_engine) = self.slots.try_acquire(self.revision.module.slots_of_instance())
+        {
+            return Box::pin(self.make(of_filter, of_engine)).await;
         }
+        Box::pin(self.wait(deadline)).await
     }
 
-    /// All instances exist: takes one that is idle at another worker, or the first that a call gives back, or the
-    /// permit of one that ends.
-    async fn wait(&self) -> Result<Box<Instance>, Failure> {
+    /// Without room for another instance: takes one that is idle at another worker, or the first that a call gives back,
+    /// or makes one once another instance has ended, if need be an idle one of another pool.
+    async fn wait(&self, deadline: Option<Instant>) -> Result<Box<Instance>, Failure> {
         let _waiting = Waiting::new(&self.waiting);
         let handed_over = self.queue();
-        // Looked for only now: whoever shelves one later sees that somebody waits.
-        if let Some(instance) = self.idle.all().find_map(|mut shelf| shelf.pop()) {
+        // Only now: a call that makes an instance idle later sees that another waits.
+        if let Some(instance) = self.idle.pop_any() {
             return Ok(instance);
         }
+        let room = async {
+            let of_filter = Arc::clone(&self.permits).acquire_owned().await.ok()?;
+            let of_engine = self.slots.acquire(self.revision.module.slots_of_instance()).await?;
+            Some((of_filter, of_engine))
+        };
         let freed = async {
             tokio::select! {
-                Ok(instance) = handed_over => Ok(Ok(instance)),
-                permit = Arc::clone(&self.permits).acquire_owned() => permit.map(Err),
+                Ok(instance) = handed_over => Ok(instance),
+                Some(permits) = room => Err(permits),
+                else => std::future::pending().await,
             }
         };
-        match timeout(self.limits.instance_wait, freed).await {
-            Ok(Ok(Ok(instance))) => Ok(instance),
-            Ok(Ok(Err(permit))) => self.make(permit).await,
-            _ => Err(Failure::new(Cause::Instances, format!("all {} instances are busy", self.limits.instances))),
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + self.limits.instance_wait);
+        match timeout_at(deadline, freed).await {
+            Ok(Ok(instance)) => Ok(instance),
+            Ok(Err((of_filter, of_engine))) => self.make(of_filter, of_engine).await,
+            Err(_) => Err(Failure::new(Cause::Instances, self.full())),
         }
     }
 
-    async fn make(&self, permit: OwnedSemaphorePermit) -> Result<Box<Instance>, Failure> {
+    /// Says which bound keeps a call from an instance.
+    fn full(&self) -> String {
+        match self.permits.available_permits() {
+            0 => format!("all {} instances are busy, as many as limits.instances allows", self.limits.instances),
+            _ => format!("all {} instances of the gateway are busy (wasm.instances)", self.slots.total()),
+        }
+    }
+
+    async fn make(&self, of_filter: OwnedSemaphorePermit, of_engine: SlotPermit) -> Result<Box<Instance>, Failure> {
         let host = Host::new(
             Arc::clone(&self.identity),
             Arc::clone(&self.state),
             Arc::clone(&self.reach),
-            Meter::new(self.limits, Arc::clone(self.revision.module.ticker()), Arc::clone(&self.memory)),
+            Meter::new(
+                self.limits,
+                self.revision.module.stack(),
+                Arc::clone(self.revision.module.ticker()),
+                Arc::clone(&self.memory),
+            ),
         );
-        Instance::new(&self.revision.module, host, &self.config, permit).await
+        let permits = Permits { _of_filter: of_filter, of_engine };
+        Instance::new(&self.revision.module, host, &self.config, permits).await
     }
 
     fn handles(&self, handles: &Arc<Handles>) -> Option<Arc<Handles>> {
@@ -261,27 +300,33 @@ impl Instances {
         }
     }
 
-    /// Keeps an instance for the next call, and hands it to who waits for one.
+    /// Keeps an instance for the next call, and hands it to a call that waits for one.
     fn put(&self, worker: WorkerId, instance: Box<Instance>) {
         if self.isolation == Isolation::Request {
             return;
         }
-        self.idle.of(worker).instances.push(instance);
+        self.idle.push(worker, instance);
         if self.waiting.load(Relaxed) > 0 {
             self.hand_over(worker);
+        }
+        while self.slots.are_wanted()
+            && let Some(idle) = self.idle.pop(worker)
+            && let Some(unwanted) = self.slots.surrender(idle)
+        {
+            self.idle.push(worker, unwanted);
         }
     }
 
     fn hand_over(&self, worker: WorkerId) {
-        let Some(mut instance) = self.idle.of(worker).pop() else { return };
+        let Some(mut instance) = self.idle.pop(worker) else { return };
         while let Some(waiter) = self.waiters().pop_front() {
             match waiter.send(instance) {
                 Ok(()) => return,
-                // That one has waited too long, or found another.
+                // That call has waited too long, or found another.
                 Err(back) => instance = back,
             }
         }
-        self.idle.of(worker).instances.push(instance);
+        self.idle.push(worker, instance);
     }
 
     fn queue(&self) -> oneshot::Receiver<Box<Instance>> {
@@ -300,6 +345,25 @@ impl Instances {
     }
 }
 
+impl Admission {
+    /// Passes the body on, for as long as that takes; what the filter leaves of it comes back.
+    pub async fn pass(mut self, phase: Phase, passing: Passing, handles: &Arc<Handles>) -> (Outcome, Option<Passing>) {
+        let Some(instance) = self.instance.take() else {
+            return (Failure::new(Cause::Instances, "the instance is gone").into(), Some(passing));
+        };
+        let (pool, handles) = (&self.pool, self.pool.handles(handles));
+        let (outcome, passing, instance) = instance.pass(phase, passing, &pool.limits, handles).await;
+        pool.put_if(self.worker, instance);
+        (outcome, passing)
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.pool.put_if(self.worker, self.instance.take());
+    }
+}
+
 impl<'a> Waiting<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Relaxed);
@@ -313,16 +377,126 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Shelf {
-    fn pop(&mut self) -> Option<Box<Instance>> {
-        let instance = self.instances.pop();
-        self.unneeded = self.unneeded.min(self.instances.len());
-        instance
-    }
-}
-
 impl fmt::Debug for Instances {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Instances").field("revision", &self.revision).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::plugin::{Bounds, Engine, Module, States};
+
+    /// A component that exports one phase and does nothing in it.
+    const PLUGIN: &str = r#"(component
+        (core module $m (func (export "f") (result i32) i32.const 0) (memory (export "memory") 1))
+        (core instance $i (instantiate $m))
+        (func $tick (result (result (error string)))
+            (canon lift (core func $i "f") (memory (core memory $i "memory"))))
+        (instance $tick-interface (export "on-tick" (func $tick)))
+        (export "stile:plugin/tick@0.1.0" (instance $tick-interface)))"#;
+    const WORKER: WorkerId = WorkerId(0);
+
+    /// Pools of one plugin in an engine with so many slots.
+    fn pools(slots: u32, count: usize) -> Vec<Arc<Instances>> {
+        let bounds =
+            Bounds { instances: slots, memory: 1 << 20, table_elements: 100, core_instances: 4, ..Bounds::default() };
+        let engine = Engine::new(bounds).expect("an engine");
+        let module = Module::compile(&engine, &wat::parse_str(PLUGIN).expect("a component")).expect("a plugin");
+        let (plugin, states) = ("p".into(), States::default());
+        let state = states.of(&plugin);
+        let revision = Revision { plugin, number: 1, module, signature: None };
+        let pool = |_| {
+            let (state, reach) = (Arc::clone(&state), Arc::default());
+            Arc::new(Instances::new(revision.clone(), state, reach, "null", Limits::of_tests(), Isolation::Pooled, 2))
+        };
+        (0..count).map(pool).collect()
+    }
+
+    async fn call(pool: &Instances) -> Result<(), Failure> {
+        let instance = pool.take(WORKER, None).await?;
+        pool.put(WORKER, instance);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn an_idle_instance_ends_whenever_another_configuration_needs_its_slot() {
+        let pools = pools(3, 10);
+        for round in 0..3 {
+            for pool in &pools {
+                call(pool).await.unwrap_or_else(|failure| panic!("round {round}: {failure}"));
+            }
+        }
+        let slots = pools[0].slots();
+        assert_eq!((slots.total, slots.used), (3, 3));
+        assert!(slots.evicted >= 20, "{slots:?}");
+        assert_eq!(pools.iter().map(|pool| pool.alive()).sum::<usize>(), 3);
+    }
+
+    #[tokio::test]
+    async fn an_instance_in_use_lately_stays_while_others_are_spared() {
+        let pools = pools(3, 4);
+        for pool in &pools[..3] {
+            call(pool).await.expect("there is room");
+        }
+        // All were used since the start: the first look clears that, the second evicts one.
+        call(&pools[3]).await.expect("one gives way");
+        let there = |pool: &Arc<Instances>| pool.alive() == 1;
+        let spared = pools[..3].iter().position(|pool| !there(pool)).expect("one is gone");
+        let used = &pools[(spared + 1) % 3];
+        call(used).await.expect("it is there");
+        call(&pools[spared]).await.expect("another gives way");
+        assert!(there(used), "it was used after the others");
+    }
+
+    #[tokio::test]
+    async fn a_probe_finds_room_while_all_slots_are_taken() {
+        let pools = pools(2, 3);
+        let _busy =
+            [pools[0].take(WORKER, None).await.expect("room"), pools[1].take(WORKER, None).await.expect("room")];
+        for keep in [false, true] {
+            pools[2].probe(keep).await.unwrap_or_else(|failure| panic!("{failure}"));
+            assert_eq!(pools[2].alive(), 0, "there is no slot to keep it in");
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_that_wait_get_the_slots_of_instances_that_would_go_idle() {
+        let pools = pools(2, 6);
+        let busy = [pools[0].take(WORKER, None).await.expect("room"), pools[1].take(WORKER, None).await.expect("room")];
+        let waiting: Vec<_> =
+            pools[2..].iter().cloned().map(|pool| tokio::spawn(async move { call(&pool).await })).collect();
+        tokio::task::yield_now().await;
+        for (pool, instance) in pools.iter().zip(busy) {
+            pool.put(WORKER, instance);
+        }
+        for call in waiting {
+            call.await.expect("it does not panic").unwrap_or_else(|failure| panic!("{failure}"));
+        }
+        assert_eq!(pools[0].slots().used, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_finds_no_room_says_which_bound_it_met() {
+        let pools = pools(2, 2);
+        let mut busy = Vec::new();
+        for _ in 0..2 {
+            busy.push(pools[0].take(WORKER, None).await.expect("room"));
+        }
+        for (pool, full) in [
+            (&pools[0], "all 2 instances are busy, as many as limits.instances allows"),
+            (&pools[1], "all 2 instances of the gateway are busy (wasm.instances)"),
+        ] {
+            let failure = pool.take(WORKER, None).await.err().expect("no room");
+            assert_eq!((failure.cause, failure.message.as_str()), (Cause::Instances, full));
+        }
+        drop(busy);
+        advance(Duration::from_secs(1)).await;
+        call(&pools[1]).await.expect("those that gave up took no slot with them");
     }
 }

@@ -12,6 +12,7 @@ use tokio::{task::spawn_local, time::timeout};
 use super::upgrade;
 use crate::exchange::{
     Body, Client, Exchange, Refusal, RequestHead, RequestId, ResponseHead, TRACEPARENT,
+    body::may_rest,
     canonical::{canonical, servable},
     headers::{self, Seen},
     id::{RequestIds, X_REQUEST_ID},
@@ -28,6 +29,7 @@ pub(super) fn exchange(
     client: Arc<Client>,
     ids: &RefCell<RequestIds>,
 ) -> (Exchange, Body, Option<OnUpgrade>, Option<Refusal>) {
+    client.peer.set_streams(false);
     let websocket = upgrade::asked(&request);
     let upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
@@ -36,6 +38,9 @@ pub(super) fn exchange(
     let own_id = seen.request_id.then(|| RequestId::from_client(&parts.headers)).flatten();
     let id = own_id.unwrap_or_else(|| ids.borrow_mut().draw());
     let trace = seen.trace.then(|| parts.headers.get(TRACEPARENT).cloned()).flatten();
+    // Their length is never known.
+    let streams = body.size_hint().exact().is_none() && may_rest(&parts.headers);
+    let body = Body::of_client(body, client.peer.limits().pace(streams));
     let names_a_path = parts.uri.path_and_query().is_some();
     let head_only = parts.method == Method::HEAD;
     let mut head = RequestHead {
@@ -44,6 +49,7 @@ pub(super) fn exchange(
         authority: parts.uri.authority().cloned(),
         version: parts.version,
         websocket,
+        streams,
         headers: parts.headers,
     };
     let (encoded_slash, refused) =
@@ -57,13 +63,15 @@ pub(super) fn exchange(
     if seen.hop_by_hop {
         headers::remove_hop_by_hop(&mut head.headers);
     }
+    let forwarded_for = client.forwarded_for(&head.headers);
     headers::set_forwarded(&mut head, &client);
     head.headers.insert(X_REQUEST_ID, id.to_value());
     let mut exchange = begun(id, client, head);
+    exchange.forwarded_for = forwarded_for;
     exchange.trace = trace;
     exchange.head_only = head_only;
     exchange.encoded_slash = encoded_slash;
-    (exchange, Body::counted(body), upgrade, refused)
+    (exchange, body, upgrade, refused)
 }
 
 /// The exchange of a request that could not be parsed: what its first line says, as far as that is a request line.
@@ -85,6 +93,7 @@ fn begun(id: RequestId, client: Arc<Client>, request: RequestHead) -> Exchange {
     Exchange {
         id,
         client,
+        forwarded_for: None,
         trace: None,
         request,
         head_only: false,

@@ -1,10 +1,7 @@
 //! The end of an exchange, however it comes: it is counted, timed and logged once, when the last of it is let go.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     thread,
     time::{Duration, SystemTime},
 };
@@ -18,12 +15,13 @@ use super::{
 };
 use crate::{
     access::{Usage, Used},
-    exchange::{Asked, BodyError, Exchange},
+    exchange::{Asked, BodyError, Exchange, body::Transfer},
     monitor::{
         access_log::{AccessLog, Entry},
         record::{Fault, Mishap, RouteRecord},
     },
     plugin::Summary,
+    progress::Stalled,
     snapshot::{Route, Snapshot},
     worker::WorkerId,
 };
@@ -32,6 +30,12 @@ use crate::{
 const CLIENT_LEFT: u16 = 499;
 const LEFT: Fault = Fault { blame: "client", cause: "left" };
 const BROKE_OFF: Fault = Fault { blame: "upstream", cause: "reset" };
+/// A client that did not send its request, or take its answer, in time.
+pub(super) const SLOW_CLIENT: Fault = Fault { blame: "client", cause: "slow-client" };
+/// A service that did not send its answer, or take the request, in time.
+const STALLED: Fault = Fault { blame: "upstream", cause: "stalled" };
+/// A WebSocket that neither side has used for long.
+const IDLE: Fault = Fault { blame: "client", cause: "idle" };
 const PANIC: Fault = Fault { blame: "gateway", cause: "panic" };
 
 /// An exchange and what is to be told of it. It holds no snapshot and no route, so that a long download keeps no old
@@ -49,9 +53,11 @@ pub(super) struct Ending {
     endpoint: Option<Arc<str>>,
     /// How far it has come.
     answered_after: Option<Duration>,
+    /// When the last of it was let go; `None` where nobody has looked at the clock.
+    ended: Option<Instant>,
     whole: bool,
     fault: Option<(Fault, Arc<str>)>,
-    received: Option<Arc<AtomicU64>>,
+    received: Option<Arc<Transfer>>,
     sent: u64,
     /// Of the consumer and the version of an API.
     usage: Option<Arc<Usage>>,
@@ -63,7 +69,7 @@ impl Ending {
     /// Watches an exchange from its first moment; until it has a route it is counted as having none.
     pub(super) fn of(
         exchange: Exchange,
-        received: Option<Arc<AtomicU64>>,
+        received: Option<Arc<Transfer>>,
         worker: WorkerId,
         snapshot: &Snapshot,
     ) -> Box<Self> {
@@ -78,6 +84,7 @@ impl Ending {
             names: None,
             endpoint: None,
             answered_after: None,
+            ended: None,
             whole: false,
             fault: None,
             received,
@@ -120,28 +127,67 @@ impl Ending {
         self.sent += bytes as u64;
     }
 
-    /// Counts bytes of what the client sends.
-    pub(super) fn received(&mut self) -> Arc<AtomicU64> {
+    /// The transfer of what the client sends.
+    pub(super) fn received(&mut self) -> Arc<Transfer> {
         Arc::clone(self.received.get_or_insert_default())
+    }
+
+    /// The transfer of the request's body, if it has one.
+    pub(super) fn transfer(&self) -> Option<Arc<Transfer>> {
+        self.received.clone()
     }
 
     pub(super) fn whole(&mut self) {
         self.whole = true;
     }
 
+    /// The exchange ends at `now`.
+    pub(super) fn ended(&mut self, now: Instant) {
+        self.ended = Some(now);
+    }
+
     /// The answer ended in the middle.
     pub(super) fn broke_off(&mut self, error: &BodyError) {
         self.fault = Some(match error {
+            // The service had no request to answer.
+            BodyError::Broken(_) if self.is_request_stalled() => {
+                (SLOW_CLIENT, "the client stopped in the middle of its request".into())
+            }
             BodyError::Broken(error) => {
                 (BROKE_OFF, format!("the service broke off in the middle of its answer: {error}").into())
+            }
+            BodyError::Stalled(stalled) => {
+                (STALLED, format!("the service stopped in the middle of its answer: {stalled}").into())
             }
             BodyError::Cut(cut) => (Fault { blame: Blame::Plugin.as_str(), cause: cut.cause }, cut.to_string().into()),
         });
     }
 
+    /// A tunnel failed; `stalled` if one side took no bytes.
+    pub(super) fn tunnel_broke_off(&mut self, stalled: Option<Stalled>) {
+        let Some(stalled) = stalled else { return };
+        self.fault = Some(if self.exchange.client.peer.is_stalled() {
+            (SLOW_CLIENT, format!("the client stopped reading: {stalled}").into())
+        } else {
+            (STALLED, format!("the service stopped reading: {stalled}").into())
+        });
+    }
+
+    /// A tunnel passed nothing for so long.
+    pub(super) fn idle(&mut self, limit: Duration) {
+        self.fault = Some((IDLE, format!("nothing passed for {limit:?}").into()));
+    }
+
+    fn is_request_stalled(&self) -> bool {
+        self.received.as_ref().is_some_and(|transfer| transfer.is_stalled())
+    }
+
     /// What is told of an end that nobody has explained.
     fn cut_short(&self) -> Option<(Fault, Arc<str>)> {
         match self.answered_after {
+            Some(_) if !self.whole && self.exchange.client.peer.is_stalled() => {
+                Some((SLOW_CLIENT, "the client stopped in the middle of its answer".into()))
+            }
             None if thread::panicking() => Some((PANIC, "the gateway failed".into())),
             None => Some((LEFT, "the client left before there was an answer".into())),
             Some(_) if !self.whole => Some((LEFT, "the client left in the middle of its answer".into())),
@@ -158,7 +204,7 @@ impl Ending {
     }
 
     fn tell(&self, status: u16, fault: Fault, message: &Arc<str>, after: Duration) {
-        let Exchange { id, client, .. } = &self.exchange;
+        let Exchange { id, client: peer, .. } = &self.exchange;
         let (method, path) = (self.asked.method.as_str(), self.asked.target.path());
         // What a client does wrong, it can do a thousand times a second.
         if fault.blame == LEFT.blame {
@@ -169,7 +215,8 @@ impl Ending {
         let mishap = Mishap {
             at: SystemTime::now(),
             request_id: id.as_str().to_owned(),
-            client: client.address,
+            client: self.exchange.client_address(),
+            peer: peer.address,
             method: method.to_owned(),
             path: path.chars().take(MAX_PATH).collect(),
             status,
@@ -187,9 +234,9 @@ const MAX_PATH: usize = 200;
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let now = self.ended.unwrap_or_else(Instant::now);
         let (after, status) = (now - self.started, self.status());
-        let received = self.received.as_ref().map_or(0, |received| received.load(Relaxed));
+        let received = self.received.as_ref().map_or(0, |received| received.bytes());
         if let Some(counts) = self.record.counts.of(self.worker) {
             counts.statuses.add(status);
             counts.times.add(after);

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 
+use super::ending::SLOW_CLIENT;
 use crate::{
     access::Denied,
     exchange::{self, Destination},
@@ -114,6 +115,8 @@ impl Error {
                     | Cause::Timeout
                     | Cause::Memory
                     | Cause::Table
+                    | Cause::Copies
+                    | Cause::Handles
                     | Cause::Configure
                     | Cause::KeyValue
                     | Cause::Metrics
@@ -134,6 +137,9 @@ impl Error {
                 Up::Connect(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "connect", true),
                 Up::ConnectTimeout(..) => (StatusCode::GATEWAY_TIMEOUT, Blame::Upstream, "connect-timeout", true),
                 Up::Timeout(..) => (StatusCode::GATEWAY_TIMEOUT, Blame::Upstream, "timeout", true),
+                Up::Stalled(..) => (StatusCode::GATEWAY_TIMEOUT, Blame::Upstream, "stalled", true),
+                Up::TooLargeHead { .. } => (StatusCode::BAD_GATEWAY, Blame::Upstream, "header-size", false),
+                Up::SlowRequest(_) => (StatusCode::REQUEST_TIMEOUT, Blame::Client, SLOW_CLIENT.cause, true),
                 Up::Reset(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "reset", true),
                 Up::Malformed(..) | Up::Unsound(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "malformed", false),
                 Up::RequestBody => (StatusCode::BAD_REQUEST, Blame::Client, "request-body", true),
@@ -180,7 +186,9 @@ impl Error {
                 Up::Malformed(..) => "the service sent an answer that is not HTTP".into(),
                 Up::Unsound(..) => "the service sent a response that cannot be passed on".into(),
                 Up::Timeout(..) => "the service did not answer in time".into(),
-                Up::RequestBody | Up::RequestFraming | Up::Unsendable(_) => error.to_string(),
+                Up::Stalled(..) => "the service stopped reading the request".into(),
+                Up::TooLargeHead { .. } => "the head of the service's answer is too large".into(),
+                Up::RequestBody | Up::RequestFraming | Up::SlowRequest(_) | Up::Unsendable(_) => error.to_string(),
                 Up::Cut(_) => "a filter failed".into(),
             },
         }

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderValue, Response, StatusCode, Version,
     header::{
         ALLOW, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
     },
@@ -16,11 +16,12 @@ use http::{
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{body::Incoming, ext::ReasonPhrase, upgrade::OnUpgrade};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{Error, ending::Ending, upgrade::Tunnel};
 use crate::{
     access::Denied,
-    exchange::{Body, BodyError, Exchange, ResponseHead, headers, id::X_REQUEST_ID},
+    exchange::{Body, BodyError, Exchange, ResponseHead, body::may_rest, headers, id::X_REQUEST_ID},
     filter::{Chain, Instead},
     openapi::{Finding, Invalid, listed},
     plugin::{Answer, Caller},
@@ -38,11 +39,18 @@ pub struct Outgoing {
     tunnel: Option<Box<Tunnel>>,
     /// The service's words for its status, if they are not the usual ones.
     reason: Option<Box<(StatusCode, ReasonPhrase)>>,
+    /// It may rest, by its media type.
+    streams: bool,
 }
 
 impl Outgoing {
     fn new(body: Body) -> Self {
-        Self { body, lease: None, ending: None, tunnel: None, reason: None }
+        Self { body, lease: None, ending: None, tunnel: None, reason: None, streams: false }
+    }
+
+    /// Whether it may rest for long.
+    pub(crate) fn streams(&self) -> bool {
+        self.streams
     }
 
     /// What its connection becomes once the head is sent, if that is asked for and agreed to.
@@ -82,9 +90,12 @@ pub(super) fn upstream(
     }
     headers::remove_hop_by_hop(&mut parts.headers);
     exchange.response = ResponseHead { status: parts.status, headers: parts.headers };
-    let mut outgoing = Outgoing::new(Body::Stream(body, None));
+    let streams = body.size_hint().exact().is_none() && may_rest(&exchange.response.headers);
+    exchange.client.peer.set_streams(streams && exchange.request.version != Version::HTTP_2);
+    let mut outgoing = Outgoing::new(Body::of_service(body, lease.progress().pace(streams)));
     outgoing.lease = Some(lease);
     outgoing.reason = reason;
+    outgoing.streams = streams;
     outgoing
 }
 
@@ -261,8 +272,15 @@ impl HttpBody for Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        if let Some(ending) = self.ending.as_mut().filter(|_| self.body.is_end_stream()) {
-            ending.whole();
+        let now = Instant::now();
+        if let Some(lease) = self.lease.take() {
+            lease.end(now);
+        }
+        if let Some(ending) = &mut self.ending {
+            if self.body.is_end_stream() {
+                ending.whole();
+            }
+            ending.ended(now);
         }
     }
 }

@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 
 use super::Error;
 use crate::{
-    exchange::{Body, Exchange, body::Uncollected},
+    exchange::{Body, BodyError, Exchange, body::Uncollected},
     filter::Unread,
     snapshot::Route,
 };
@@ -33,7 +33,9 @@ pub(super) async fn validate(route: &Route, exchange: &Exchange, body: &mut Body
             *body = unread;
             return Err(Error::TooLarge(validation.body));
         }
-        Err(Uncollected::TooSlow) => return Err(Unread::SlowRequest.into()),
+        Err(Uncollected::TooSlow | Uncollected::Broken(BodyError::Stalled(_))) => {
+            return Err(Unread::SlowRequest.into());
+        }
         Err(Uncollected::Broken(_)) => return Err(Unread::BrokenRequest.into()),
     };
     let checked = match held {

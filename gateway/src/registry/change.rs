@@ -1,6 +1,8 @@
 //! What servers and operators change of endpoints: registering, heartbeats, deregistering, draining. Each is a commit to the store,
 //! and is seen by requests when it returns; a heartbeat is not written.
 
+use std::collections::HashSet;
+
 use super::{Announcement, Registry, RegistryError, record::Subject};
 use crate::store::{Commit, Expect, LeaseId, Revision, StoreError};
 
@@ -24,6 +26,7 @@ impl Registry {
             let found = self.found(service, id);
             let goes_on = found.as_ref().filter(|it| it.ttl == ttl && self.store.keep_alive(it.lease).is_ok());
             if goes_on.is_some_and(|found| *found.member == member) {
+                self.announced(service, &HashSet::from([member.address]));
                 return Ok(false);
             }
             let most = self.settings.load().endpoints_per_service;

@@ -27,8 +27,8 @@ impl Wanted {
 }
 
 impl Registry {
-    /// An endpoint of a service that is usable as far as is known here, the next one by the policy. Who asks connects to it
-    /// itself.
+    /// Returns the next endpoint by the policy of those that are up; where none is known to be up, of all, as balancing does for
+    /// requests. The caller connects to it itself.
     pub fn discover(&self, service: &str, wanted: &Wanted) -> Result<Discovered, RegistryError> {
         let known = self.service(service)?;
         let table = known.table.load_full();
@@ -40,9 +40,13 @@ impl Registry {
             own = Balancer::new(policy, &table.weights);
             &own
         };
-        let usable = |index: usize| table.endpoints[index].is_up() && wanted.takes(&table.members[index]);
+        let fits = |index: usize| wanted.takes(&table.members[index]);
         let mut cursor = self.cursors.entry(Arc::clone(&known.name)).or_insert_with(|| Cursor::new(0));
-        let chosen = balancer.pick(&mut cursor, usable).and_then(|index| table.members.get(index));
-        chosen.cloned().ok_or_else(|| RegistryError::NoneUsable(service.to_owned()))
+        let up = balancer.pick(&mut cursor, |index| table.endpoints[index].is_up() && fits(index));
+        let chosen = up.or_else(|| balancer.pick(&mut cursor, fits));
+        chosen
+            .and_then(|index| table.members.get(index))
+            .cloned()
+            .ok_or_else(|| RegistryError::NoneUsable(service.to_owned()))
     }
 }

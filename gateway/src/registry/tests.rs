@@ -12,8 +12,9 @@ use super::*;
 use crate::{
     balance::Policy,
     monitor::record::{Record as _, ServiceRecord},
+    progress::Limits,
     store::Lossy,
-    upstream::{Listed, PoolLimits},
+    upstream::{Listed, PoolLimits, Transport},
 };
 
 const SERVICES: [&str; 2] = ["users", "orders"];
@@ -158,8 +159,16 @@ fn services(fixed: u16, before: &Services) -> Arc<Services> {
         let fixed = (1..=fixed).map(|port| Arc::new(Member::of(address(port), 9))).collect();
         let listed = Listed { fixed, policy: Policy::RoundRobin, limits, workers: 1 };
         let record = Arc::new(ServiceRecord::new(0));
+        let transport = Transport {
+            connect_timeout: Duration::from_secs(1),
+            tcp_keepalive: Duration::from_secs(60),
+            progress: Limits::default(),
+            header_count: 100,
+            header_bytes: 64 << 10,
+            interim_responses: 32,
+        };
         let before = before.get(&name).map(|before| &**before);
-        (Arc::clone(&name), Arc::new(Service::new(name, listed, Duration::from_secs(1), 32, record, before)))
+        (Arc::clone(&name), Arc::new(Service::new(name, listed, transport, record, before)))
     };
     Arc::new(SERVICES.into_iter().map(service).collect())
 }

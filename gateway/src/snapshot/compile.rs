@@ -1,6 +1,7 @@
 //! From a configuration and the plugins' active revisions to a snapshot, or all the errors in one answer.
 //! What is unchanged is carried over from the previous snapshot by key; nothing becomes live here.
 
+mod bounds;
 pub mod consumers;
 mod filters;
 mod parts;
@@ -25,7 +26,7 @@ use crate::{
     access::{Access, Holder, Holdings},
     config::{
         Config, Premise, Problem,
-        scalar::{NAME, Size, is_name},
+        scalar::{NAME, is_name},
         schema,
     },
     filter::{Chain, Filter},
@@ -270,14 +271,11 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-        if listener.limits.header_bytes < Size::kib(8) {
-            let message = format!("{} is less than 8KiB", listener.limits.header_bytes);
-            self.problem(format!("listeners[{index}].limits.header_bytes"), message);
-        }
+        self.problems.extend(bounds::of_listener(index, &listener.limits));
         Listener {
             name: listener.name.as_str().into(),
             address: listener.address,
-            trusted,
+            trusted: trusted.into(),
             limits: parts::listener_limits(&listener.limits),
         }
     }
@@ -325,6 +323,7 @@ impl<'a> Compiler<'a> {
                     self.problem(format!("services[{index}].endpoints[{n}].address"), message);
                 }
             }
+            self.problems.extend(bounds::of_service(index, service));
             self.sources_of(index, service);
             let service = self.service(service);
             services.insert(Arc::clone(&service.name), Arc::new(service));
@@ -365,9 +364,7 @@ impl<'a> Compiler<'a> {
         let listed = parts::listed(service, self.input.workers);
         let record = self.records.services.of([&name]);
         let before = self.input.previous.and_then(|previous| previous.services.get(&name));
-        let connect_timeout = service.connect_timeout.0;
-        let before = before.map(|before| &**before);
-        Service::new(name, listed, connect_timeout, service.interim_responses, record, before)
+        Service::new(name, listed, parts::transport(service), record, before.map(|before| &**before))
     }
 
     /// In the order in which they are written; none in the place of what cannot be, or is not to be found.

@@ -32,7 +32,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 const PLUGIN: &str = "STILE_DECAY_PLUGIN";
 const WORKER: WorkerId = WorkerId(0);
 /// Each takes over 4 GiB of address space, of which valgrind has less than others.
-const BOUNDS: Bounds = Bounds { instances: 4, memory: 16 << 20, table_elements: 10_000 };
+fn bounds() -> Bounds {
+    Bounds { instances: 4, memory: 16 << 20, table_elements: 10_000, core_instances: 4, ..Bounds::default() }
+}
 
 /// What stands between the client and the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +107,7 @@ async fn snapshot(workload: Workload, service: SocketAddr) -> Snapshot {
 
 fn revision() -> Revision {
     let file = env::var_os(PLUGIN).unwrap_or_else(|| panic!("{PLUGIN} is not set"));
-    let engine = Engine::new(BOUNDS).expect("an engine");
+    let engine = Engine::new(bounds()).expect("an engine");
     let module = Module::compile(&engine, &fs::read(file).expect("the plugin is built")).expect("a plugin");
     Revision { plugin: Arc::from("add-headers"), number: 1, module, signature: None }
 }
@@ -154,6 +156,7 @@ fn exchange() -> Exchange {
     Exchange {
         id: RequestIds::new().draw(),
         client: Arc::new(client()),
+        forwarded_for: None,
         trace: None,
         request: RequestHead { headers, ..RequestHead::default() },
         head_only: false,
@@ -168,5 +171,5 @@ fn exchange() -> Exchange {
 
 /// A client whose claims are not believed.
 pub fn client() -> Client {
-    Client::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)), Arc::from("public"), Scheme::HTTP, false)
+    Client::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)), Arc::from("public"), Scheme::HTTP, None)
 }

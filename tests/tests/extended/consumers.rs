@@ -65,7 +65,7 @@ async fn a_million_api_keys() {
     gateway.kill().await;
 
     let file = gateway::write(folder.path(), config);
-    let inside = app::Gateway::start(gateway::engine(), &file).await.expect("it starts");
+    let inside = app::Gateway::start(gateway::engine_for, &file).await.expect("it starts");
     let access = inside.control().live().load_full().access.clone();
     // One text, since a request's key was just read; each look-up is of a key that was not looked up before.
     let (length, text) = (key(0).len(), (0..KEYS).step_by(7).map(key).collect::<String>());

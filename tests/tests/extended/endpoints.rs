@@ -21,7 +21,7 @@ const HEARTBEATS: usize = 20_000;
 /// Registers all of them in a gateway of this process, and gives how long that takes and what a heartbeat costs there.
 async fn filled(folder: &std::path::Path) -> (Duration, Duration) {
     let file = gateway::write(folder, config());
-    let inside = app::Gateway::start(gateway::engine(), &file).await.expect("it starts");
+    let inside = app::Gateway::start(gateway::engine_for, &file).await.expect("it starts");
     let registry = inside.control().registry();
     let start = Instant::now();
     fill(registry).await;

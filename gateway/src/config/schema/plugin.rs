@@ -51,7 +51,7 @@ pub struct Plugin {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rollout {
-    /// What exchanges have in common that get the same revision: `client`, its address, or `header:NAME`.
+    /// What exchanges have in common that get the same revision: `client`, its address as trusted proxies state it, or `header:NAME`.
     pub key: String,
     /// Failures that a new revision may show before the one before it is live again by itself.
     pub failures: u32,
@@ -86,7 +86,11 @@ pub struct PluginLimits {
     /// Instances of one filter over all workers.
     #[schemars(range(min = 1))]
     pub instances: u32,
-    /// How long a call waits for an instance when all are busy.
+    /// Bodies that may pass through one filter at a time (`request-stream` and `response-stream`), each with an instance of
+    /// its own for as long as it passes; without it, half of `instances`.
+    #[schemars(range(min = 1))]
+    pub streams: Option<u32>,
+    /// How long a call waits for an instance when all are busy, and a body for its turn when `streams` bodies pass.
     pub instance_wait: Duration,
     /// A body that the plugin wants as a whole; a larger one of a request is answered 413.
     pub body: Size,
@@ -102,6 +106,10 @@ pub struct PluginLimits {
     pub call_timeout: Duration,
     /// A body of a call, or of its answer.
     pub call_body: Size,
+    /// What one call from or to the plugin may copy out of it beside a body: fields, texts, values.
+    pub copies: Size,
+    /// Handles, such as calls that are under way, that one instance may hold at a time.
+    pub handles: u32,
 }
 
 /// What an exchange gets when a filter fails.
@@ -150,6 +158,7 @@ impl Default for PluginLimits {
             memory: Size::mib(16),
             table_elements: 10_000,
             instances: 1024,
+            streams: None,
             instance_wait: Duration::from_millis(100),
             body: Size::mib(1),
             body_timeout: Duration::from_secs(30),
@@ -158,6 +167,8 @@ impl Default for PluginLimits {
             calls: 16,
             call_timeout: Duration::from_millis(500),
             call_body: Size::mib(1),
+            copies: Size::mib(2),
+            handles: 1000,
         }
     }
 }

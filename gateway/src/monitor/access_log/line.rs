@@ -22,6 +22,8 @@ pub(super) enum Field {
     RequestId,
     TraceId,
     Client,
+    Peer,
+    PeerPort,
     Listener,
     Protocol,
     Method,
@@ -43,11 +45,13 @@ pub(super) enum Field {
 }
 
 /// Each by its name, in the order of a line that does not say otherwise.
-const FIELDS: [(&str, Field); 20] = [
+const FIELDS: [(&str, Field); 22] = [
     ("time", Field::Time),
     ("request_id", Field::RequestId),
     ("trace_id", Field::TraceId),
     ("client", Field::Client),
+    ("peer", Field::Peer),
+    ("peer_port", Field::PeerPort),
     ("listener", Field::Listener),
     ("protocol", Field::Protocol),
     ("method", Field::Method),
@@ -93,13 +97,17 @@ impl LineError {
 
 impl Field {
     fn is_number(&self) -> bool {
-        matches!(self, Self::Status | Self::ReceivedBytes | Self::SentBytes | Self::AnsweredMs | Self::DurationMs)
+        matches!(
+            self,
+            Self::PeerPort | Self::Status | Self::ReceivedBytes | Self::SentBytes | Self::AnsweredMs | Self::DurationMs
+        )
     }
 
     /// Whether every exchange has it.
     fn is_always(&self) -> bool {
         match self {
-            Self::Time | Self::RequestId | Self::Client | Self::Listener | Self::Protocol | Self::Method => true,
+            Self::Time | Self::RequestId | Self::Client | Self::Peer | Self::PeerPort | Self::Listener => true,
+            Self::Protocol | Self::Method => true,
             Self::Path | Self::Status | Self::ReceivedBytes | Self::SentBytes | Self::DurationMs => true,
             Self::TraceId | Self::Host | Self::Query | Self::Route | Self::Service | Self::Endpoint => false,
             Self::AnsweredMs | Self::Blame | Self::Cause | Self::Header(_) => false,
@@ -233,7 +241,8 @@ impl Line {
         let text = match field {
             Field::RequestId => exchange.id.as_bytes(),
             Field::TraceId => exchange.trace_id()?.as_bytes(),
-            Field::Client => exchange.client.text().as_bytes(),
+            Field::Client if exchange.forwarded_for.is_none() => exchange.client.peer_text(),
+            Field::Peer => exchange.client.peer_text(),
             Field::Listener => exchange.client.listener.as_bytes(),
             Field::Protocol => protocol(exchange.request.version).as_bytes(),
             Field::Method => asked.method.as_str().as_bytes(),
@@ -254,6 +263,8 @@ impl Line {
         let Entry { asked, exchange, .. } = entry;
         match field {
             Field::Time => stamp.write(pen),
+            Field::Client => drop(write!(pen, "{}", exchange.client_address())),
+            Field::PeerPort => pen.number(exchange.client.address.port().into()),
             Field::Path => self.escaped(pen, asked.target.path()),
             Field::Query => self.escaped(pen, &self.redact.query(asked.target.query()?)),
             Field::Status => pen.three_digits(entry.status.into()),

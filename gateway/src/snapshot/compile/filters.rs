@@ -1,7 +1,7 @@
 //! Plugins and where they are used: each use named, allowed, of a phase that it has there, and probed.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -11,7 +11,7 @@ use super::{super::Ticking, Compiler, parts, written::Written};
 use crate::{
     config::{Config, Premise, Problem, schema},
     filter::{Chain, Filter, OnTrial, Version},
-    plugin::{Failure, Instances, Isolation, Limits, Phase, Reach, Revision, Running, capability, signature},
+    plugin::{Failure, Instances, Isolation, Limits, Phase, Reach, Revision, Running, Trial, capability, signature},
 };
 
 /// Pools that begin with an instance; with one for each of many, a start would need more than an engine has.
@@ -105,16 +105,40 @@ impl Compiler<'_> {
                     self.problem(format!("plugins[{index}].http.hosts[{n}]"), message);
                 }
             }
+            self.ceilings(index, plugin);
             if parts::share_key(&plugin.rollout.key).is_none() {
                 let message = format!("\"{}\" is neither \"client\" nor \"header:NAME\"", plugin.rollout.key);
                 self.problem(format!("plugins[{index}].rollout.key"), message);
             }
-            let mut running = self.input.revisions.get(plugin.name.as_str()).into_iter().flat_map(Running::all);
-            let missing = running.find_map(|it| capability::missing(it.module.imports(), &plugin.allow));
-            if let Some(missing) = missing {
-                let message = format!("the plugin imports \"{missing}\", which it is not allowed");
+            let running = self.input.revisions.get(plugin.name.as_str()).into_iter().flat_map(Running::all);
+            let missing = running.flat_map(|it| capability::missing(it.module.imports(), &plugin.allow));
+            // In one order, and each once.
+            let missing: BTreeSet<_> = missing.map(|name| format!("\"{name}\"")).collect();
+            if !missing.is_empty() {
+                let missing = missing.into_iter().collect::<Vec<_>>().join(", ");
+                let message = format!("the plugin imports {missing}, which it is not allowed");
                 let path = format!("plugins[{index}].allow");
                 self.problems.push(Problem::new(path.as_str(), message).given([Premise::All(path)]));
+            }
+        }
+    }
+
+    /// No plugin may have more than the engine gives.
+    fn ceilings(&mut self, index: usize, plugin: &schema::Plugin) {
+        let (limits, wasm) = (&plugin.limits, &self.input.config.wasm);
+        let over = [
+            ("memory", limits.memory > wasm.memory, limits.memory.to_string(), wasm.memory.to_string()),
+            (
+                "table_elements",
+                limits.table_elements > wasm.table_elements,
+                limits.table_elements.to_string(),
+                wasm.table_elements.to_string(),
+            ),
+        ];
+        for (key, is_over, limit, ceiling) in over {
+            if is_over {
+                let message = format!("{limit} is more than wasm.{key} allows, which is {ceiling}");
+                self.problem(format!("plugins[{index}].limits.{key}"), message);
             }
         }
     }
@@ -217,16 +241,8 @@ impl Compiler<'_> {
             Some(Version { instances, record: record(revision.number) })
         };
         let running = self.input.revisions.get(plugin.name.as_str());
-        let trial = running.and_then(|running| running.trial.as_ref()).and_then(|trial| {
-            Some(OnTrial {
-                version: version(&trial.revision)?,
-                percent: trial.percent,
-                key: parts::share_key(&plugin.rollout.key)?,
-                budget: Arc::clone(&trial.budget),
-                allowed: plugin.rollout.failures,
-                within: plugin.rollout.within.0,
-            })
-        });
+        let trial = running.and_then(|running| running.trial.as_ref());
+        let trial = trial.and_then(|trial| on_trial(plugin, trial, version(&trial.revision)?));
         let version = running.and_then(|running| version(&running.revision));
         let missing = version.as_ref().map_or_else(|| record(0), |version| Arc::clone(&version.record));
         let times = self.records.plugins.of([&name]);
@@ -254,14 +270,18 @@ impl Compiler<'_> {
         let mut seen = HashSet::new();
         let ticking = |it: &Use<'_>| {
             let plugin = self.input.config.plugins.iter().find(|plugin| plugin.name == it.plugin)?;
-            let revision = self.input.revisions.get(it.plugin)?.leading();
+            let running = self.input.revisions.get(it.plugin)?;
+            let revision = running.leading();
             let key = Self::key(plugin, revision, it.config);
             let instances = instances.get(&key).filter(|instances| instances.has(Phase::Tick))?;
             seen.insert(key).then(|| {
                 let name: Arc<str> = plugin.name.as_str().into();
                 let record = self.records.filters.of([&name, &revision.number.to_string().into(), &"".into()]);
-                let version = Some(Version { instances: Arc::clone(instances), record: Arc::clone(&record) });
-                let (trial, times) = (None, self.records.plugins.of([&name]));
+                let version = Version { instances: Arc::clone(instances), record: Arc::clone(&record) };
+                // Failures of its ticks count as those of all its phases.
+                let trial = running.trial.as_ref().filter(|trial| trial.revision.number == revision.number);
+                let trial = trial.and_then(|trial| on_trial(plugin, trial, version.clone()));
+                let (version, times) = (Some(version), self.records.plugins.of([&name]));
                 let on_error = parts::on_error(plugin.on_error);
                 let filter = Filter { plugin: name, version, trial, on_error, missing: record, times };
                 Ticking { filter: Arc::new(filter), every: plugin.tick.0 }
@@ -291,8 +311,12 @@ impl Compiler<'_> {
                 match made {
                     Ok(instances) => drop(all.insert(key, instances)),
                     Err(failure) => {
-                        let message = format!("plugin \"{plugin}\" refuses it: {}", failure.message);
-                        let path = format!("{path}.config");
+                        let (key, refused) = match failure.at_start {
+                            true => ("plugin", format!("no instance of \"{plugin}\" can start")),
+                            false => ("config", format!("plugin \"{plugin}\" refuses it")),
+                        };
+                        let message = format!("{refused}: {}", failure.message);
+                        let path = format!("{path}.{key}");
                         let premises = [&path, &format!("plugins[{p}]")].map(|path| Premise::All(path.clone()));
                         self.problems.push(Problem::new(path, message).given(premises));
                     }
@@ -320,4 +344,16 @@ impl Compiler<'_> {
             reach: Arc::new(parts::reach(&plugin.http)),
         }
     }
+}
+
+/// A revision on trial, with how many failures it may show; none if its share has no key.
+fn on_trial(plugin: &schema::Plugin, trial: &Trial, version: Version) -> Option<OnTrial> {
+    Some(OnTrial {
+        version,
+        percent: trial.percent,
+        key: parts::share_key(&plugin.rollout.key)?,
+        budget: Arc::clone(&trial.budget),
+        allowed: plugin.rollout.failures,
+        within: plugin.rollout.within.0,
+    })
 }

@@ -10,9 +10,10 @@ use crate::{
     },
     filter::{OnError, ShareKey},
     monitor::access_log::{LineError, Spec},
-    plugin::{Isolation, Limits, Origin, Reach},
+    plugin::{self, Isolation, Origin, Reach},
+    progress::Limits,
     snapshot::ListenerLimits,
-    upstream::{HostHeader, Listed, Member, PoolLimits},
+    upstream::{HostHeader, Listed, Member, PoolLimits, Transport},
 };
 
 pub(super) fn network(text: &str) -> Option<ipnet::IpNet> {
@@ -26,6 +27,28 @@ pub(super) fn listener_limits(limits: &schema::ListenerLimits) -> ListenerLimits
         header_bytes: size(limits.header_bytes),
         header_count: usize::from(limits.header_count),
         header_timeout: limits.header_timeout.0,
+        progress: progress(&limits.progress),
+        tcp_keepalive: limits.progress.tcp_keepalive.0,
+    }
+}
+
+fn progress(progress: &schema::Progress) -> Limits {
+    Limits {
+        body_idle_timeout: progress.idle_timeout.0,
+        stream_idle_timeout: progress.stream_idle_timeout.0,
+        min_rate: u32::try_from(progress.min_rate.0).unwrap_or(u32::MAX),
+        min_rate_grace: progress.min_rate_grace.0,
+    }
+}
+
+pub(super) fn transport(service: &schema::Service) -> Transport {
+    Transport {
+        connect_timeout: service.connect_timeout.0,
+        tcp_keepalive: service.progress.tcp_keepalive.0,
+        progress: progress(&service.progress),
+        header_count: usize::from(service.header_count),
+        header_bytes: size(service.header_bytes),
+        interim_responses: service.interim_responses,
     }
 }
 
@@ -50,13 +73,14 @@ pub(super) fn line_problem(error: &LineError) -> Problem {
     }
 }
 
-pub(super) fn limits(limits: &schema::PluginLimits) -> Limits {
-    Limits {
+pub(super) fn limits(limits: &schema::PluginLimits) -> plugin::Limits {
+    plugin::Limits {
         deadline: limits.deadline.0,
         timeout: limits.timeout.0,
         memory: size(limits.memory),
         table_elements: limits.table_elements as usize,
         instances: limits.instances,
+        streams: limits.streams.unwrap_or(limits.instances.div_ceil(2)),
         instance_wait: limits.instance_wait.0,
         body: size(limits.body),
         body_timeout: limits.body_timeout.0,
@@ -65,6 +89,8 @@ pub(super) fn limits(limits: &schema::PluginLimits) -> Limits {
         calls: limits.calls,
         call_timeout: limits.call_timeout.0,
         call_body: size(limits.call_body),
+        copies: size(limits.copies),
+        handles: limits.handles,
     }
 }
 

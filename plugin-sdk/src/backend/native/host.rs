@@ -225,7 +225,8 @@ pub(crate) fn answer_calls(answers: Rc<Answers>) {
 pub(crate) fn connection() -> Connection {
     CONNECTION.with_borrow(Clone::clone).unwrap_or_else(|| Connection {
         address: "127.0.0.1".into(),
-        port: 50_000,
+        peer: "127.0.0.1".into(),
+        peer_port: 50_000,
         listener: "test".into(),
         scheme: "http".into(),
         protocol: "HTTP/1.1".into(),

@@ -79,19 +79,20 @@ impl From<log::Level> for Level {
 impl connection::Host for Host {
     fn current(&mut self) -> wasmtime::Result<connection::Facts> {
         let lent = self.lent()?;
-        let client = lent.client.as_ref().ok_or(NoExchange)?;
+        let (peer, client) = lent.client.as_ref().ok_or(NoExchange)?;
         let protocol = match lent.request.version {
             Version::HTTP_10 => "HTTP/1.0",
             Version::HTTP_2 => "HTTP/2",
             _ => "HTTP/1.1",
         };
         Ok(connection::Facts {
-            address: client.address.ip().to_canonical().to_string(),
-            port: client.address.port(),
-            listener: client.listener.to_string(),
-            scheme: client.scheme.to_string(),
+            address: client.to_string(),
+            peer: peer.address.ip().to_string(),
+            peer_port: peer.address.port(),
+            listener: peer.listener.to_string(),
+            scheme: peer.scheme.to_string(),
             protocol: protocol.to_owned(),
-            trusted: client.trusted,
+            trusted: peer.is_trusted(),
         })
     }
 }

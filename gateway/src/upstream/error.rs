@@ -1,0 +1,122 @@
+//! What can become of a request on its way to an endpoint, other than an answer.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use super::Transport;
+use crate::{
+    exchange::{
+        BodyError,
+        body::{Cut, is_malformed},
+        framing::Unsound,
+    },
+    monitor::record::Outcome,
+    progress::Stalled,
+    socket,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("service \"{0}\" has no usable endpoint")]
+    NoEndpoint(Arc<str>),
+    #[error("cannot connect to {0}: {1}")]
+    Connect(SocketAddr, std::io::Error),
+    #[error("{0} took no connection within {1:?}")]
+    ConnectTimeout(SocketAddr, Duration),
+    #[error("{0} broke off before it answered: {1}")]
+    Reset(SocketAddr, hyper::Error),
+    #[error("{0} sent an answer that is not HTTP: {1}")]
+    Malformed(SocketAddr, hyper::Error),
+    #[error("{address} sent an answer whose head has more than {header_count} fields or {header_bytes} bytes")]
+    TooLargeHead { address: SocketAddr, header_count: usize, header_bytes: usize },
+    #[error("{0} sent a response that cannot be passed on: {1}")]
+    Unsound(SocketAddr, Unsound),
+    #[error("{0} stopped reading the request: {1}")]
+    Stalled(SocketAddr, Stalled),
+    #[error("the client stopped sending its request: {0}")]
+    SlowRequest(Stalled),
+    #[error("the client broke off in the middle of its request")]
+    RequestBody,
+    #[error("the body of the request is not in valid chunks")]
+    RequestFraming,
+    #[error("{0} gave no answer within {1:?}")]
+    Timeout(SocketAddr, Duration),
+    #[error("the request cannot be put in HTTP/1.1 form: {0}")]
+    Unsendable(http::Error),
+    #[error(transparent)]
+    Cut(Cut),
+}
+
+impl Error {
+    /// The error of an endpoint that hyper reports.
+    pub(super) fn of(address: SocketAddr, error: hyper::Error, transport: &Transport) -> Self {
+        let source = std::error::Error::source(&error);
+        if error.is_user() {
+            return match source.and_then(|source| source.downcast_ref()) {
+                Some(BodyError::Cut(cut)) => Self::Cut(cut.clone()),
+                Some(BodyError::Stalled(stalled)) => Self::SlowRequest(*stalled),
+                Some(error) if error.is_malformed() => Self::RequestFraming,
+                _ => Self::RequestBody,
+            };
+        }
+        if let Some(stalled) = source.and_then(socket::stalled) {
+            return Self::Stalled(address, stalled);
+        }
+        if error.is_parse_too_large() {
+            let Transport { header_count, header_bytes, .. } = *transport;
+            return Self::TooLargeHead { address, header_count, header_bytes };
+        }
+        if error.is_parse() || is_malformed(&error) {
+            Self::Malformed(address, error)
+        } else {
+            Self::Reset(address, error)
+        }
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Connect(..) => Outcome::Refused,
+            Self::ConnectTimeout(..) => Outcome::ConnectTimeout,
+            Self::Reset(..) => Outcome::Reset,
+            Self::Malformed(..) | Self::Unsound(..) | Self::TooLargeHead { .. } => Outcome::Malformed,
+            Self::Timeout(..) | Self::Stalled(..) => Outcome::Timeout,
+            // The last ends before there is an attempt.
+            Self::RequestBody
+            | Self::RequestFraming
+            | Self::SlowRequest(_)
+            | Self::Unsendable(_)
+            | Self::Cut(_)
+            | Self::NoEndpoint(_) => Outcome::Client,
+        }
+    }
+
+    /// The endpoint has had nothing of the request, and its body is still there.
+    pub(super) fn is_unreached(&self) -> bool {
+        matches!(self, Self::Connect(..) | Self::ConnectTimeout(..))
+    }
+
+    /// Who it was tried with.
+    pub fn endpoint(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Connect(address, _)
+            | Self::ConnectTimeout(address, _)
+            | Self::Reset(address, _)
+            | Self::Malformed(address, _)
+            | Self::Unsound(address, _)
+            | Self::TooLargeHead { address, .. }
+            | Self::Stalled(address, _)
+            | Self::Timeout(address, _) => Some(*address),
+            Self::RequestBody
+            | Self::RequestFraming
+            | Self::SlowRequest(_)
+            | Self::Unsendable(_)
+            | Self::Cut(_)
+            | Self::NoEndpoint(_) => None,
+        }
+    }
+}
+
+/// The endpoint closed or reset the connection without a byte of an answer.
+pub(super) fn broke_off(error: &hyper::Error) -> bool {
+    let is_io = || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
+    !is_malformed(error) && (error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_io())
+}
