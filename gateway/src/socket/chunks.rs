@@ -103,12 +103,13 @@ mod tests {
     #[test]
     fn finds_the_end_and_every_bare_line_feed_of_a_trailer_section() {
         for piece in [1, 2, 3, 7, 100] {
-            for (text, length) in [
-                ("0\r\n\r\n", 5),
-                ("5\r\na\nb\n\n\r\n0\r\n\r\n", 15),
-                ("A;x=y\r\n0123456789\r\n1 \r\nx\r\n00\r\nX: y\r\nZ: \r\n\r\n", 45),
+            for text in [
+                "0\r\n\r\n",
+                "5\r\na\nb\n\n\r\n0\r\n\r\n",
+                "A;x=y\r\n0123456789\r\n1 \r\nx\r\n00\r\nX: y\r\nZ: \r\n\r\n",
             ] {
-                assert_eq!(verdict(&format!("{text}GET / HTTP/1.1\r\n"), piece), Progress::Ended(length), "{text:?}");
+                let next = format!("{text}GET / HTTP/1.1\r\n");
+                assert_eq!(verdict(&next, piece), Progress::Ended(text.len()), "{text:?}");
             }
             for text in ["0\r\n\n", "1\r\na\r\n0\r\nX: y\n\n", "0\r\nX: y\n\r\n", "0\r\nX: y\r\n\n"] {
                 assert_eq!(verdict(text, piece), Progress::BareLf, "{text:?}");

@@ -52,6 +52,8 @@ struct State {
 
 /// The beginning of an HTTP/2 connection (RFC 9113 §3.4), which always takes more than one read.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// An address that is farther from the last byte read is not in the same buffer.
+const FAR: usize = 1 << 20;
 /// Larger copies are given back before the next one is made.
 const KEPT: usize = 4 << 10;
 
@@ -159,7 +161,7 @@ impl State {
             Some(inside) => inside,
             // The field came with an earlier read, and this one goes on in the same head. Of a blank line it may have
             // the end only.
-            None if from_end <= isize::MAX as usize && !matches!(self.recent.first(), Some(b'\r' | b'\n') | None) => 0,
+            None if from_end <= FAR && !matches!(self.recent.first(), Some(b'\r' | b'\n') | None) => 0,
             None => return Verdict::Unknown,
         };
         let Some(body) = head_end(&self.recent, inside) else { return Verdict::Unknown };
