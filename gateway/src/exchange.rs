@@ -5,10 +5,12 @@ pub mod body;
 pub mod canonical;
 pub mod clients;
 mod forwarded;
+pub mod framing;
 pub mod headers;
 pub mod id;
 pub mod path;
 pub mod query;
+pub mod trailers;
 
 use std::{
     mem,
@@ -217,6 +219,11 @@ impl RequestHead {
     /// The host that was asked for, without its port.
     pub fn host(&self) -> &str {
         self.authority.as_ref().map_or("", Authority::host)
+    }
+
+    /// It asks the service for a WebSocket, too: a filter may have changed the method.
+    pub fn asks_websocket(&self) -> bool {
+        self.websocket && self.method == Method::GET
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
     },
     monitor::{
         count::{Count, Workers},
-        record::Connections,
+        record::{Connections, WireErrors},
     },
     proxy::Proxy,
     seldom::Seldom,
@@ -64,6 +64,7 @@ pub struct Open {
     /// Bytes of response bodies that HTTP/2 connections hold.
     buffered: Arc<Workers<Count>>,
     log: Arc<Seldom>,
+    errors: Arc<WireErrors>,
 }
 
 /// Accepts until stopped, each connection a task of its own. What the kernel had queued by then is still served.
@@ -137,6 +138,7 @@ impl Door {
             limits,
             buffered: Arc::clone(&self.connections.buffered),
             windows: Arc::clone(&self.windows),
+            errors: Arc::clone(&self.connections.errors),
             drain: self.stop.child_token(),
         };
         let served = connection::serve(stream, client, terms, Rc::clone(&self.proxy));
@@ -154,6 +156,7 @@ impl Open {
             clients: Clients::default(),
             accepted: Arc::default(),
             turned_away: Arc::default(),
+            errors: Arc::default(),
             buffered: Arc::new(Workers::new(workers)),
             log: Arc::default(),
         }
@@ -212,7 +215,8 @@ impl Open {
     fn told(&self, name: Arc<str>) -> Connections {
         let [accepted, turned_away] = [&self.accepted, &self.turned_away].map(|count| count.load(Relaxed));
         let buffered = self.buffered.sum(Count::get);
-        Connections { name, open: self.all.load(Relaxed) as u64, accepted, turned_away, buffered }
+        let errors = self.errors.all();
+        Connections { name, open: self.all.load(Relaxed) as u64, accepted, turned_away, buffered, errors }
     }
 }
 

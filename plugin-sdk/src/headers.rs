@@ -7,9 +7,10 @@ use serde::Deserialize;
 use crate::{EditError, Request, Response};
 
 /// Framing and hop-by-hop fields (RFC 9110 §7.6.1, RFC 9112 §6), and `host`, which follows the route.
-const FORBIDDEN: [&str; 10] = [
+const FORBIDDEN: [&str; 11] = [
     "connection",
     "content-length",
+    "expect",
     "host",
     "keep-alive",
     "proxy-authenticate",

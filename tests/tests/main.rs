@@ -6,6 +6,8 @@ mod promises;
 mod forwarding;
 mod client_address;
 mod framing;
+mod messages;
+mod unparsed;
 mod wire;
 mod http2;
 mod limits;
