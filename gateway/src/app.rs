@@ -19,14 +19,15 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use self::worker::{Generations, Worker};
+use self::worker::{End, Generations, Worker};
 use crate::{
     admin::{self, Address},
     config::{
-        Config, Document, Problem,
+        Config, Document, Problem, schema,
         watch::{Watch, WatchError},
     },
     control::{ApplyError, Control, Reloaded},
+    exchange::{Passes, Via, id::RequestIds},
     listener::Listeners,
     monitor::{health::Health, log::Log},
     plugin::{Bounds, Complexity, Engine, engine::EngineError},
@@ -128,11 +129,13 @@ impl Gateway {
         let worker_timeout = config.admin.as_ref().map_or(Duration::MAX, |admin| admin.worker_timeout.0);
         let health = Arc::new(Health::new(workers, worker_timeout, log));
         let control = Arc::new(Control::start(engine, document, listeners, workers).await?);
+        let passes = passes(&config.via);
         let mut running = Vec::with_capacity(workers);
         for (number, shares) in receivers.into_iter().enumerate() {
             let generations = Generations { live: Arc::clone(control.live()), changed: control.changed() };
-            let started =
-                Worker::start(WorkerId(number), generations, shares, stop.child_token(), grace, Arc::clone(&health));
+            let via = Via::new(passes.clone());
+            let end = End { stop: stop.child_token(), grace };
+            let started = Worker::start(WorkerId(number), generations, shares, via, end, Arc::clone(&health));
             running.push(started.map_err(StartError::Worker)?);
         }
         let mut gateway = Self {
@@ -325,6 +328,12 @@ async fn reload(control: &Control) {
         }
         Err(error) => tracing::error!("configuration refused, the running one stays:\n{error}"),
     }
+}
+
+/// Draws a random pseudonym if the configuration has none: other gateways have other names.
+fn passes(via: &schema::Via) -> Passes {
+    let random = || format!("stile-{}", &RequestIds::new().draw().as_str()[..16]);
+    Passes { pseudonym: via.pseudonym.clone().unwrap_or_else(random), max: via.max_passes.into() }
 }
 
 fn cores() -> usize {

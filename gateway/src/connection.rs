@@ -54,7 +54,7 @@ use crate::{
     progress::Peer,
     proxy::{self, Outgoing, Proxy, Tunnel},
     snapshot::ListenerLimits,
-    socket::{Framing, Requests, Socket, Verdict},
+    socket::{Framing, Lenient, Queries, Requests, Socket, Verdict},
 };
 
 /// Streams that an HTTP/2 client may have open on one connection.
@@ -126,18 +126,22 @@ struct Connection {
 impl Connection {
     async fn http1(self, opened: Opened) -> Option<Box<Tunnel>> {
         let tunnel = Rc::new(Cell::new(None));
-        let socket = Lingering::new(opened, self.terms.limits.linger);
+        let queries = Arc::new(Queries::default());
+        let socket = Lingering::new(Lenient::new(opened, Arc::clone(&queries)), self.terms.limits.linger);
         let phase = socket.phase();
         let service = service_fn(|mut request: Request<Incoming>| {
             phase.request(!request.body().is_end_stream());
             let is_last = follow(&self.followed, &mut request);
+            let body = request.body().size_hint().exact();
+            queries.began(request.uri_mut(), body);
             let (answer, tunnel, phase) = (self.answer(request), Rc::clone(&tunnel), phase.clone());
-            let followed = Arc::clone(&self.followed);
+            let (followed, queries) = (Arc::clone(&self.followed), Arc::clone(&queries));
             async move {
                 let mut answer = answer.await;
                 if let Some(agreed) = answer.body_mut().tunnel() {
                     phase.tunnel();
                     followed.stop();
+                    queries.stop();
                     tunnel.set(Some(agreed));
                 }
                 if is_last || (answer.status() == StatusCode::BAD_REQUEST && followed.is_broken()) {

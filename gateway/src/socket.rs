@@ -6,6 +6,7 @@ mod chunks;
 mod follow;
 mod frames;
 mod interim;
+mod query;
 mod requests;
 
 use std::{
@@ -29,7 +30,10 @@ use crate::{
     progress::{Peer, Stalled, Watch},
 };
 
-pub use self::requests::{Framing, Requests, Verdict};
+pub use self::{
+    query::{Lenient, Queries},
+    requests::{Framing, Requests, Verdict},
+};
 
 /// Up to so many bytes, copying costs less than what the kernel does to gather pieces.
 const SMALL: usize = 1024;

@@ -5,6 +5,8 @@ mod promises;
 
 mod forwarding;
 mod client_address;
+mod claims;
+mod loops;
 mod framing;
 mod messages;
 mod unparsed;

@@ -4,7 +4,12 @@
 use std::{error::Error, rc::Rc};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, Version, header::HOST, response::Parts, uri::Authority};
+use http::{
+    Request, Response, Uri, Version,
+    header::{HOST, VIA},
+    response::Parts,
+    uri::Authority,
+};
 use http_body::Body as HttpBody;
 use http_body_util::Full;
 use tokio::{
@@ -54,7 +59,8 @@ impl Calls {
     /// Makes calls until nobody can ask for any.
     pub(super) async fn serve(mut self, worker: WorkerId, proxy: Rc<Proxy>) {
         let mut hosts = None;
-        while let Some((call, mut answer)) = self.0.recv().await {
+        while let Some((mut call, mut answer)) = self.0.recv().await {
+            call.headers.insert(VIA, proxy.via(call.via.as_ref(), Version::HTTP_11));
             let (proxy, hosts) = (Rc::clone(&proxy), hosts.get_or_insert_with(client).clone());
             spawn_local(async move {
                 let limit = call.timeout;
@@ -77,7 +83,7 @@ impl Calls {
 }
 
 async fn to_service(worker: WorkerId, proxy: &Proxy, call: CallOut) -> Called {
-    let CallOut { to: CallTarget::Service(name), method, path, headers, body, timeout, max_body } = call else {
+    let CallOut { to: CallTarget::Service(name), method, path, headers, body, timeout, max_body, .. } = call else {
         return Err(CallError::Failed("it is to no service".to_owned()));
     };
     let service = proxy.snapshot().services.get(name.as_str()).cloned();

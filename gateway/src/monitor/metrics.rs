@@ -73,6 +73,15 @@ fn listeners(text: &mut Text, standing: &Standing) {
     for listener in &standing.listeners {
         text.line(&[("listener", &listener.name)], listener.turned_away);
     }
+    text.family(
+        "stile_request_fields_dropped_total",
+        Kind::Counter,
+        "Header fields of requests that were dropped: claims of clients that are not trusted, and names with underscores.",
+    );
+    for listener in &standing.listeners {
+        text.line(&[("listener", &listener.name), ("reason", "untrusted")], listener.dropped_claims);
+        text.line(&[("listener", &listener.name), ("reason", "underscore")], listener.dropped_underscores);
+    }
     wire_errors(text, standing);
 }
 

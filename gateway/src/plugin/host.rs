@@ -14,6 +14,7 @@ mod wasi;
 
 use std::{mem, net::IpAddr, sync::Arc};
 
+use ::http::HeaderValue;
 use bytes::Bytes;
 
 pub(super) use ambient::{monotonic, random};
@@ -93,6 +94,8 @@ pub(super) struct Lent {
     pub(super) kept: Bytes,
     /// The peer and the address of the client, for a plugin that may know.
     pub(super) client: Option<(Arc<Client>, IpAddr)>,
+    /// As in the exchange.
+    via: Option<HeaderValue>,
     /// Whom it comes from, as an authenticator told.
     pub(super) consumer: Option<Arc<Consumer>>,
     /// What this call has written.
@@ -137,6 +140,7 @@ impl Host {
         lent.kept = exchange.filters[slot].kept.clone();
         lent.client = knows_client.then(|| (Arc::clone(&exchange.client), exchange.client_address()));
         lent.consumer = exchange.consumer.clone();
+        lent.via.clone_from(&exchange.via);
     }
 
     /// Gives them back, edited or as they were; nothing if there are none.
@@ -151,7 +155,7 @@ impl Host {
             lent.undo();
         }
         lent.swap(exchange);
-        (lent.kept, lent.client, lent.consumer) = Default::default();
+        (lent.kept, lent.client, lent.consumer, lent.via) = Default::default();
         lent.written.clear();
     }
 

@@ -1,6 +1,6 @@
 //! From what a client sent to an exchange: its head gets its one form, what belongs to its connection is taken off.
 
-use std::{cell::RefCell, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Uri, uri::PathAndQuery};
@@ -9,14 +9,17 @@ use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::{task::spawn_local, time::timeout};
 
-use super::upgrade;
-use crate::exchange::{
-    Body, Client, Exchange, Refusal, RequestHead, RequestId, ResponseHead, TRACEPARENT,
-    body::may_rest,
-    canonical::{canonical, servable},
-    headers::{self, Seen},
-    id::{RequestIds, X_REQUEST_ID},
-    path::strip_prefix,
+use super::{Proxy, upgrade};
+use crate::{
+    exchange::{
+        Body, Client, Exchange, Refusal, RequestHead, RequestId, ResponseHead, TRACEPARENT,
+        body::may_rest,
+        canonical::{canonical, servable},
+        headers::{self, Seen},
+        id::X_REQUEST_ID,
+        path::strip_prefix,
+    },
+    snapshot::Snapshot,
 };
 
 /// How much of an unwanted body is read, and for how long.
@@ -27,7 +30,8 @@ const DISCARD_TIME: Duration = Duration::from_secs(1);
 pub(super) fn exchange(
     mut request: Request<Incoming>,
     client: Arc<Client>,
-    ids: &RefCell<RequestIds>,
+    proxy: &Proxy,
+    snapshot: &Snapshot,
 ) -> (Exchange, Body, Option<OnUpgrade>, Option<Refusal>) {
     client.peer.set_streams(false);
     let websocket = upgrade::asked(&request);
@@ -36,7 +40,7 @@ pub(super) fn exchange(
     let unframed = parts.extensions.remove::<Refusal>().map_or(Ok(()), Err);
     let seen = Seen::of(&parts.headers);
     let own_id = seen.request_id.then(|| RequestId::from_client(&parts.headers)).flatten();
-    let id = own_id.unwrap_or_else(|| ids.borrow_mut().draw());
+    let id = own_id.unwrap_or_else(|| proxy.ids.borrow_mut().draw());
     let trace = seen.trace.then(|| parts.headers.get(TRACEPARENT).cloned()).flatten();
     // Their length is never known.
     let streams = body.size_hint().exact().is_none() && may_rest(&parts.headers);
@@ -50,10 +54,11 @@ pub(super) fn exchange(
         version: parts.version,
         websocket,
         streams,
+        underscored: None,
         headers: parts.headers,
     };
     let sound = unframed.and_then(|()| servable(&head, names_a_path)).and_then(|()| canonical(&mut head));
-    let (encoded_slash, refused) = match sound {
+    let (encoded_slash, mut refused) = match sound {
         // Of HTTP/1.1 hyper counts them; crumbs of a cookie are one field.
         Ok(_) if head.headers.len() > client.header_count => (false, Some(Refusal::TooManyFields(client.header_count))),
         Ok(encoded_slash) => (encoded_slash, None),
@@ -62,14 +67,23 @@ pub(super) fn exchange(
     if seen.length && body.is_end_stream() {
         headers::set_length(&mut head.headers, 0);
     }
+    if seen.via && proxy.via.is_loop(&head.headers) {
+        refused = Some(Refusal::Loop(proxy.via.max_passes()));
+    }
+    // Entries of strangers stay: without them a loop over several gateways would be invisible.
+    let via = seen.via.then(|| proxy.via.with_entry(&head.headers, head.version));
     if seen.hop_by_hop {
         headers::remove_hop_by_hop(&mut head.headers);
     }
-    let forwarded_for = client.forwarded_for(&head.headers);
-    headers::set_forwarded(&mut head, &client);
+    if seen.underscored {
+        client.drop_underscored(&mut head, |name| snapshot.names_read.contains(name));
+    }
+    let entries = via.clone().unwrap_or_else(|| proxy.via.entry(head.version).clone());
+    let forwarded_for = headers::set_forwarded(&mut head, &client, seen, entries);
     head.headers.insert(X_REQUEST_ID, id.to_value());
     let mut exchange = begun(id, client, head);
     exchange.forwarded_for = forwarded_for;
+    exchange.via = via;
     exchange.trace = trace;
     exchange.head_only = head_only;
     exchange.encoded_slash = encoded_slash;
@@ -77,7 +91,7 @@ pub(super) fn exchange(
 }
 
 /// The exchange of a request that could not be parsed: what its first line says, as far as that is a request line.
-pub(super) fn unparsed(client: Arc<Client>, line: Option<&str>, ids: &RefCell<RequestIds>) -> Exchange {
+pub(super) fn unparsed(client: Arc<Client>, line: Option<&str>, proxy: &Proxy) -> Exchange {
     let mut head = RequestHead::default();
     let words: Vec<&str> = line.unwrap_or_default().split(' ').collect();
     if let [method, target, version] = words[..]
@@ -88,7 +102,7 @@ pub(super) fn unparsed(client: Arc<Client>, line: Option<&str>, ids: &RefCell<Re
         head.method = method;
         head.target = target;
     }
-    begun(ids.borrow_mut().draw(), client, head)
+    begun(proxy.ids.borrow_mut().draw(), client, head)
 }
 
 fn begun(id: RequestId, client: Arc<Client>, request: RequestHead) -> Exchange {
@@ -96,6 +110,7 @@ fn begun(id: RequestId, client: Arc<Client>, request: RequestHead) -> Exchange {
         id,
         client,
         forwarded_for: None,
+        via: None,
         trace: None,
         request,
         head_only: false,

@@ -154,6 +154,14 @@ impl Lent {
         Ok(())
     }
 
+    /// The fields, of which a guest reads or edits one: those that servers take for it are dropped.
+    pub(in crate::plugin) fn read(&mut self, head: Head, name: &str) -> &HeaderMap {
+        if head == Head::Request {
+            self.request.drop_twins_of(name);
+        }
+        self.headers(head)
+    }
+
     pub(in crate::plugin) fn headers(&self, head: Head) -> &HeaderMap {
         match head {
             Head::Request => &self.request.headers,
@@ -170,6 +178,7 @@ impl Lent {
     ) -> Result<(), EditError> {
         self.written.has_room(name.len() + value.len())?;
         let (key, value) = field(&name, value)?;
+        self.read(head, key.as_str());
         self.written.add(name.len() + value.len())?;
         let full = || EditError::Limit("header fields of a head");
         let (headers, written) = self.edited(head);
@@ -192,6 +201,7 @@ impl Lent {
 
     pub(in crate::plugin) fn remove_header(&mut self, head: Head, name: String) -> Result<(), EditError> {
         let key = field_name(&name)?;
+        self.read(head, key.as_str());
         if self.headers(head).contains_key(&key) {
             self.written.add(0)?;
             let (headers, written) = self.edited(head);

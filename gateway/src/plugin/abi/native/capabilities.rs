@@ -94,7 +94,7 @@ impl connection::Host for Host {
             listener: peer.listener.to_string(),
             scheme: peer.scheme.to_string(),
             protocol: protocol.to_owned(),
-            trusted: peer.is_trusted(),
+            trusted: peer.trusted,
         })
     }
 }
