@@ -5,7 +5,8 @@ mod ticks;
 mod worker;
 
 use std::{
-    convert::Infallible, net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, path::Path, sync::Arc, time::Duration,
+    convert::Infallible, io, net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, os::fd::AsFd, path::Path,
+    sync::Arc, time::Duration,
 };
 
 use tokio::{
@@ -19,7 +20,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use self::worker::{End, Generations, Worker};
+use self::worker::{Generations, Shutdown, Worker};
 use crate::{
     admin::{self, Address},
     config::{
@@ -64,7 +65,7 @@ pub enum StartError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("a worker cannot start: {0}")]
-    Worker(std::io::Error),
+    Worker(io::Error),
 }
 
 /// The engine that a configuration asks for.
@@ -122,6 +123,18 @@ impl Gateway {
         let end_when_dropped = [stop.clone().drop_guard(), drained.clone().drop_guard()];
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
         let listeners = Listeners::new(senders, stop.child_token());
+        let tasks = TaskTracker::new();
+        // Until the gateway is there, however long its plugins take to compile, and also if it never is.
+        let started = CancellationToken::new();
+        let _started = started.clone().drop_guard();
+        if let (Some(listener), Some(wanted)) = (&admin, &config.admin)
+            && let Ok((address, socket)) = second(listener)
+        {
+            tracing::info!("admin address {address} answers, compiling plugins");
+            let limits = listener_limits(&wanted.limits);
+            let address = Address { socket, limits, connections: listeners.admin().clone() };
+            tasks.spawn(admin::serve(address, admin::starting(), started));
+        }
         let grace = config.grace.0;
         if let Some(log) = &log {
             log.set_buffer(usize::try_from(config.log.buffer.0).unwrap_or(usize::MAX));
@@ -134,15 +147,15 @@ impl Gateway {
         for (number, shares) in receivers.into_iter().enumerate() {
             let generations = Generations { live: Arc::clone(control.live()), changed: control.changed() };
             let via = Via::new(passes.clone());
-            let end = End { stop: stop.child_token(), grace };
-            let started = Worker::start(WorkerId(number), generations, shares, via, end, Arc::clone(&health));
+            let shutdown = Shutdown { stop: stop.child_token(), grace };
+            let started = Worker::start(WorkerId(number), generations, shares, via, shutdown, Arc::clone(&health));
             running.push(started.map_err(StartError::Worker)?);
         }
         let mut gateway = Self {
             control,
             admin: None,
             workers: running,
-            tasks: TaskTracker::new(),
+            tasks,
             _end_when_dropped: end_when_dropped,
             stop,
             drained,
@@ -211,7 +224,7 @@ impl Gateway {
         });
         if timeout(self.flush_timeout, flush(&self.control)).await.is_err() {
             tracing::error!(
-                "usage, quotas or the access log could not be written within flush_timeout: what is left is lost"
+                "usage, quotas or the access log could not be written within flush_timeout: the rest is lost"
             );
         }
         self.drained.cancel();
@@ -282,6 +295,12 @@ async fn flush(control: &Arc<Control>) {
     let log = control.live().load().access_log.clone();
     // The disk may be slow, and other gateways may run on this runtime.
     let _ = spawn_blocking(move || log.inspect(|log| log.flush())).await;
+}
+
+/// Another descriptor of a socket that listens, and its address.
+fn second(listener: &TcpListener) -> io::Result<(SocketAddr, TcpListener)> {
+    let second = std::net::TcpListener::from(listener.as_fd().try_clone_to_owned()?);
+    Ok((listener.local_addr()?, TcpListener::from_std(second)?))
 }
 
 /// The value of an environment variable, as configurations may name it.

@@ -41,7 +41,7 @@ use self::{
     budget::{Budget, Budgeted},
     preface::{Opened, Protocol},
     resets::Resets,
-    stream::{Report, Reported},
+    stream::Report,
     unparsed::Unparsed,
 };
 use crate::{
@@ -188,7 +188,7 @@ impl Connection {
                 unanswered.answered();
                 Ok::<_, Infallible>(answer.map(|body| {
                     let streams = body.streams();
-                    Budgeted::new(Reported::new(body, streams, report), stream)
+                    Budgeted::new(body, streams, stream, report)
                 }))
             }
         });

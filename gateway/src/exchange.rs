@@ -9,8 +9,13 @@ pub mod framing;
 pub mod headers;
 pub mod id;
 mod names;
+/// What filters may write, in one text with the SDK's native tests, and the form of paths that they share.
+#[path = "../../plugin-sdk/src/edits.rs"]
+pub mod edits;
+#[path = "../../plugin-sdk/src/path.rs"]
 pub mod path;
 pub mod query;
+pub mod representation;
 pub mod trailers;
 pub mod via;
 
@@ -143,8 +148,12 @@ pub enum Destination {
 pub struct FilterSlot {
     /// Its request phase ended well and asked for more, so its response phase is due.
     pub passed: bool,
+    /// Its verdict was `done`: no later phase of it is due, the log's included.
+    pub done: bool,
     /// Bytes from its earlier phases for its later ones.
     pub kept: Bytes,
+    /// Fields that describe the content and that it has written itself, in the head whose phases run.
+    pub described: Vec<HeaderName>,
     /// Guest execution so far.
     pub spent: Duration,
     /// It gets the revision that is on trial, or the good one; none before its first phase.

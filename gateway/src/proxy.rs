@@ -45,14 +45,15 @@ pub struct Proxy {
     snapshot: Reader,
     ids: RefCell<RequestIds>,
     logs: Logs,
-    checker: Checker,
     via: Via,
+    checker: Checker,
 }
 
 impl Proxy {
     /// `logs` is where filters are told of ends.
     pub fn new(worker: WorkerId, snapshot: Reader, logs: Logs, via: Via) -> Self {
-        Self { worker, snapshot, ids: RefCell::new(RequestIds::new()), logs, checker: Checker::default(), via }
+        let checker = Checker::default();
+        Self { worker, snapshot, ids: RefCell::new(RequestIds::new()), logs, via, checker }
     }
 
     /// The worker that it serves on.

@@ -259,6 +259,12 @@ impl Snapshot {
         closed.map(|product| (&*product.api, &*product.version)).filter(|version| !known.contains(version)).collect()
     }
 
+    /// Plugins whose calls end before they can see that a call of theirs took too long.
+    pub fn hidden_call_timeouts(&self) -> BTreeSet<&str> {
+        let hidden = self.instances().filter(|instances| instances.hides_call_timeouts());
+        hidden.map(|instances| &*instances.revision().plugin).collect()
+    }
+
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
         self.listeners.iter().find(|listener| &*listener.name == name)
     }

@@ -23,6 +23,7 @@ mod recording;
 
 mod filters;
 mod hostile;
+mod texts;
 mod neighbours;
 mod by_hand;
 mod swap;
@@ -35,6 +36,8 @@ mod porter;
 mod toolbox;
 mod calls;
 mod endings;
+mod phases;
+mod parity;
 mod plugins;
 mod resources;
 mod consumers;

@@ -6,7 +6,7 @@ use std::{error::Error, rc::Rc};
 use bytes::Bytes;
 use http::{
     Request, Response, Uri, Version,
-    header::{HOST, VIA},
+    header::{CONTENT_LENGTH, HOST, TRAILER, VIA},
     response::Parts,
     uri::Authority,
 };
@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     client::{Client, Incomplete, causes, client, collect},
-    exchange::{Body, RequestHead, framing::check_response},
+    exchange::{Body, RequestHead, framing::check_response, headers::remove_hop_by_hop},
     plugin::{CallAnswer, CallError, CallOut, CallTarget, Called, Origin, Outbound},
     proxy::Proxy,
     upstream::{self, HostHeader, Sending},
@@ -128,10 +128,14 @@ async fn answered<B>(response: Response<B>, max_body: usize) -> Called
 where
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
 {
-    let (Parts { status, headers, .. }, body) = response.into_parts();
+    let (Parts { status, mut headers, .. }, body) = response.into_parts();
     let body = collect(body, max_body).await.map_err(|incomplete| match incomplete {
         Incomplete::TooLarge(most) => CallError::Limit(format!("an answer of {most} bytes")),
         Incomplete::Broken(why) => CallError::Failed(why),
     })?;
+    // Framing and fields of the connection are about a message that has ended here. A reply may not have them.
+    remove_hop_by_hop(&mut headers);
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(TRAILER);
     Ok(CallAnswer { status, headers, body })
 }

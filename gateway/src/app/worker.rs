@@ -41,9 +41,9 @@ pub(super) struct Generations {
 
 /// The end of a worker.
 #[derive(Debug)]
-pub(super) struct End {
+pub(super) struct Shutdown {
     pub(super) stop: CancellationToken,
-    /// Time for what is in flight by then.
+    /// Time for exchanges in flight.
     pub(super) grace: Duration,
 }
 
@@ -53,13 +53,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Runs until it is stopped, then drains for at most the time of grace.
+    /// Runs until `shutdown.stop`, then drains for at most `shutdown.grace`.
     pub(super) fn start(
         id: WorkerId,
         generations: Generations,
         shares: UnboundedReceiver<Share>,
         via: Via,
-        end: End,
+        shutdown: Shutdown,
         health: Arc<Health>,
     ) -> io::Result<Self> {
         let (began, beginning) = mpsc::channel();
@@ -78,7 +78,7 @@ impl Worker {
                 let health = Arc::clone(&health);
                 async move { health.attend(id).await }
             });
-            let left = runtime.block_on(serve(id, generations, shares, via, end));
+            let left = runtime.block_on(serve(id, generations, shares, via, shutdown));
             health.ended(id);
             // Nobody listens if the gateway was dropped rather than stopped.
             let _ = tell.send(left);
@@ -98,7 +98,7 @@ async fn serve(
     Generations { live, mut changed }: Generations,
     mut shares: UnboundedReceiver<Share>,
     via: Via,
-    End { stop, grace }: End,
+    Shutdown { stop, grace }: Shutdown,
 ) -> usize {
     let (outbound, calls) = calls::channel();
     let (logs, teller) = Logs::new();

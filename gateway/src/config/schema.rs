@@ -56,7 +56,7 @@ pub struct Config {
     /// What the gateway as a whole may take up.
     pub limits: Limits,
     /// How long a gateway that stops waits, once exchanges have finished or were cut off, for usage, quotas and logs to be written.
-    /// A disk or a reader that hangs loses what is left. Fixed while the gateway runs.
+    /// The rest is lost if a disk or a reader hangs. Fixed while the gateway runs.
     pub flush_timeout: Duration,
     /// The gateway's own log, on standard error. Fixed while the gateway runs.
     pub log: Log,

@@ -21,6 +21,13 @@ pub(super) fn warn(snapshot: &Snapshot, before: Option<&Snapshot>) {
             "nobody can use this version: it is not anonymous, and no filter on the way to it is an authenticator"
         );
     }
+    let hidden = before.map(Snapshot::hidden_call_timeouts).unwrap_or_default();
+    for plugin in snapshot.hidden_call_timeouts().difference(&hidden) {
+        tracing::warn!(
+            plugin,
+            "limits.call_timeout is not below limits.timeout: the plugin is ended before it sees that a call took too long"
+        );
+    }
     let known = before.map(own_endpoints).unwrap_or_default();
     for (service, address) in own_endpoints(snapshot) {
         if !known.contains(&(service, address)) {

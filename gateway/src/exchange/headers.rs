@@ -11,6 +11,7 @@ use http::{
 
 use super::{
     Client, RequestHead,
+    edits::is_reserved,
     forwarded::{Family, Statement, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO},
     names::{drop_claims, drop_x_forwarded, has_underscore, is_claim},
 };
@@ -33,7 +34,7 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Says whether a field is the gateway's alone to write: framing, routing and the connection.
 pub fn is_gateways_own(name: &HeaderName) -> bool {
-    is_hop_by_hop(name) || *name == CONTENT_LENGTH || *name == HOST
+    is_reserved(name.as_str())
 }
 
 /// What of a request's head is looked for, found in one look at each name: each look-up costs as much as all of that.

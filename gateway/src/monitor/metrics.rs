@@ -41,6 +41,7 @@ pub fn render(snapshot: &Snapshot, standing: &Standing) -> String {
     endpoints(&mut text, snapshot);
     plugins(&mut text, snapshot);
     slots(&mut text, snapshot);
+    plugin_lines(&mut text, snapshot);
     own(&mut text, snapshot);
     text.family(
         "stile_log_dropped_total",
@@ -290,6 +291,14 @@ fn slots(text: &mut Text, snapshot: &Snapshot) {
         "Idle instances that ended since another configuration needed their slot.",
     );
     text.line(&[], slots.evicted);
+}
+
+fn plugin_lines(text: &mut Text, snapshot: &Snapshot) {
+    let help = "Log lines of plugins that were over their limits.log_lines.";
+    text.family("stile_plugin_log_lines_dropped_total", Kind::Counter, help);
+    for (plugin, n) in snapshot.states.dropped_lines() {
+        text.line_if_any(&[("plugin", &*plugin)], n);
+    }
 }
 
 /// What plugins count themselves.

@@ -193,8 +193,7 @@ fn checked(asked: Asked, reach: &Arc<Reach>, timeout: Duration, max_body: usize)
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         let (name, value) = field(&name, value).map_err(|error| match error {
-            EditError::Invalid(text) => CallError::Invalid(text),
-            EditError::Forbidden(name) => CallError::Invalid(format!("\"{name}\" is the gateway's to write")),
+            EditError::Invalid(_) | EditError::Forbidden(_) => CallError::Invalid(error.to_string()),
             EditError::Limit(name) => CallError::Limit(name.to_owned()),
         })?;
         headers.try_append(name, value).map_err(|_| CallError::Limit("header fields of a message".to_owned()))?;

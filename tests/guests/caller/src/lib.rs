@@ -1,5 +1,5 @@
 //! Calls the URL in the header `x-call` of a request, as often as `x-times` says and at once, and answers with the results. With
-//! `x-again` each call asks for the same again.
+//! `x-again` each call asks for the same again, with `x-copy` the answer is the reply.
 
 use std::time::Duration;
 
@@ -40,6 +40,10 @@ impl RequestFilter for Ready {
         if text("x-drop").is_some() {
             let dropped = one().start()?;
             drop(dropped);
+        }
+        if text("x-copy").is_some() {
+            let http::Answer { status, headers, body } = one().send()?;
+            return Ok(Reply { status, headers, body }.into());
         }
         let under_way: Vec<_> = (0..times).map(|_| one().start()).collect();
         let told: Vec<_> = under_way

@@ -36,6 +36,11 @@ impl log::Host for Host {
         self.log(level.into(), &message);
         Ok(())
     }
+
+    fn panicked(&mut self, message: String, place: String) -> wasmtime::Result<()> {
+        self.panicked(&message, &place);
+        Ok(())
+    }
 }
 
 impl consumers::Host for Host {
