@@ -4,6 +4,7 @@ mod budget;
 mod preface;
 mod resets;
 mod stream;
+mod unparsed;
 mod windows;
 
 use std::{
@@ -19,7 +20,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use http::Response;
+use http::{HeaderValue, Response, StatusCode, header};
 use hyper::{
     Request,
     body::{Body as _, Incoming},
@@ -41,15 +42,19 @@ use self::{
     preface::{Opened, Protocol},
     resets::Resets,
     stream::Report,
+    unparsed::Unparsed,
 };
 use crate::{
-    exchange::Client,
+    exchange::{Client, Refusal},
     linger::Lingering,
-    monitor::count::{Count, Workers},
+    monitor::{
+        count::{Count, Workers},
+        record::{WireError, WireErrors},
+    },
     progress::Peer,
     proxy::{self, Outgoing, Proxy, Tunnel},
     snapshot::ListenerLimits,
-    socket::{Lenient, Queries, Socket},
+    socket::{Framing, Lenient, Queries, Requests, Socket, Verdict},
 };
 
 /// Streams that an HTTP/2 client may have open on one connection.
@@ -70,6 +75,8 @@ pub struct Terms {
     pub buffered: Arc<Workers<Count>>,
     /// Of all HTTP/2 connections of the gateway.
     pub windows: Arc<Windows>,
+    /// Of all connections of the listener.
+    pub errors: Arc<WireErrors>,
     /// Drains the connection.
     pub drain: CancellationToken,
 }
@@ -84,14 +91,16 @@ pub async fn serve(stream: TcpStream, client: Arc<Client>, terms: Terms, proxy: 
 
 /// Serves the requests of a connection; returns the tunnel that the last request made of it, if any.
 async fn requests(stream: TcpStream, client: Arc<Client>, terms: Terms, proxy: Rc<Proxy>) -> Option<Box<Tunnel>> {
-    let mut opened = Opened::new(Socket::new(stream, Arc::clone(&client.peer)));
+    let followed = Arc::new(Requests::default());
+    let socket = Socket::of_client(stream, Arc::clone(&client.peer), Arc::clone(&followed), Arc::clone(&terms.errors));
+    let mut opened = Opened::new(socket);
     let first = Instant::now() + terms.limits.header_timeout;
     let protocol = tokio::select! {
         biased;
         protocol = timeout_at(first, opened.protocol()) => protocol.ok()?.ok()?,
         () = async { terms.drain.cancelled().await; sleep(FIRST_REQUEST).await } => return None,
     };
-    let connection = Connection { client, terms, proxy, first, requests: Cell::new(0) };
+    let connection = Connection { client, terms, proxy, followed, first, requests: Cell::new(0) };
     match protocol {
         Protocol::Http1 => connection.http1(opened).await,
         Protocol::Http2 => {
@@ -106,6 +115,8 @@ struct Connection {
     client: Arc<Client>,
     terms: Terms,
     proxy: Rc<Proxy>,
+    /// The requests of HTTP/1.1 among the bytes of the socket.
+    followed: Arc<Requests>,
     /// By then the first request must have come.
     first: Instant,
     /// Requests so far.
@@ -120,14 +131,21 @@ impl Connection {
         let phase = socket.phase();
         let service = service_fn(|mut request: Request<Incoming>| {
             phase.request(!request.body().is_end_stream());
+            let is_last = follow(&self.followed, &mut request);
             let body = request.body().size_hint().exact();
             queries.began(request.uri_mut(), body);
             let (answer, tunnel, phase) = (self.answer(request), Rc::clone(&tunnel), phase.clone());
+            let (followed, queries) = (Arc::clone(&self.followed), Arc::clone(&queries));
             async move {
                 let mut answer = answer.await;
                 if let Some(agreed) = answer.body_mut().tunnel() {
                     phase.tunnel();
+                    followed.stop();
+                    queries.stop();
                     tunnel.set(Some(agreed));
+                }
+                if is_last || (answer.status() == StatusCode::BAD_REQUEST && followed.is_broken()) {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(answer)
             }
@@ -140,11 +158,22 @@ impl Connection {
             .max_headers(header_count)
             .serve_connection(TokioIo::new(socket), service)
             .with_upgrades();
-        self.drive(pin!(connection), http1::UpgradeableConnection::graceful_shutdown, None).await;
+        let ended = self.drive(pin!(connection), http1::UpgradeableConnection::graceful_shutdown, None).await;
+        if let Some(unparsed) = ended.err().as_ref().and_then(Unparsed::of) {
+            self.unparsed(&unparsed);
+        }
         tunnel.take()
     }
 
+    /// Counts and logs a request that hyper could not parse.
+    fn unparsed(&self, unparsed: &Unparsed) {
+        self.terms.errors.add(WireError::Unparsed(unparsed.reason));
+        let line = self.followed.unparsed_line();
+        self.proxy.unparsed(Arc::clone(&self.client), line.as_deref(), unparsed.status, unparsed.reason);
+    }
+
     async fn http2(self, opened: Opened) {
+        self.followed.stop();
         let ListenerLimits { header_bytes, response_buffer, stream_resets, .. } = self.terms.limits;
         let budget = Arc::new(Budget::new(response_buffer, Arc::clone(&self.terms.buffered), self.proxy.worker()));
         let resets = Rc::new(Resets::new(stream_resets));
@@ -178,7 +207,7 @@ impl Connection {
         let connection = pin!(connection);
         tokio::select! {
             biased;
-            () = self.drive(connection, http2::Connection::graceful_shutdown, Some(&budget)) => {}
+            _ = self.drive(connection, http2::Connection::graceful_shutdown, Some(&budget)) => {}
             () = poll_fn(|_| if resets.are_too_many() { Poll::Ready(()) } else { Poll::Pending }) => {
                 let Client { address, listener, .. } = &*self.client;
                 tracing::debug!(client = %address, listener = &**listener, "connection ended: too many resets");
@@ -198,7 +227,12 @@ impl Connection {
     }
 
     /// Polls hyper's connection until it ends or has to be dropped. An HTTP/2 connection whose budget nobody uses is idle.
-    async fn drive<C>(&self, mut connection: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>), http2: Option<&Budget>)
+    async fn drive<C>(
+        &self,
+        mut connection: Pin<&mut C>,
+        shut_down: impl Fn(Pin<&mut C>),
+        http2: Option<&Budget>,
+    ) -> hyper::Result<()>
     where
         C: Future<Output = hyper::Result<()>>,
     {
@@ -212,10 +246,10 @@ impl Connection {
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => {
-                    if let Err(error) = ended {
+                    if let Err(error) = &ended {
                         tracing::debug!(client = %client.address, listener = &*client.listener, "connection ended: {error}");
                     }
-                    return;
+                    return ended;
                 }
                 () = heard, if phase == Phase::LastChance => {
                     phase = Phase::Closing;
@@ -224,13 +258,13 @@ impl Connection {
                 // On HTTP/1.1 hyper's own time-out holds from the first byte on.
                 () = check.as_mut(), if !check.is_elapsed() => {
                     if requests.get() == 0 {
-                        return;
+                        return Ok(());
                     }
                     let Some(budget) = http2 else { continue };
                     budget.give_up(terms.limits.header_timeout);
                     if silence.lasts(requests.get(), budget) {
                         if phase == Phase::Closing {
-                            return;
+                            return Ok(());
                         }
                         phase = Phase::Closing;
                         shut_down(connection.as_mut());
@@ -271,6 +305,23 @@ impl Silence {
         self.requests = requests;
         self.checks = if is_silent { (self.checks + 1) % CHECKS } else { 0 };
         is_silent && self.checks == 0
+    }
+}
+
+/// Lets the socket follow a request's framing, and says whether the connection must end with it.
+fn follow(requests: &Requests, request: &mut Request<Incoming>) -> bool {
+    let framing = match (request.body().size_hint().exact(), request.headers().get(header::TRANSFER_ENCODING)) {
+        (None, Some(coding)) => Framing::Chunked(coding.as_bytes()),
+        (length, _) => Framing::Length(length.unwrap_or(0)),
+    };
+    match requests.began(framing) {
+        Verdict::Sound => false,
+        Verdict::Unknown => true,
+        Verdict::BareLf => {
+            let reason = "a line of the trailer section ends with a bare LF".to_owned();
+            request.extensions_mut().insert(Refusal::BadRequest(reason));
+            true
+        }
     }
 }
 

@@ -5,6 +5,7 @@ pub mod body;
 pub mod canonical;
 pub mod clients;
 mod forwarded;
+pub mod framing;
 pub mod headers;
 pub mod id;
 mod names;
@@ -15,6 +16,7 @@ pub mod edits;
 pub mod path;
 pub mod query;
 pub mod representation;
+pub mod trailers;
 pub mod via;
 
 use std::{
@@ -221,7 +223,7 @@ impl Exchange {
 
     /// The address of the client, unless it is that of a proxy that many clients may share.
     pub fn single_client(&self) -> Option<IpAddr> {
-        let is_shared = self.client.is_trusted() && self.forwarded_for.is_none();
+        let is_shared = self.client.trusted && self.forwarded_for.is_none();
         (!is_shared).then(|| self.client_address())
     }
 
@@ -239,6 +241,11 @@ impl RequestHead {
     /// The host that was asked for, without its port.
     pub fn host(&self) -> &str {
         self.authority.as_ref().map_or("", Authority::host)
+    }
+
+    /// It asks the service for a WebSocket, too: a filter may have changed the method.
+    pub fn asks_websocket(&self) -> bool {
+        self.websocket && self.method == Method::GET
     }
 }
 

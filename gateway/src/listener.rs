@@ -30,7 +30,7 @@ use crate::{
     },
     monitor::{
         count::{Count, Workers},
-        record::Connections,
+        record::{Connections, WireErrors},
     },
     proxy::Proxy,
     seldom::Seldom,
@@ -64,6 +64,7 @@ pub struct Open {
     /// Bytes of response bodies that HTTP/2 connections hold.
     buffered: Arc<Workers<Count>>,
     log: Arc<Seldom>,
+    errors: Arc<WireErrors>,
 }
 
 /// Accepts until stopped, each connection a task of its own. What the kernel had queued by then is still served.
@@ -138,6 +139,7 @@ impl Door {
             limits,
             buffered: Arc::clone(&self.connections.buffered),
             windows: Arc::clone(&self.windows),
+            errors: Arc::clone(&self.connections.errors),
             drain: self.stop.child_token(),
         };
         let served = connection::serve(stream, client, terms, Rc::clone(&self.proxy));
@@ -155,6 +157,7 @@ impl Open {
             clients: Clients::default(),
             accepted: Arc::default(),
             turned_away: Arc::default(),
+            errors: Arc::default(),
             dropped_fields: Arc::default(),
             buffered: Arc::new(Workers::new(workers)),
             log: Arc::default(),
@@ -216,7 +219,8 @@ impl Open {
         let Dropped { claims, underscores } = &*self.dropped_fields;
         let [dropped_claims, dropped_underscores] = [claims, underscores].map(|count| count.load(Relaxed));
         let (open, buffered) = (self.all.load(Relaxed) as u64, self.buffered.sum(Count::get));
-        Connections { name, open, accepted, turned_away, dropped_claims, dropped_underscores, buffered }
+        let errors = self.errors.all();
+        Connections { name, open, accepted, turned_away, dropped_claims, dropped_underscores, buffered, errors }
     }
 }
 

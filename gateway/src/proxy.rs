@@ -13,7 +13,7 @@ mod validate;
 
 use std::{cell::RefCell, sync::Arc};
 
-use http::{HeaderValue, Request, Response, Version, header::VIA};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header::VIA};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use crate::{
@@ -107,6 +107,16 @@ impl Proxy {
             answer = respond::filtered(entry, caller, &mut ending, 0, answer).await;
         }
         respond::finish(ending, answer)
+    }
+
+    /// Records a request that hyper could not parse and has answered itself; `line` is its first line, if that is known.
+    pub(crate) fn unparsed(&self, client: Arc<Client>, line: Option<&str>, status: StatusCode, reason: &'static str) {
+        let exchange = accept::unparsed(client, line, self);
+        let mut ending = Ending::of(exchange, None, self.worker, &self.snapshot.latest());
+        ending.failed(&Error::Unparsed(status, reason));
+        ending.exchange.response.status = status;
+        ending.answered();
+        ending.whole();
     }
 
     /// From the choice of a route to the answer as the route's filters leave it.

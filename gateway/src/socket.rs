@@ -1,7 +1,13 @@
-//! A TCP connection as hyper drives it. It adds three things: a small message that comes in pieces is sent as one, the bytes of one
-//! read are bounded, and a peer that takes no bytes is given up.
+//! A TCP connection as hyper drives it. A small message that comes in pieces is sent as one, the bytes of one read are bounded, a peer
+//! that takes no bytes is given up, one that always has bytes lets others have their turn, and what hyper does not say of messages is
+//! followed.
 
+mod chunks;
+mod follow;
+mod frames;
+mod interim;
 mod query;
+mod requests;
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -18,14 +24,24 @@ use tokio::{
     net::TcpStream,
 };
 
-pub use self::query::{Lenient, Queries};
-use crate::progress::{Peer, Stalled, Watch};
+use self::follow::Followed;
+use crate::{
+    monitor::record::WireErrors,
+    progress::{Peer, Stalled, Watch},
+};
+
+pub use self::{
+    query::{Lenient, Queries},
+    requests::{Framing, Requests, Verdict},
+};
 
 /// Up to so many bytes, copying costs less than what the kernel does to gather pieces.
 const SMALL: usize = 1024;
 /// Bytes of one read. hyper doubles its buffer, to 400 KiB, after each read that fills it: reads that stay below 64 KiB keep the
 /// buffer, and what one waiting piece of a body keeps alive, at 64 KiB.
 const READ: u64 = (64 << 10) - 1;
+/// Bytes that are read before other tasks have their turn: a peer that is always ready must not keep the worker to itself.
+const TURN: usize = 64 << 10;
 
 /// Bytes that the kernel keeps beyond those that the peer has room for. Without this bound it takes megabytes at once from time to
 /// time, and a peer that is slow could not be told from a peer that has stopped.
@@ -41,24 +57,53 @@ pub struct Socket {
     peer: Arc<Peer>,
     /// Made when the peer takes nothing for the first time.
     watch: Option<Watch>,
+    /// Bytes read since the socket had none, or since others had their turn.
+    turn: usize,
+    followed: Followed,
 }
 
 impl Socket {
-    pub fn new(stream: TcpStream, peer: Arc<Peer>) -> Self {
-        Self { stream: stream.take(READ), peer, watch: None }
+    /// A connection of a client.
+    pub fn of_client(stream: TcpStream, peer: Arc<Peer>, requests: Arc<Requests>, errors: Arc<WireErrors>) -> Self {
+        Self::new(stream, peer, Followed::of_client(requests, errors))
+    }
+
+    /// A connection to a service, which may send so many interim responses to a request.
+    pub fn to_service(stream: TcpStream, peer: Arc<Peer>, interim_responses: u32) -> Self {
+        Self::new(stream, peer, Followed::to_service(interim_responses))
+    }
+
+    fn new(stream: TcpStream, peer: Arc<Peer>, followed: Followed) -> Self {
+        Self { stream: stream.take(READ), peer, watch: None, turn: 0, followed }
     }
 
     fn stream(&mut self) -> Pin<&mut TcpStream> {
         Pin::new(self.stream.get_mut())
     }
 
+    fn write_bytes(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = self.stream().poll_write(cx, bytes);
+        if let Poll::Ready(Ok(length)) = written {
+            self.followed.written(&bytes[..length]);
+        }
+        written
+    }
+
     fn write_pieces(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let stream = self.stream();
         if let [piece] = pieces {
-            return stream.poll_write(cx, piece);
+            return self.write_bytes(cx, piece);
         }
         if pieces.iter().map(|piece| piece.len()).sum::<usize>() > SMALL {
-            return stream.poll_write_vectored(cx, pieces);
+            let written = self.stream().poll_write_vectored(cx, pieces);
+            if let Poll::Ready(Ok(length)) = written {
+                let mut left = length;
+                for piece in pieces {
+                    let here = left.min(piece.len());
+                    self.followed.written(&piece[..here]);
+                    left -= here;
+                }
+            }
+            return written;
         }
         let mut whole = [0; SMALL];
         let mut length = 0;
@@ -66,7 +111,7 @@ impl Socket {
             whole[length..length + piece.len()].copy_from_slice(piece);
             length += piece.len();
         }
-        stream.poll_write(cx, &whole[..length])
+        self.write_bytes(cx, &whole[..length])
     }
 
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -112,14 +157,31 @@ pub fn stalled(error: &(dyn std::error::Error + 'static)) -> Option<Stalled> {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.turn >= TURN {
+            self.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
         self.stream.set_limit(READ);
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Ready(Ok(())) => {
+                let bytes = &buffer.filled()[before..];
+                self.turn += bytes.len();
+                Poll::Ready(self.followed.read(bytes))
+            }
+            Poll::Pending => {
+                self.turn = 0;
+                Poll::Pending
+            }
+            failed => failed,
+        }
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = self.stream().poll_write(cx, bytes);
+        let written = self.write_bytes(cx, bytes);
         self.wrote(cx, written)
     }
 
@@ -141,6 +203,51 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Who reads on until the peer has ended its side takes a turn that is given away for silence.
+        self.turn = 0;
+        self.followed.shut_down();
         self.stream().poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    use super::*;
+    use crate::progress::Limits;
+
+    #[tokio::test]
+    async fn one_poll_reads_a_bounded_number_of_bytes() {
+        const ALL: usize = 1 << 20;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let mut peer = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("it accepts");
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let writer = tokio::spawn(async move { peer.write_all(&[b'x'; ALL]).await });
+        let mut socket = Socket::to_service(stream, Arc::new(Peer::new(Limits::default())), 0);
+        let (mut bytes, mut all) = (vec![0; 16 << 10], 0);
+        while all < ALL {
+            let here = poll_fn(|cx| {
+                let mut here = 0;
+                loop {
+                    let mut buffer = ReadBuf::new(&mut bytes);
+                    match Pin::new(&mut socket).poll_read(cx, &mut buffer) {
+                        Poll::Ready(read) => read.expect("the peer is there"),
+                        Poll::Pending if here == 0 => return Poll::Pending,
+                        Poll::Pending => return Poll::Ready(here),
+                    }
+                    here += buffer.filled().len();
+                    if all + here == ALL {
+                        return Poll::Ready(here);
+                    }
+                }
+            })
+            .await;
+            assert!(here <= TURN + (16 << 10), "{here} bytes in one poll");
+            all += here;
+        }
+        writer.await.expect("no panic").expect("all is written");
     }
 }

@@ -32,7 +32,9 @@ use crate::{
     exchange::{
         Body, RequestHead,
         body::Transfer,
+        framing::check_response,
         headers::{set_length, set_websocket},
+        trailers::Guarded,
     },
     monitor::record::{Outcome, ServiceRecord},
     progress::Limits,
@@ -236,14 +238,19 @@ impl Service {
             let request = endpoint.request(head, mem::take(body), host)?;
             let flight = Lease::new(endpoint, self.transport.progress, worker);
             connection.peer.set_streams(head.streams);
-            let mut refused = match connection.sender.try_send_request(request).await {
+            let response = connection.sender.try_send_request(request).await.map(|mut response| {
+                let sound = check_response(&mut response, &head.method, head.asks_websocket());
+                sound.map(|()| response)
+            });
+            let mut refused = match response {
+                Ok(Err(unsound)) => return Err(Error::Unsound(endpoint.address, unsound)),
                 // hyper speaks the version of the last answer from then on, and HTTP/1.0 has no chunks to send.
-                Ok(response) if response.version() == Version::HTTP_10 => return Ok((response, flight)),
-                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Ok(Ok(response)) if response.version() == Version::HTTP_10 => return Ok((response, flight)),
+                Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     connection.peer.set_streams(true);
                     return Ok((response, flight));
                 }
-                Ok(response) => return Ok((response, flight.with(connection))),
+                Ok(Ok(response)) => return Ok((response, flight.with(connection))),
                 Err(refused) => refused,
             };
             let again = match refused.take_message() {
@@ -342,8 +349,11 @@ impl Endpoint {
     }
 
     /// The one canonical message that the endpoint gets, whatever form the client used.
-    fn request(&self, head: &RequestHead, body: Body, host: HostHeader) -> Result<Request<Body>, Error> {
+    fn request(&self, head: &RequestHead, mut body: Body, host: HostHeader) -> Result<Request<Body>, Error> {
         let (length, ends) = (body.size_hint().exact(), body.is_empty());
+        if length.is_none() && !ends {
+            body = Body::changed(Guarded::new(body, &head.headers));
+        }
         let mut request = Request::new(body);
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = Uri::from(head.target.clone());
@@ -361,7 +371,7 @@ impl Endpoint {
                 headers.insert(HOST, host.map_err(|error| Error::Unsendable(error.into()))?);
             }
         }
-        if head.websocket && head.method == Method::GET {
+        if head.asks_websocket() {
             set_websocket(headers);
         }
         // One framing, said out loud: left to itself hyper sends no body with a GET whose length it does not know.
@@ -370,7 +380,7 @@ impl Endpoint {
                 headers.remove(CONTENT_LENGTH);
                 headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
-            Some(length) if length > 0 => set_length(headers, length),
+            Some(length) if length > 0 || expects_body(&head.method) => set_length(headers, length),
             _ => {}
         }
         Ok(request)
@@ -417,4 +427,9 @@ impl Drop for Lease {
 /// RFC 9110 §9.2.2.
 fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE].contains(method)
+}
+
+/// RFC 9110 §8.6: a request with such a method says that its body is empty.
+fn expects_body(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }

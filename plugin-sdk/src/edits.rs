@@ -31,6 +31,7 @@ pub fn is_reserved(name: &str) -> bool {
         name,
         "connection"
             | "content-length"
+            | "expect"
             | "host"
             | "keep-alive"
             | "proxy-authenticate"

@@ -37,6 +37,7 @@ pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+    pub trailers: HeaderMap,
 }
 
 impl Client {
@@ -106,7 +107,9 @@ impl Client {
 impl Answer {
     async fn read(response: Response<Incoming>) -> hyper::Result<Self> {
         let (parts, body) = response.into_parts();
-        Ok(Self { status: parts.status, headers: parts.headers, body: body.collect().await?.to_bytes() })
+        let body = body.collect().await?;
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        Ok(Self { status: parts.status, headers: parts.headers, body: body.to_bytes(), trailers })
     }
 
     pub fn text(&self) -> String {

@@ -38,6 +38,8 @@ pub struct Received {
     pub body_is_pattern: bool,
     /// From the first piece of the body to the last.
     pub body_took: Duration,
+    /// Lines of the trailer section.
+    pub trailers: Vec<String>,
     /// Counts connections from 1.
     pub connection: usize,
     /// The upstream's name.
@@ -161,7 +163,9 @@ async fn converse(
         })
         .await?;
         let (body_is_pattern, name) = (check.right().is_some(), Arc::clone(name));
-        let received = Received { head, framing, body_length, body, body_is_pattern, body_took, connection, name };
+        let trailers = std::mem::take(&mut wire.trailers);
+        let received =
+            Received { head, framing, body_length, body, body_is_pattern, body_took, trailers, connection, name };
         let answer = script(&received);
         seen.note(received.clone());
         match answer.give(&received, wire).await? {

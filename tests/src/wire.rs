@@ -16,6 +16,8 @@ const MAX_HEAD: usize = 1 << 20;
 pub struct Wire {
     pub stream: TcpStream,
     buffer: BytesMut,
+    /// Lines of the trailer section of the last chunked body.
+    pub trailers: Vec<String>,
 }
 
 /// The first line and the fields of a message, as they were written.
@@ -38,7 +40,7 @@ impl Wire {
     pub fn new(stream: TcpStream) -> Self {
         // A peer that is gone already; reading will tell.
         let _ = stream.set_nodelay(true);
-        Self { stream, buffer: BytesMut::new() }
+        Self { stream, buffer: BytesMut::new(), trailers: Vec::new() }
     }
 
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -69,16 +71,11 @@ impl Wire {
             Framing::Chunked => loop {
                 let line = self.line().await?;
                 let size = u64::from_str_radix(&line, 16).map_err(|_| bad(&format!("{line:?} is no chunk size")))?;
-                self.exactly(size, &mut piece).await?;
-                let mut rest = self.line().await?;
                 if size == 0 {
-                    // Trailers end with an empty line, too.
-                    while !rest.is_empty() {
-                        rest = self.line().await?;
-                    }
-                    return Ok(());
+                    return self.read_trailers().await;
                 }
-                if !rest.is_empty() {
+                self.exactly(size, &mut piece).await?;
+                if !self.line().await?.is_empty() {
                     return Err(bad("a chunk is longer than its size"));
                 }
             },
@@ -89,6 +86,16 @@ impl Wire {
                     return Ok(());
                 }
             },
+        }
+    }
+
+    async fn read_trailers(&mut self) -> io::Result<()> {
+        self.trailers.clear();
+        loop {
+            match self.line().await? {
+                line if line.is_empty() => return Ok(()),
+                line => self.trailers.push(line),
+            }
         }
     }
 

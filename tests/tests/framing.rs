@@ -9,6 +9,7 @@ use stile_tests::{
     guest::plugin,
     raw::{Raw, ask},
     upstream::{Answer, Upstream},
+    wait::until,
     wire::Framing,
 };
 
@@ -129,4 +130,59 @@ async fn a_large_upload_that_is_refused_gets_its_answer() {
     client.write(vec![b'a'; 64 << 10]).await;
     let next = tokio::time::timeout(Duration::from_secs(5), client.ask("GET /there HTTP/1.1\r\nhost: a\r\n\r\n"));
     assert_eq!(next.await.expect("the connection lives on").status(), 200);
+}
+
+/// Ends of a chunked body whose trailer section has a line that ends with a bare LF.
+const BARE_LF: [&str; 4] = ["0\r\n\n", "0\r\nX: y\n\n", "0\r\nX: y\n\r\n", "0\r\nX: y\r\n\n"];
+const CHUNKED: &str = "POST /one HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+const NEXT: &str = "GET /two HTTP/1.1\r\nhost: a\r\n\r\n";
+
+#[tokio::test]
+async fn a_bare_line_feed_in_a_trailer_section_gets_400_and_the_end_of_the_connection() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    for end in BARE_LF {
+        for before in ["", NEXT, "POST /zero HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\na\n\n"] {
+            let mut client = Raw::connect(gateway.address()).await;
+            client.write(format!("{before}{CHUNKED}5\r\na\nb\n\n\r\n{end}{NEXT}")).await;
+            if !before.is_empty() {
+                assert_eq!(client.answer().await.status(), 200, "{before:?}");
+            }
+            let answer = client.answer().await;
+            assert_eq!((answer.status(), answer.head.get("connection")), (400, Some("close")), "{before:?} {end:?}");
+            client.closed().await;
+        }
+    }
+    assert!(upstream.requests().iter().all(|request| request.target() != "/one"));
+}
+
+#[tokio::test]
+async fn a_bare_line_feed_that_comes_later_gets_400_and_the_end_of_the_connection() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    for (number, end) in BARE_LF.iter().enumerate() {
+        let mut client = Raw::connect(gateway.address()).await;
+        client.write(format!("{CHUNKED}5\r\nhello\r\n")).await;
+        until("the service has the connection", async || (upstream.connections() > number).then_some(())).await;
+        client.write(end).await;
+        client.write(NEXT).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status(), answer.head.get("connection")), (400, Some("close")), "{end:?}");
+        client.closed().await;
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn a_trailer_section_with_proper_ends_leaves_the_next_request_alone() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    for end in ["0\r\n\r\n", "0\r\nX: y\r\n\r\n", "5\r\na\nb\n\n\r\n0;x\r\nX: y\r\nZ: \r\n\r\n"] {
+        let mut client = Raw::connect(gateway.address()).await;
+        client.write(format!("{CHUNKED}{end}{NEXT}{CHUNKED}{end}")).await;
+        for target in ["/one", "/two", "/one"] {
+            let answer = client.answer().await;
+            assert_eq!((answer.status(), &answer.json()["target"]), (200, &target.into()), "{end:?}");
+        }
+    }
 }

@@ -8,6 +8,8 @@ mod client_address;
 mod claims;
 mod loops;
 mod framing;
+mod messages;
+mod unparsed;
 mod wire;
 mod http2;
 mod limits;

@@ -47,7 +47,20 @@ const MAY_USE: [(&str, &[&str]); 38] = [
             "socket",
         ],
     ),
-    ("connection", &["proxy", "snapshot", "exchange", "progress", "socket", "linger", "monitor::count", "worker"]),
+    (
+        "connection",
+        &[
+            "proxy",
+            "snapshot",
+            "exchange",
+            "progress",
+            "socket",
+            "linger",
+            "monitor::count",
+            "monitor::record",
+            "worker",
+        ],
+    ),
     (
         "proxy",
         &[
@@ -163,7 +176,7 @@ const MAY_USE: [(&str, &[&str]); 38] = [
     // Leaves for everybody.
     ("exchange", &["progress"]),
     ("client", &[]),
-    ("socket", &["progress"]),
+    ("socket", &["monitor::record", "progress"]),
     ("progress", &[]),
     ("linger", &[]),
     ("descriptors", &[]),

@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     client::{Client, Incomplete, causes, client, collect},
-    exchange::{Body, RequestHead, headers::remove_hop_by_hop},
+    exchange::{Body, RequestHead, framing::check_response, headers::remove_hop_by_hop},
     plugin::{CallAnswer, CallError, CallOut, CallTarget, Called, Origin, Outbound},
     proxy::Proxy,
     upstream::{self, HostHeader, Sending},
@@ -110,7 +110,10 @@ async fn to_host(hosts: Client, call: CallOut) -> Called {
     *request.version_mut() = Version::HTTP_11;
     *request.uri_mut() = uri(&origin, path.as_str()).map_err(|error| CallError::Invalid(error.to_string()))?;
     debug_assert!(!request.headers().contains_key(HOST), "it is the gateway's to write");
-    let response = hosts.request(request).await.map_err(|error| CallError::Failed(causes(&error)))?;
+    let method = request.method().clone();
+    let mut response = hosts.request(request).await.map_err(|error| CallError::Failed(causes(&error)))?;
+    check_response(&mut response, &method, false)
+        .map_err(|unsound| CallError::Failed(format!("the host sent a response that is not valid: {unsound}")))?;
     answered(response, max_body).await
 }
 

@@ -283,6 +283,9 @@ pub struct Service {
     /// Bytes of the head of an answer, at least 8KiB; more are a 502.
     #[serde(default = "four_hundred_kib")]
     pub header_bytes: Size,
+    /// Interim responses (1xx) that an endpoint may send before it answers a request; more are a 502.
+    #[serde(default = "thirty_two")]
+    pub interim_responses: u16,
     /// How fast endpoints take requests and send their answers.
     #[serde(default)]
     pub progress: Progress,
@@ -449,6 +452,10 @@ impl Default for Metrics {
 
 fn one() -> u16 {
     1
+}
+
+fn thirty_two() -> u16 {
+    32
 }
 
 fn sixty_four() -> u16 {

@@ -2,7 +2,9 @@
 //! changes.
 
 use std::{
+    error::Error as _,
     fmt,
+    io::{self, ErrorKind},
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -20,6 +22,8 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 
 use crate::progress::{Pace, Stalled, Watch};
+
+use super::trailers::retain_allowed;
 
 /// A body; never a copy of one.
 #[derive(Default)]
@@ -66,6 +70,19 @@ pub enum BodyError {
     /// Something on the way did.
     #[error(transparent)]
     Cut(Cut),
+}
+
+impl BodyError {
+    /// The body's framing is wrong, or a line of its trailer section; its sender has not broken off.
+    pub fn is_malformed(&self) -> bool {
+        matches!(self, Self::Broken(error) if is_malformed(error))
+    }
+}
+
+/// Says whether a connection failed because of what its peer sent, by hyper's judgement or by the socket's.
+pub fn is_malformed(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput))
 }
 
 /// A filter that failed in the middle of a body.
@@ -224,9 +241,15 @@ impl fmt::Debug for Body {
 
 impl Stream {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        let bytes = match &polled {
-            Poll::Ready(Some(Ok(frame))) => frame.data_ref().map_or(0, Bytes::len),
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let bytes = match &mut polled {
+            Poll::Ready(Some(Ok(frame))) => match frame.data_ref() {
+                Some(data) => data.len(),
+                None => {
+                    frame.trailers_mut().into_iter().for_each(retain_allowed);
+                    0
+                }
+            },
             Poll::Ready(_) => return polled.map_err(BodyError::Broken),
             Poll::Pending => {
                 let watch = self.watch.get_or_insert_with(|| Box::new(Watch::new(&self.pace)));

@@ -1,15 +1,22 @@
 //! The one form of a request's head, which is matched, filtered and forwarded: one good host, a normal path, one Cookie
 //! field. Or why it has none; what the client is told of that is the proxy's to know.
 
+use std::net::Ipv6Addr;
+
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Version,
-    header::{COOKIE, HOST, TRANSFER_ENCODING},
+    header::{COOKIE, HOST},
     uri::{Authority, PathAndQuery},
 };
 use thiserror::Error;
 
-use super::{RequestHead, path::normalize, query::escaped};
+use super::{
+    RequestHead,
+    framing::{CodingError, is_chunked},
+    path::normalize,
+    query::escaped,
+};
 
 /// Why a request is refused whatever its route would be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -36,12 +43,10 @@ pub fn servable(head: &RequestHead, names_a_path: bool) -> Result<(), Refusal> {
     if !names_a_path || (head.target.path() == "*" && head.method != Method::OPTIONS) {
         return Err(Refusal::BadRequest("the request line names no path".into()));
     }
-    // RFC 9112 §6.1: whoever takes off the last coding must know the others.
-    match head.headers.get(TRANSFER_ENCODING) {
-        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
-            Err(Refusal::NotImplemented("a transfer coding other than chunked"))
-        }
-        _ => Ok(()),
+    match is_chunked(&head.headers) {
+        Ok(_) => Ok(()),
+        Err(error @ CodingError::Invalid) => Err(Refusal::BadRequest(error.to_string())),
+        Err(CodingError::Unsupported) => Err(Refusal::NotImplemented("a transfer coding other than chunked")),
     }
 }
 
@@ -51,7 +56,7 @@ pub fn servable(head: &RequestHead, names_a_path: bool) -> Result<(), Refusal> {
 ///
 /// There is not one good host, or the path has no normal form.
 pub fn canonical(head: &mut RequestHead) -> Result<bool, Refusal> {
-    authority(head)?;
+    authority(head).inspect_err(|_| forget_user(head))?;
     let normal = normalize(head.target.path()).map_err(|error| Refusal::BadRequest(error.to_string()))?;
     let encoded_slash = normal.encoded_slash;
     let query = head.target.query();
@@ -76,31 +81,73 @@ fn authority(head: &mut RequestHead) -> Result<(), Refusal> {
     if second.is_some() {
         return Err(Refusal::BadRequest("there is more than one Host field".into()));
     }
-    let named = match host {
-        Some(value) if !value.is_empty() => Some(
-            Authority::try_from(value.as_bytes())
-                .map_err(|_| Refusal::BadRequest("the Host field is not a host and port".into()))?,
+    let named = match host.map(HeaderValue::as_bytes) {
+        None => None,
+        Some(b"") => return Err(Refusal::BadRequest("the Host field is empty".into())),
+        Some(host) => Some(
+            Authority::try_from(host)
+                .map_err(|_| Refusal::BadRequest("the Host field is not a host and port".into()))
+                .and_then(checked)?,
         ),
-        _ => None,
     };
     if host.is_none() && head.version == Version::HTTP_11 {
         return Err(Refusal::BadRequest("there is no Host field".into()));
     }
     // RFC 9112 §3.2.2: a host in the request line replaces the field, for filters too.
-    head.authority = head.authority.take().or(named);
+    head.authority = match head.authority.clone() {
+        Some(asked) => Some(checked(asked)?),
+        None => named,
+    };
     let Some(authority) = &head.authority else {
         head.headers.remove(HOST);
         let may_be_absent = head.version < Version::HTTP_2;
         return if may_be_absent { Ok(()) } else { Err(Refusal::BadRequest("there is no host".into())) };
     };
-    if authority.as_str().contains('@') {
-        return Err(Refusal::BadRequest("the host has a user name in it".into()));
-    }
     if head.headers.get(HOST).is_none_or(|field| field != authority.as_str()) {
         let field = HeaderValue::from_str(authority.as_str());
         head.headers.insert(HOST, field.map_err(|_| Refusal::BadRequest("the host is no field value".into()))?);
     }
     Ok(())
+}
+
+/// Lets a host pass that is `uri-host [ ":" port ]` (RFC 9110 §4.2.3, RFC 3986 §3.2.2), without percent-encoding.
+fn checked(authority: Authority) -> Result<Authority, Refusal> {
+    if is_host_and_port(authority.as_str()) {
+        return Ok(authority);
+    }
+    let has_user = authority.as_str().contains('@');
+    let reason = if has_user { "the host has a user name in it" } else { "the host is not a host and port" };
+    Err(Refusal::BadRequest(reason.into()))
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let (is_host, port) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((literal, rest))) => {
+            let port = if rest.is_empty() { Some("") } else { rest.strip_prefix(':') };
+            (literal.parse::<Ipv6Addr>().is_ok(), port)
+        }
+        Some(None) => (false, None),
+        None => {
+            let (host, port) = text.split_once(':').unwrap_or((text, ""));
+            (!host.is_empty() && host.bytes().all(is_of_name), Some(port))
+        }
+    };
+    let is_port =
+        |port: &str| port.is_empty() || port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    is_host && port.is_some_and(is_port)
+}
+
+/// RFC 3986 §2: unreserved characters and sub-delims, but for the comma, which would make a list of a Host field.
+fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b'+' | b';' | b'=')
+}
+
+/// A refused request is logged; what stands before the host may be a password.
+fn forget_user(head: &mut RequestHead) {
+    head.authority.take_if(|authority| authority.as_str().contains('@'));
+    if head.headers.get_all(HOST).iter().any(|host| host.as_bytes().contains(&b'@')) {
+        head.headers.remove(HOST);
+    }
 }
 
 /// RFC 9113 §8.2.3: cookies split into fields of their own are one field again for HTTP/1.1.
@@ -148,8 +195,32 @@ mod tests {
         assert_eq!(with_hosts(Version::HTTP_11, &["a.example:80"]).expect("host").as_deref(), Some("a.example:80"));
         assert_eq!(with_hosts(Version::HTTP_10, &[]).expect("none"), None);
         assert!(with_hosts(Version::HTTP_2, &[]).is_err());
-        for bad in [&[][..], &["a", "a"], &["a b"], &["user@a"], &["a/b"]] {
+        for bad in [
+            &[][..],
+            &["a", "a"],
+            &["a b"],
+            &["user@a"],
+            &["user:pw@a"],
+            &["a/b"],
+            &[""],
+            &["a:x"],
+            &["a:-1"],
+            &["a:+1"],
+            &["a:65536"],
+            &["[::1]x"],
+            &["[::1"],
+            &["[::g]"],
+            &["[]"],
+            &["::1"],
+            &[":80"],
+            &["a:80:80"],
+            &["a,b"],
+            &["a%41"],
+        ] {
             assert!(with_hosts(Version::HTTP_11, bad).is_err(), "{bad:?}");
+        }
+        for good in ["a", "a:", "a_b.example.", "[::1]", "[2001:db8::1]:65535", "192.0.2.1:1"] {
+            assert_eq!(with_hosts(Version::HTTP_11, &[good]).expect("host").as_deref(), Some(good));
         }
     }
 }

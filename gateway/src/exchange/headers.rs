@@ -27,6 +27,8 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
             | "te"
             | "transfer-encoding"
             | "upgrade"
+            // Of the client alone: hyper answers 100 as soon as the body is wanted.
+            | "expect"
     )
 }
 
@@ -41,6 +43,7 @@ pub struct Seen {
     pub hop_by_hop: bool,
     pub request_id: bool,
     pub trace: bool,
+    pub length: bool,
     /// Fields that only a trusted proxy may send.
     pub claims: bool,
     pub via: bool,
@@ -56,6 +59,7 @@ impl Seen {
             match name.as_str() {
                 "x-request-id" => seen.request_id = true,
                 "traceparent" => seen.trace = true,
+                "content-length" => seen.length = true,
                 "via" => seen.via = true,
                 text => {
                     seen.hop_by_hop |= is_hop_by_hop(name);
@@ -86,8 +90,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// not passed on: what is spoken after them would go past every rule of the gateway.
 pub fn names_websocket(headers: &HeaderMap) -> bool {
     let lists = |name: HeaderName, option: &str| {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(option))
+        headers.get_all(name).iter().flat_map(options).any(|listed| listed.eq_ignore_ascii_case(option.as_bytes()))
     };
     lists(UPGRADE, "websocket") && lists(CONNECTION, "upgrade")
 }
@@ -175,10 +178,14 @@ impl Told {
 }
 
 /// The fields that a `Connection` field names, but for the two options that everybody knows and that name no other.
-fn named(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
-    let options = value.to_str().unwrap_or_default().split(',').map(str::trim);
-    let is_known = |option: &&str| option.eq_ignore_ascii_case("keep-alive") || option.eq_ignore_ascii_case("close");
-    options.filter(move |option| !is_known(option)).filter_map(|option| option.parse().ok())
+pub(super) fn named(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
+    let is_known = |option: &&[u8]| option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close");
+    options(value).filter(move |option| !is_known(option)).filter_map(|option| HeaderName::from_bytes(option).ok())
+}
+
+/// The items of a list. An odd byte in one of them does not hide the others.
+fn options(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
@@ -210,6 +217,8 @@ mod tests {
             ("te", Seen { hop_by_hop: true, ..Seen::default() }),
             ("x-request-id", Seen { request_id: true, ..Seen::default() }),
             ("traceparent", Seen { trace: true, ..Seen::default() }),
+            ("content-length", Seen { length: true, ..Seen::default() }),
+            ("expect", Seen { hop_by_hop: true, ..Seen::default() }),
             ("true-client-ip", Seen { claims: true, ..Seen::default() }),
             ("api_key", Seen { underscored: true, ..Seen::default() }),
         ] {

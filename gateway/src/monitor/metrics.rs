@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use self::text::{Kind, Text};
 use super::{
     count::{BOUNDS, Statuses, TimesSum},
-    record::{Outcome, Standing},
+    record::{Outcome, Standing, WireError},
     records::Records,
 };
 use crate::{
@@ -83,6 +83,29 @@ fn listeners(text: &mut Text, standing: &Standing) {
         text.line(&[("listener", &listener.name), ("reason", "untrusted")], listener.dropped_claims);
         text.line(&[("listener", &listener.name), ("reason", "underscore")], listener.dropped_underscores);
     }
+    wire_errors(text, standing);
+}
+
+/// Errors below the level of exchanges, each kind as a family of its own.
+fn wire_errors(text: &mut Text, standing: &Standing) {
+    let counted = |text: &mut Text, label: &'static str, of_family: fn(&WireError) -> Option<&'static str>| {
+        for listener in &standing.listeners {
+            for (error, count) in &listener.errors {
+                if let Some(value) = of_family(error) {
+                    text.line(&[("listener", &listener.name), (label, value)], *count);
+                }
+            }
+        }
+    };
+    let help = "Requests that could not be parsed, by what was wrong; each is also a request without a route.";
+    text.family("stile_unparsed_requests_total", Kind::Counter, help);
+    counted(text, "reason", |error| if let WireError::Unparsed(reason) = error { Some(reason) } else { None });
+    let help = "HTTP/2 connections of clients that the gateway ended for an error, by its code.";
+    text.family("stile_http2_connection_errors_total", Kind::Counter, help);
+    counted(text, "code", |error| if let WireError::Connection(code) = error { Some(code) } else { None });
+    let help = "Streams of HTTP/2 that the gateway reset, by error code.";
+    text.family("stile_http2_stream_resets_total", Kind::Counter, help);
+    counted(text, "code", |error| if let WireError::StreamReset(code) = error { Some(code) } else { None });
 }
 
 fn buffered(text: &mut Text, standing: &Standing) {

@@ -120,6 +120,32 @@ pub struct Connections {
     pub dropped_underscores: u64,
     /// Bytes of response bodies that HTTP/2 connections hold.
     pub buffered: u64,
+    pub errors: Vec<(WireError, u64)>,
+}
+
+/// An error in what a client sent, below the level of exchanges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WireError {
+    /// A request that hyper could not parse, by what was wrong with it.
+    Unparsed(&'static str),
+    /// The gateway ended an HTTP/2 connection with this error code.
+    Connection(&'static str),
+    /// The gateway reset a stream of HTTP/2 with this error code.
+    StreamReset(&'static str),
+}
+
+/// How often each of these errors occurred on one listener. They are rare, and their kinds few.
+#[derive(Debug, Default)]
+pub struct WireErrors(Mutex<BTreeMap<WireError, u64>>);
+
+impl WireErrors {
+    pub fn add(&self, error: WireError) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(error).or_insert(0) += 1;
+    }
+
+    pub fn all(&self) -> Vec<(WireError, u64)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(error, count)| (*error, *count)).collect()
+    }
 }
 
 impl Record for RouteRecord {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, uri::PathAndQuery};
+use http::{Method, Request, Uri, uri::PathAndQuery};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -36,7 +36,8 @@ pub(super) fn exchange(
     client.peer.set_streams(false);
     let websocket = upgrade::asked(&request);
     let upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let unframed = parts.extensions.remove::<Refusal>().map_or(Ok(()), Err);
     let seen = Seen::of(&parts.headers);
     let own_id = seen.request_id.then(|| RequestId::from_client(&parts.headers)).flatten();
     let id = own_id.unwrap_or_else(|| proxy.ids.borrow_mut().draw());
@@ -56,12 +57,16 @@ pub(super) fn exchange(
         underscored: None,
         headers: parts.headers,
     };
-    let (encoded_slash, mut refused) = match servable(&head, names_a_path).and_then(|()| canonical(&mut head)) {
+    let sound = unframed.and_then(|()| servable(&head, names_a_path)).and_then(|()| canonical(&mut head));
+    let (encoded_slash, mut refused) = match sound {
         // Of HTTP/1.1 hyper counts them; crumbs of a cookie are one field.
         Ok(_) if head.headers.len() > client.header_count => (false, Some(Refusal::TooManyFields(client.header_count))),
         Ok(encoded_slash) => (encoded_slash, None),
         Err(error) => (false, Some(error)),
     };
+    if seen.length && body.is_end_stream() {
+        headers::set_length(&mut head.headers, 0);
+    }
     if seen.via && proxy.via.is_loop(&head.headers) {
         refused = Some(Refusal::Loop(proxy.via.max_passes()));
     }
@@ -76,23 +81,46 @@ pub(super) fn exchange(
     let entries = via.clone().unwrap_or_else(|| proxy.via.entry(head.version).clone());
     let forwarded_for = headers::set_forwarded(&mut head, &client, seen, entries);
     head.headers.insert(X_REQUEST_ID, id.to_value());
-    let response = ResponseHead::default();
-    let exchange = Exchange {
+    let mut exchange = begun(id, client, head);
+    exchange.forwarded_for = forwarded_for;
+    exchange.via = via;
+    exchange.trace = trace;
+    exchange.head_only = head_only;
+    exchange.encoded_slash = encoded_slash;
+    (exchange, body, upgrade, refused)
+}
+
+/// The exchange of a request that could not be parsed: what its first line says, as far as that is a request line.
+pub(super) fn unparsed(client: Arc<Client>, line: Option<&str>, proxy: &Proxy) -> Exchange {
+    let mut head = RequestHead::default();
+    let words: Vec<&str> = line.unwrap_or_default().split(' ').collect();
+    if let [method, target, version] = words[..]
+        && version.starts_with("HTTP/")
+        && let Ok(method) = method.parse()
+        && let Some(target) = target.parse::<Uri>().ok().and_then(|uri| uri.path_and_query().cloned())
+    {
+        head.method = method;
+        head.target = target;
+    }
+    begun(proxy.ids.borrow_mut().draw(), client, head)
+}
+
+fn begun(id: RequestId, client: Arc<Client>, request: RequestHead) -> Exchange {
+    Exchange {
         id,
         client,
-        forwarded_for,
-        via,
-        trace,
-        request: head,
-        head_only,
-        encoded_slash,
-        response,
+        forwarded_for: None,
+        via: None,
+        trace: None,
+        request,
+        head_only: false,
+        encoded_slash: false,
+        response: ResponseHead::default(),
         consumer: None,
         destination: None,
         filters: Vec::new(),
         notices: Vec::new(),
-    };
-    (exchange, body, upgrade, refused)
+    }
 }
 
 /// Reads what is left of a body that nobody wants, within bounds: a connection closed with unread data is reset, and

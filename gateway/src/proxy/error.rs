@@ -17,6 +17,9 @@ use crate::{
 pub enum Error {
     #[error(transparent)]
     Refused(#[from] exchange::Refusal),
+    /// hyper has answered it with this status.
+    #[error("the request cannot be parsed: {1}")]
+    Unparsed(StatusCode, &'static str),
     #[error("the path has an encoded slash, backslash or NUL")]
     EncodedSlash,
     #[error("no route matches")]
@@ -94,6 +97,7 @@ impl Error {
             Self::Refused(exchange::Refusal::TooManyFields(_)) => {
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Blame::Client, "header-count", false)
             }
+            Self::Unparsed(status, _) => (*status, Blame::Client, "unparsed", false),
             Self::EncodedSlash => (StatusCode::BAD_REQUEST, Blame::Client, "encoded-slash", false),
             Self::NoRoute => (StatusCode::NOT_FOUND, Blame::Client, "no-route", false),
             Self::NoService(_) => (StatusCode::NOT_FOUND, Blame::Client, "no-service", false),
@@ -147,8 +151,9 @@ impl Error {
                 Up::TooLargeHead { .. } => (StatusCode::BAD_GATEWAY, Blame::Upstream, "header-size", false),
                 Up::SlowRequest(_) => (StatusCode::REQUEST_TIMEOUT, Blame::Client, SLOW_CLIENT.cause, true),
                 Up::Reset(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "reset", true),
-                Up::Malformed(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "malformed", false),
+                Up::Malformed(..) | Up::Unsound(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "malformed", false),
                 Up::RequestBody => (StatusCode::BAD_REQUEST, Blame::Client, "request-body", true),
+                Up::RequestFraming => (StatusCode::BAD_REQUEST, Blame::Client, "request-framing", false),
                 Up::Unsendable(_) => (StatusCode::BAD_REQUEST, Blame::Client, "unsendable", false),
                 Up::Cut(cut) => (StatusCode::SERVICE_UNAVAILABLE, Blame::Plugin, cut.cause, false),
             },
@@ -162,6 +167,7 @@ impl Error {
         use upstream::Error as Up;
         match self {
             Self::Refused(_)
+            | Self::Unparsed(..)
             | Self::EncodedSlash
             | Self::NoRoute
             | Self::NoService(_)
@@ -189,10 +195,11 @@ impl Error {
                 Up::Connect(..) | Up::ConnectTimeout(..) => "the service cannot be reached".into(),
                 Up::Reset(..) => "the service broke off".into(),
                 Up::Malformed(..) => "the service sent an answer that is not HTTP".into(),
+                Up::Unsound(..) => "the service sent a response that cannot be passed on".into(),
                 Up::Timeout(..) => "the service did not answer in time".into(),
                 Up::Stalled(..) => "the service stopped reading the request".into(),
                 Up::TooLargeHead { .. } => "the head of the service's answer is too large".into(),
-                Up::RequestBody | Up::SlowRequest(_) | Up::Unsendable(_) => error.to_string(),
+                Up::RequestBody | Up::RequestFraming | Up::SlowRequest(_) | Up::Unsendable(_) => error.to_string(),
                 Up::Cut(_) => "a filter failed".into(),
             },
         }

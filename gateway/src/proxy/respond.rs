@@ -14,15 +14,11 @@ use http::{
     },
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::{body::Incoming, ext::ReasonPhrase, upgrade::OnUpgrade};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{
-    Error,
-    ending::Ending,
-    upgrade::{self, Tunnel},
-};
+use super::{Error, ending::Ending, upgrade::Tunnel};
 use crate::{
     access::Denied,
     exchange::{Body, BodyError, Exchange, ResponseHead, body::may_rest, headers, id::X_REQUEST_ID},
@@ -41,13 +37,15 @@ pub struct Outgoing {
     lease: Option<Lease>,
     ending: Option<Box<Ending>>,
     tunnel: Option<Box<Tunnel>>,
+    /// The service's words for its status, if they are not the usual ones.
+    reason: Option<Box<(StatusCode, ReasonPhrase)>>,
     /// It may rest, by its media type.
     streams: bool,
 }
 
 impl Outgoing {
     fn new(body: Body) -> Self {
-        Self { body, lease: None, ending: None, tunnel: None, streams: false }
+        Self { body, lease: None, ending: None, tunnel: None, reason: None, streams: false }
     }
 
     /// Whether it may rest for long.
@@ -70,27 +68,25 @@ pub(super) fn upstream(
 ) -> Outgoing {
     ending.sent_to(lease.endpoint());
     let exchange = &mut ending.exchange;
-    let agreed =
-        upgrade.filter(|_| upgrade::agreed(&response)).map(|client| (client, hyper::upgrade::on(&mut response)));
+    // One that was not asked for is an error of the service's.
+    let agreed = upgrade.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
+    let agreed = agreed.map(|client| (client, hyper::upgrade::on(&mut response)));
     let (mut parts, body) = response.into_parts();
+    let reason = parts.extensions.remove::<ReasonPhrase>().map(|phrase| Box::new((parts.status, phrase)));
     if let Some((client, service)) = agreed {
         headers::remove_hop_by_hop(&mut parts.headers);
         exchange.response = ResponseHead { status: parts.status, headers: parts.headers };
         let tunnel = Tunnel::new(client, service, lease);
         let mut outgoing = Outgoing::new(Body::Empty);
         outgoing.tunnel = Some(Box::new(tunnel));
+        outgoing.reason = reason;
         return outgoing;
     }
-    if parts.status.is_informational() {
-        // 101 to a request that did not ask for it, or to something else than it asked for.
-        tracing::warn!(request = exchange.id.as_str(), endpoint = &**lease.endpoint(), "unasked for {}", parts.status);
-        parts.status = StatusCode::BAD_GATEWAY;
-    }
-    // RFC 9112 §6.3: with both, the coding counts, and it ends here.
-    if parts.headers.contains_key(TRANSFER_ENCODING) {
-        parts.headers.remove(CONTENT_LENGTH);
-    } else if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
-        headers::set_length(&mut parts.headers, length);
+    match body.size_hint().exact() {
+        Some(length) if length > 0 => headers::set_length(&mut parts.headers, length),
+        // RFC 9112 §6.3: with both, the coding counts, and it ends here.
+        _ if parts.headers.contains_key(TRANSFER_ENCODING) => drop(parts.headers.remove(CONTENT_LENGTH)),
+        _ => {}
     }
     headers::remove_hop_by_hop(&mut parts.headers);
     exchange.response = ResponseHead { status: parts.status, headers: parts.headers };
@@ -98,6 +94,7 @@ pub(super) fn upstream(
     exchange.client.peer.set_streams(streams && exchange.request.version != Version::HTTP_2);
     let mut outgoing = Outgoing::new(Body::of_service(body, lease.progress().pace(streams)));
     outgoing.lease = Some(lease);
+    outgoing.reason = reason;
     outgoing.streams = streams;
     outgoing
 }
@@ -198,9 +195,13 @@ pub(super) fn finish(mut ending: Box<Ending>, mut body: Outgoing) -> Response<Ou
         Some(tunnel) => tunnel.told_by(ending),
         None => body.ending = Some(ending),
     }
+    let reason = body.reason.take().filter(|reason| reason.0 == status);
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    if let Some(reason) = reason {
+        response.extensions_mut().insert(reason.1);
+    }
     response
 }
 

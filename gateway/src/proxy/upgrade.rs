@@ -4,7 +4,7 @@
 
 use std::{cell::Cell, pin::pin, time::Duration};
 
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Version};
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -30,10 +30,6 @@ pub struct Tunnel {
 pub(super) fn asked(request: &Request<impl Body>) -> bool {
     let may = request.version() == Version::HTTP_11 && request.method() == Method::GET;
     may && names_websocket(request.headers()) && request.body().is_end_stream()
-}
-
-pub(super) fn agreed<B>(response: &Response<B>) -> bool {
-    response.status() == StatusCode::SWITCHING_PROTOCOLS && names_websocket(response.headers())
 }
 
 impl Tunnel {

@@ -165,6 +165,7 @@ fn services(fixed: u16, before: &Services) -> Arc<Services> {
             progress: Limits::default(),
             header_count: 100,
             header_bytes: 64 << 10,
+            interim_responses: 32,
         };
         let before = before.get(&name).map(|before| &**before);
         (Arc::clone(&name), Arc::new(Service::new(name, listed, transport, record, before)))

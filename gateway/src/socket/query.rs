@@ -73,6 +73,11 @@ impl Queries {
         reading.began(body);
     }
 
+    /// Nothing of the connection is HTTP/1.1 from now on.
+    pub fn stop(&self) {
+        *self.reading() = Reading { place: Place::Past, ..Reading::default() };
+    }
+
     fn reading(&self) -> MutexGuard<'_, Reading> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -30,6 +30,8 @@ pub struct Transport {
     pub header_count: usize,
     /// Bytes of a response head.
     pub header_bytes: usize,
+    /// Interim responses to one request.
+    pub interim_responses: u16,
 }
 
 /// A connection that requests can be sent on.
@@ -67,7 +69,7 @@ pub(super) async fn open(address: SocketAddr, transport: &Transport, reserved: u
     stream.set_nodelay(true).map_err(|error| Error::Connect(address, error))?;
     socket::set_up(&SockRef::from(&stream), transport.tcp_keepalive).map_err(|error| Error::Connect(address, error))?;
     let peer = Arc::new(Peer::new(transport.progress));
-    let io = TokioIo::new(Socket::new(stream, Arc::clone(&peer)));
+    let io = TokioIo::new(Socket::to_service(stream, Arc::clone(&peer), transport.interim_responses.into()));
     let mut builder = http1::Builder::new();
     builder.max_header_size(transport.header_bytes).max_buf_size(transport.header_bytes);
     if transport.header_count != USUAL_HEADERS {

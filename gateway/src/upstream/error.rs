@@ -4,7 +4,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{Transport, connect};
 use crate::{
-    exchange::{BodyError, body::Cut},
+    exchange::{
+        BodyError,
+        body::{Cut, is_malformed},
+        framing::Unsound,
+    },
     monitor::record::Outcome,
     progress::Stalled,
     socket,
@@ -24,12 +28,16 @@ pub enum Error {
     Malformed(SocketAddr, hyper::Error),
     #[error("{address} sent an answer whose head has more than {header_count} fields or {header_bytes} bytes")]
     TooLargeHead { address: SocketAddr, header_count: usize, header_bytes: usize },
+    #[error("{0} sent a response that cannot be passed on: {1}")]
+    Unsound(SocketAddr, Unsound),
     #[error("{0} stopped reading the request: {1}")]
     Stalled(SocketAddr, Stalled),
     #[error("the client stopped sending its request: {0}")]
     SlowRequest(Stalled),
     #[error("the client broke off in the middle of its request")]
     RequestBody,
+    #[error("the body of the request is not in valid chunks")]
+    RequestFraming,
     #[error("{0} gave no answer within {1:?}")]
     Timeout(SocketAddr, Duration),
     #[error("the request cannot be put in HTTP/1.1 form: {0}")]
@@ -46,6 +54,7 @@ impl Error {
             return match source.and_then(|source| source.downcast_ref()) {
                 Some(BodyError::Cut(cut)) => Self::Cut(cut.clone()),
                 Some(BodyError::Stalled(stalled)) => Self::SlowRequest(*stalled),
+                Some(error) if error.is_malformed() => Self::RequestFraming,
                 _ => Self::RequestBody,
             };
         }
@@ -56,7 +65,11 @@ impl Error {
             let Transport { header_count, header_bytes, .. } = *transport;
             return Self::TooLargeHead { address, header_count, header_bytes };
         }
-        if error.is_parse() { Self::Malformed(address, error) } else { Self::Reset(address, error) }
+        if error.is_parse() || is_malformed(&error) {
+            Self::Malformed(address, error)
+        } else {
+            Self::Reset(address, error)
+        }
     }
 
     pub(super) fn outcome(&self) -> Outcome {
@@ -65,12 +78,15 @@ impl Error {
             Self::Connect(..) => Outcome::Refused,
             Self::ConnectTimeout(..) => Outcome::ConnectTimeout,
             Self::Reset(..) => Outcome::Reset,
-            Self::Malformed(..) | Self::TooLargeHead { .. } => Outcome::Malformed,
+            Self::Malformed(..) | Self::Unsound(..) | Self::TooLargeHead { .. } => Outcome::Malformed,
             Self::Timeout(..) | Self::Stalled(..) => Outcome::Timeout,
             // The last ends before there is an attempt.
-            Self::RequestBody | Self::SlowRequest(_) | Self::Unsendable(_) | Self::Cut(_) | Self::NoEndpoint(_) => {
-                Outcome::Client
-            }
+            Self::RequestBody
+            | Self::RequestFraming
+            | Self::SlowRequest(_)
+            | Self::Unsendable(_)
+            | Self::Cut(_)
+            | Self::NoEndpoint(_) => Outcome::Client,
         }
     }
 
@@ -92,10 +108,16 @@ impl Error {
             | Self::ConnectTimeout(address, _)
             | Self::Reset(address, _)
             | Self::Malformed(address, _)
+            | Self::Unsound(address, _)
             | Self::TooLargeHead { address, .. }
             | Self::Stalled(address, _)
             | Self::Timeout(address, _) => Some(*address),
-            Self::RequestBody | Self::SlowRequest(_) | Self::Unsendable(_) | Self::Cut(_) | Self::NoEndpoint(_) => None,
+            Self::RequestBody
+            | Self::RequestFraming
+            | Self::SlowRequest(_)
+            | Self::Unsendable(_)
+            | Self::Cut(_)
+            | Self::NoEndpoint(_) => None,
         }
     }
 }
@@ -103,5 +125,5 @@ impl Error {
 /// The endpoint closed or reset the connection without a byte of an answer.
 pub(super) fn broke_off(error: &hyper::Error) -> bool {
     let is_io = || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
-    error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_io()
+    !is_malformed(error) && (error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_io())
 }

@@ -21,6 +21,8 @@ pub enum Answer {
     Reply(u16, Vec<(&'static str, String)>, String),
     /// These bytes, whatever they are; the connection stays open.
     Bytes(Vec<u8>),
+    /// The same again and again, until the peer has left.
+    BytesForever(Vec<u8>),
     /// The same, and then a proper end.
     BytesThenClose(Vec<u8>),
     /// The same, and then a reset.
@@ -52,6 +54,9 @@ impl Answer {
             }
             Self::Reply(status, fields, body) => wire.write(&reply(received, status, &fields, &body)).await?,
             Self::Bytes(bytes) => wire.write(&bytes).await?,
+            Self::BytesForever(bytes) => loop {
+                wire.write(&bytes).await?;
+            },
             Self::BytesThenClose(bytes) => {
                 wire.write(&bytes).await?;
                 wire.stream.shutdown().await?;

@@ -52,6 +52,7 @@ pub(super) fn transport(service: &schema::Service) -> Transport {
         progress: progress(&service.progress),
         header_count: usize::from(service.header_count),
         header_bytes: size(service.header_bytes),
+        interim_responses: service.interim_responses,
     }
 }
 

@@ -1,0 +1,49 @@
+//! What is followed of a connection beside hyper, and by whom it is asked for.
+
+use std::{io, sync::Arc};
+
+use super::{Requests, frames::Frames, interim::Interim};
+use crate::monitor::record::WireErrors;
+
+/// The bytes of one connection, as they are read and written.
+#[derive(Debug)]
+pub(super) enum Followed {
+    /// Those of a client: where its requests end, and the errors that it is sent.
+    Client { requests: Arc<Requests>, frames: Frames, errors: Arc<WireErrors> },
+    /// Those of a service: its interim responses.
+    Service(Interim),
+}
+
+impl Followed {
+    pub(super) fn of_client(requests: Arc<Requests>, errors: Arc<WireErrors>) -> Self {
+        Self::Client { requests, frames: Frames::Unknown, errors }
+    }
+
+    pub(super) fn to_service(interim_responses: u32) -> Self {
+        Self::Service(Interim::new(interim_responses))
+    }
+
+    /// # Errors
+    ///
+    /// The connection cannot go on: what the peer has sent is not valid, or too much.
+    pub(super) fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Client { requests, .. } => requests.read(bytes),
+            Self::Service(interim) => interim.read(bytes),
+        }
+    }
+
+    /// Nothing more is sent.
+    pub(super) fn shut_down(&mut self) {
+        if let Self::Client { requests, .. } = self {
+            requests.shut_down();
+        }
+    }
+
+    pub(super) fn written(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Client { frames, errors, .. } => frames.written(bytes, errors),
+            Self::Service(interim) => interim.requested(),
+        }
+    }
+}

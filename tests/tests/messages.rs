@@ -1,0 +1,285 @@
+//! What a message may be: transfer codings, hosts, lengths, statuses, trailers and interim responses. gateway/docs/http.md has the rules.
+
+use http::Request;
+use http_body_util::Full;
+use serde_json::{Value, json};
+use stile_tests::{
+    client::{Answer as Response, Client, fetch, request, with},
+    gateway::{Gateway, plain},
+    raw::{Raw, ask},
+    upstream::{Answer, Upstream},
+};
+
+/// A service that answers every request with these bytes and then closes.
+async fn answering(bytes: impl Into<Vec<u8>>) -> (Upstream, Gateway) {
+    let bytes = bytes.into();
+    let upstream = Upstream::start(move |_| Answer::BytesThenClose(bytes.clone())).await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    (upstream, gateway)
+}
+
+/// The response is the gateway's own problem document, and nothing of the service's response is in it.
+fn assert_bad_gateway(answer: &Response, what: &str) {
+    assert_eq!((answer.status.as_u16(), answer.json()["status"].as_u64()), (502, Some(502)), "{what}");
+    assert_eq!(answer.header("content-type"), "application/problem+json", "{what}");
+    assert_eq!(answer.header("x-inner"), "", "{what}");
+    assert!(!answer.text().contains("inner"), "{what}");
+}
+
+#[tokio::test]
+async fn a_request_with_another_transfer_coding_than_chunked_is_refused() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    for (codings, status) in [
+        (&["chunked", "gzip, chunked"][..], 400),
+        (&["gzip", "chunked"], 501),
+        (&["gzip, chunked"], 501),
+        (&["identity, chunked"], 501),
+        (&["chunked", "chunked"], 400),
+        (&["chunked, chunked"], 400),
+        (&["chunked, gzip"], 400),
+        (&["chunked;q=1, chunked"], 501),
+        (&[", chunked"], 400),
+        (&["CHUNKED"], 200),
+    ] {
+        let fields: String = codings.iter().map(|coding| format!("transfer-encoding: {coding}\r\n")).collect();
+        let text = format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n5\r\nhello\r\n0\r\n\r\n");
+        assert_eq!(ask(gateway.address(), text).await.status(), status, "{codings:?}");
+    }
+    assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn a_response_with_another_transfer_coding_than_chunked_becomes_502() {
+    for codings in [
+        &["gzip, chunked"][..],
+        &["gzip"],
+        &["xchunked"],
+        &["chunked, identity"],
+        &["gzip", "chunked"],
+        &["chunked", "chunked"],
+        &["identity"],
+    ] {
+        let fields: String = codings.iter().map(|coding| format!("transfer-encoding: {coding}\r\n")).collect();
+        let bytes = format!("HTTP/1.1 200 OK\r\n{fields}x-inner: 1\r\n\r\n5\r\ninner\r\n0\r\n\r\n");
+        let (_upstream, gateway) = answering(bytes).await;
+        for mut client in [Client::connect(gateway.address()).await, Client::http2(gateway.address()).await] {
+            assert_bad_gateway(&client.get("/").await, &format!("{codings:?}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_no_host_and_port_gets_400() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    let good = ["a", "a:8080", "a.example.:1", "[::1]", "[::1]:81", "192.0.2.1:65535", "a:", "xn--bcher-kva_1"];
+    let bad = [
+        "",
+        "a:x",
+        "a:-1",
+        "a:+1",
+        "a:99999",
+        "a:65536",
+        "[::1]x",
+        "[::1",
+        "[::g]",
+        "[]",
+        "::1",
+        ":80",
+        "a:80:80",
+        "u@a",
+        "u:p@a",
+        "a/b",
+        "a?b",
+        "a#b",
+        "a b",
+        "a,b",
+        "a%zz",
+        "[v1.a]",
+        "[::1%25eth0]",
+        "é",
+    ];
+    for (hosts, status) in [(&good[..], 200), (&bad[..], 400)] {
+        for host in hosts {
+            let text = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
+            let answer = ask(gateway.address(), text).await;
+            assert_eq!(answer.status(), status, "Host: {host}");
+            if status == 200 {
+                assert_eq!(&answer.json()["headers"]["host"], host);
+            }
+        }
+    }
+    for host in ["a:x", "a:99999", "u@a", "[::1]x"] {
+        let text = format!("GET http://{host}/ HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!(ask(gateway.address(), text).await.status(), 400, "GET http://{host}/");
+    }
+    for host in ["a:99999", "u@a"] {
+        let request = Request::get(format!("http://{host}/")).body(Full::default()).expect("a request");
+        assert_eq!(Client::http2(gateway.address()).await.send(request).await.status, 400, ":authority {host}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_field_with_an_odd_byte_still_names_fields() {
+    let down = b"HTTP/1.1 200 OK\r\nconnection: x-mine, \xff\r\nx-mine: 1\r\ncontent-length: 2\r\n\r\nok".to_vec();
+    let upstream = Upstream::start(move |received| match received.target() {
+        "/down" => Answer::Bytes(down.clone()),
+        _ => Answer::Echo,
+    })
+    .await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    let up = b"GET /up HTTP/1.1\r\nhost: a\r\nconnection: \xff, x-mine\r\nx-mine: 1\r\nx-kept: 1\r\n\r\n";
+    let headers = ask(gateway.address(), up).await.json()["headers"].clone();
+    assert_eq!((&headers["x-mine"], &headers["x-kept"]), (&Value::Null, &json!("1")));
+    assert_eq!(fetch(gateway.address(), "/down").await.header("x-mine"), "");
+}
+
+#[tokio::test]
+async fn a_length_is_one_number_in_every_response() {
+    let length = |fields: &str| format!("HTTP/1.1 200 OK\r\n{fields}x-inner: 1\r\n\r\n");
+    for bad in ["content-length: x\r\n", "content-length: 1\r\ncontent-length: 2\r\n", "content-length: -1\r\n"] {
+        let (_upstream, gateway) = answering(length(bad)).await;
+        for mut client in [Client::connect(gateway.address()).await, Client::http2(gateway.address()).await] {
+            let answer = client.send(request("HEAD", "/", &[], "")).await;
+            assert_eq!((answer.status.as_u16(), answer.header("x-inner")), (502, ""), "{bad:?}");
+        }
+        let (_upstream, gateway) = answering(length(bad).replace("200 OK", "304 Not Modified")).await;
+        assert_eq!(fetch(gateway.address(), "/").await.status, 502, "304 with {bad:?}");
+    }
+    for twice in ["content-length: 5\r\ncontent-length: 5\r\n", "content-length: 5, 5\r\n", "content-length: 05\r\n"] {
+        let (_upstream, gateway) = answering(length(twice)).await;
+        let text = "HEAD / HTTP/1.1\r\nhost: a\r\n\r\n";
+        let mut client = Raw::connect(gateway.address()).await;
+        client.write(text).await;
+        let answer = client.answer_to("HEAD").await;
+        assert_eq!(answer.head.all("content-length").collect::<Vec<_>>(), ["5"], "{twice:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_says_its_length_once_and_where_its_method_expects_a_body() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    for (method, fields, length) in [
+        ("POST", "", Some("0")),
+        ("PUT", "", Some("0")),
+        ("PATCH", "", Some("0")),
+        ("GET", "", None),
+        ("DELETE", "", None),
+        ("OPTIONS", "", None),
+        ("DELETE", "content-length: 0\r\n", Some("0")),
+        ("POST", "content-length: 00\r\n", Some("0")),
+    ] {
+        let text = format!("{method} / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+        assert_eq!(ask(gateway.address(), text).await.status(), 200);
+        assert_eq!(upstream.last().head.all("content-length").collect::<Vec<_>>(), Vec::from_iter(length), "{method}");
+    }
+    let mut client = Client::http2(gateway.address()).await;
+    for method in ["POST", "DELETE"] {
+        let twice = request(method, "/", &[("content-length", "0"), ("content-length", "0")], "");
+        assert_eq!(client.send(twice).await.status, 200);
+        assert_eq!(upstream.last().head.all("content-length").collect::<Vec<_>>(), ["0"], "{method} of HTTP/2");
+    }
+    assert_eq!(client.send(request("POST", "/", &[], "")).await.status, 200);
+    assert_eq!(upstream.last().head.all("content-length").collect::<Vec<_>>(), ["0"]);
+}
+
+#[tokio::test]
+async fn a_status_that_is_none_becomes_502_and_takes_its_fields_along() {
+    for (status, fields) in [
+        ("600 Odd", "content-length: 5\r\n"),
+        ("999 Odd", "content-length: 5\r\n"),
+        ("101 Switching Protocols", "upgrade: websocket\r\nconnection: upgrade\r\n"),
+        ("101 Switching Protocols", "upgrade: h2c\r\nconnection: upgrade\r\n"),
+    ] {
+        let (_upstream, gateway) = answering(format!("HTTP/1.1 {status}\r\nx-inner: 1\r\n{fields}\r\ninner")).await;
+        for mut client in [Client::connect(gateway.address()).await, Client::http2(gateway.address()).await] {
+            assert_bad_gateway(&client.get("/").await, status);
+        }
+        let counted = r#"stile_errors_total{route="all",service="echo",blame="upstream",cause="malformed"}"#;
+        assert_eq!(gateway.admin().metric(counted).await, 2, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn the_reason_phrase_of_a_service_is_kept() {
+    let upstream = Upstream::start(|received| match received.target() {
+        "/fine" => Answer::Bytes(b"HTTP/1.1 200 All is fine\r\ncontent-length: 0\r\n\r\n".to_vec()),
+        "/none" => Answer::Bytes(b"HTTP/1.1 404 \r\ncontent-length: 0\r\n\r\n".to_vec()),
+        _ => Answer::Bytes(b"HTTP/1.1 499 Odd\r\ncontent-length: 0\r\n\r\n".to_vec()),
+    })
+    .await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    let mut client = Raw::connect(gateway.address()).await;
+    for (path, line) in
+        [("/fine", "HTTP/1.1 200 All is fine"), ("/none", "HTTP/1.1 404 "), ("/odd", "HTTP/1.1 499 Odd")]
+    {
+        assert_eq!(client.ask(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await.head.line, line);
+    }
+}
+
+const TRAILERS: &str = "x-sum: 7\r\nconnection: x-mine\r\nx-mine: 1\r\nx-forwarded-for: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\n\
+                        x-request-id: evil\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\nhost: evil\r\n\
+                        authorization: evil\r\ncookie: a=1\r\nkeep-alive: 5\r\nx-real-ip: 6.6.6.6\r\nexpect: x\r\n\
+                        upgrade: x\r\nvia: 1.1 evil\r\nx_forwarded_for: 6.6.6.6\r\n";
+const NAMES: &str = "x-sum, connection, x-mine, x-forwarded-for, forwarded, x-request-id, transfer-encoding, content-length, \
+                     host, authorization, cookie, keep-alive, x-real-ip, expect, upgrade, via, x_forwarded_for";
+
+#[tokio::test]
+async fn trailers_of_a_request_carry_nothing_that_its_head_may_not() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    let head = format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntrailer: {NAMES}\r\n");
+    let answer = ask(gateway.address(), format!("{head}\r\n5\r\nhello\r\n0\r\n{TRAILERS}\r\n")).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(upstream.last().trailers, ["x-sum: 7"]);
+}
+
+#[tokio::test]
+async fn trailers_of_a_response_carry_nothing_that_its_head_may_not() {
+    let head = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: {NAMES}\r\n");
+    let (_upstream, gateway) = answering(format!("{head}\r\n5\r\nhello\r\n0\r\n{TRAILERS}\r\n")).await;
+    let answer = Client::http2(gateway.address()).await.get("/").await;
+    let names: Vec<_> = answer.trailers.keys().map(|name| name.as_str()).collect();
+    assert_eq!((answer.text().as_str(), names), ("hello", vec!["x-sum"]));
+    let mut client = Raw::connect(gateway.address()).await;
+    let answer = client.ask("GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\n\r\n").await;
+    assert_eq!((answer.status(), &client.0.trailers), (200, &vec!["x-sum: 7".to_owned()]));
+}
+
+#[tokio::test]
+async fn an_expectation_is_met_by_the_gateway_and_goes_no_further() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    let mut client = Raw::connect(gateway.address()).await;
+    client.write("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n").await;
+    assert_eq!(client.head().await.status(), 100);
+    assert_eq!(client.ask("hello").await.json()["headers"]["expect"], Value::Null);
+    let answer = Client::http2(gateway.address()).await.send(with("/", &[("expect", "100-continue")])).await;
+    assert_eq!(answer.json()["headers"]["expect"], Value::Null);
+}
+
+const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n";
+
+#[tokio::test]
+async fn interim_responses_of_one_exchange_are_bounded() {
+    let last = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let upstream = Upstream::start(move |received| match received.target() {
+        "/endless" => Answer::BytesForever(HINTS.repeat(1000).into()),
+        target => {
+            let count = target[1..].parse().expect("a number of responses");
+            Answer::Bytes(format!("{}{last}", HINTS.repeat(count)).into())
+        }
+    })
+    .await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    let mut client = Client::connect(gateway.address()).await;
+    for (count, status) in [("/0", 200), ("/1", 200), ("/32", 200), ("/33", 502), ("/500", 502), ("/endless", 502)] {
+        assert_eq!(client.get(count).await.status, status, "{count}");
+    }
+    // What comes after a response does not count for the next one.
+    for _ in 0..3 {
+        assert_eq!(client.get("/32").await.text(), "ok");
+    }
+}
