@@ -221,7 +221,7 @@ impl Exchange {
 
     /// The address of the client, unless it is that of a proxy that many clients may share.
     pub fn single_client(&self) -> Option<IpAddr> {
-        let is_shared = self.client.is_trusted() && self.forwarded_for.is_none();
+        let is_shared = self.client.trusted && self.forwarded_for.is_none();
         (!is_shared).then(|| self.client_address())
     }
 
