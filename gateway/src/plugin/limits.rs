@@ -62,6 +62,7 @@ impl Limits {
             body_timeout: Duration::from_secs(1),
             key_value: 1,
             metrics: 1,
+            log_lines: 100,
             calls: 1,
             call_timeout: Duration::from_secs(1),
             call_body: 1,
