@@ -22,7 +22,7 @@ mod versions;
 
 use std::{convert::Infallible, sync::Arc};
 
-use axum::{Extension, Router, extract::DefaultBodyLimit, middleware};
+use axum::{Extension, Router, extract::DefaultBodyLimit, middleware, routing::get};
 use tokio_util::sync::CancellationToken;
 
 use crate::{config::schema, control::Control, monitor::health::Health};
@@ -59,4 +59,9 @@ pub fn router(control: Arc<Control>, tokens: &[schema::Token], stop: Cancellatio
         router = router.route(&path, handler);
     }
     router.fallback(problem::not_found).method_not_allowed_fallback(problem::method_not_allowed).with_state(admin)
+}
+
+/// Returns the answers of the admin address while the first generation is compiled.
+pub fn starting() -> Router {
+    Router::new().route("/healthz", get(async || "ok\n")).fallback(status::starting)
 }

@@ -5,7 +5,8 @@ mod ticks;
 mod worker;
 
 use std::{
-    convert::Infallible, net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, path::Path, sync::Arc, time::Duration,
+    convert::Infallible, io, net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, os::fd::AsFd, path::Path,
+    sync::Arc, time::Duration,
 };
 
 use tokio::{
@@ -19,14 +20,15 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use self::worker::{Generations, Worker};
+use self::worker::{Generations, Shutdown, Worker};
 use crate::{
     admin::{self, Address},
     config::{
-        Config, Document, Problem,
+        Config, Document, Problem, schema,
         watch::{Watch, WatchError},
     },
     control::{ApplyError, Control, Reloaded},
+    exchange::{Passes, Via, id::RequestIds},
     listener::Listeners,
     monitor::{health::Health, log::Log},
     plugin::{Bounds, Complexity, Engine, engine::EngineError},
@@ -63,7 +65,7 @@ pub enum StartError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("a worker cannot start: {0}")]
-    Worker(std::io::Error),
+    Worker(io::Error),
 }
 
 /// The engine that a configuration asks for.
@@ -121,6 +123,18 @@ impl Gateway {
         let end_when_dropped = [stop.clone().drop_guard(), drained.clone().drop_guard()];
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
         let listeners = Listeners::new(senders, stop.child_token());
+        let tasks = TaskTracker::new();
+        // Until the gateway is there, however long its plugins take to compile, and also if it never is.
+        let started = CancellationToken::new();
+        let _started = started.clone().drop_guard();
+        if let (Some(listener), Some(wanted)) = (&admin, &config.admin)
+            && let Ok((address, socket)) = second(listener)
+        {
+            tracing::info!("admin address {address} answers, compiling plugins");
+            let limits = listener_limits(&wanted.limits);
+            let address = Address { socket, limits, connections: listeners.admin().clone() };
+            tasks.spawn(admin::serve(address, admin::starting(), started));
+        }
         let grace = config.grace.0;
         if let Some(log) = &log {
             log.set_buffer(usize::try_from(config.log.buffer.0).unwrap_or(usize::MAX));
@@ -128,18 +142,20 @@ impl Gateway {
         let worker_timeout = config.admin.as_ref().map_or(Duration::MAX, |admin| admin.worker_timeout.0);
         let health = Arc::new(Health::new(workers, worker_timeout, log));
         let control = Arc::new(Control::start(engine, document, listeners, workers).await?);
+        let passes = passes(&config.via);
         let mut running = Vec::with_capacity(workers);
         for (number, shares) in receivers.into_iter().enumerate() {
             let generations = Generations { live: Arc::clone(control.live()), changed: control.changed() };
-            let started =
-                Worker::start(WorkerId(number), generations, shares, stop.child_token(), grace, Arc::clone(&health));
+            let via = Via::new(passes.clone());
+            let shutdown = Shutdown { stop: stop.child_token(), grace };
+            let started = Worker::start(WorkerId(number), generations, shares, via, shutdown, Arc::clone(&health));
             running.push(started.map_err(StartError::Worker)?);
         }
         let mut gateway = Self {
             control,
             admin: None,
             workers: running,
-            tasks: TaskTracker::new(),
+            tasks,
             _end_when_dropped: end_when_dropped,
             stop,
             drained,
@@ -281,6 +297,12 @@ async fn flush(control: &Arc<Control>) {
     let _ = spawn_blocking(move || log.inspect(|log| log.flush())).await;
 }
 
+/// Another descriptor of a socket that listens, and its address.
+fn second(listener: &TcpListener) -> io::Result<(SocketAddr, TcpListener)> {
+    let second = std::net::TcpListener::from(listener.as_fd().try_clone_to_owned()?);
+    Ok((listener.local_addr()?, TcpListener::from_std(second)?))
+}
+
 /// The value of an environment variable, as configurations may name it.
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
@@ -325,6 +347,12 @@ async fn reload(control: &Control) {
         }
         Err(error) => tracing::error!("configuration refused, the running one stays:\n{error}"),
     }
+}
+
+/// Draws a random pseudonym if the configuration has none: other gateways have other names.
+fn passes(via: &schema::Via) -> Passes {
+    let random = || format!("stile-{}", &RequestIds::new().draw().as_str()[..16]);
+    Passes { pseudonym: via.pseudonym.clone().unwrap_or_else(random), max: via.max_passes.into() }
 }
 
 fn cores() -> usize {

@@ -40,7 +40,7 @@ use self::{
     budget::{Budget, Budgeted},
     preface::{Opened, Protocol},
     resets::Resets,
-    stream::{Report, Reported},
+    stream::Report,
 };
 use crate::{
     exchange::Client,
@@ -49,7 +49,7 @@ use crate::{
     progress::Peer,
     proxy::{self, Outgoing, Proxy, Tunnel},
     snapshot::ListenerLimits,
-    socket::Socket,
+    socket::{Lenient, Queries, Socket},
 };
 
 /// Streams that an HTTP/2 client may have open on one connection.
@@ -115,10 +115,13 @@ struct Connection {
 impl Connection {
     async fn http1(self, opened: Opened) -> Option<Box<Tunnel>> {
         let tunnel = Rc::new(Cell::new(None));
-        let socket = Lingering::new(opened, self.terms.limits.linger);
+        let queries = Arc::new(Queries::default());
+        let socket = Lingering::new(Lenient::new(opened, Arc::clone(&queries)), self.terms.limits.linger);
         let phase = socket.phase();
-        let service = service_fn(|request: Request<Incoming>| {
+        let service = service_fn(|mut request: Request<Incoming>| {
             phase.request(!request.body().is_end_stream());
+            let body = request.body().size_hint().exact();
+            queries.began(request.uri_mut(), body);
             let (answer, tunnel, phase) = (self.answer(request), Rc::clone(&tunnel), phase.clone());
             async move {
                 let mut answer = answer.await;
@@ -156,7 +159,7 @@ impl Connection {
                 unanswered.answered();
                 Ok::<_, Infallible>(answer.map(|body| {
                     let streams = body.streams();
-                    Budgeted::new(Reported::new(body, streams, report), stream)
+                    Budgeted::new(body, streams, stream, report)
                 }))
             }
         });

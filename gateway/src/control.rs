@@ -18,6 +18,7 @@ mod revisions;
 pub mod transfer;
 pub mod usage;
 pub mod versions;
+mod warn;
 
 use std::{
     path::PathBuf,
@@ -39,11 +40,10 @@ use tokio_util::task::TaskTracker;
 use crate::{
     access::{SealError, SealKey},
     config::{Document, Errors, Layers, Premise, Problem, Sources, schema},
-    descriptors,
     listener::{Bound, Listeners},
     monitor::record::Standing,
     plugin::Engine,
-    registry::{Directory, Preservation, Registry, Settings},
+    registry::{Announcement, Directory, Preservation, Registry, RegistryError, Settings},
     snapshot::Snapshot,
     store::{Commit, Revision as Number, Store},
 };
@@ -53,6 +53,7 @@ use self::{
     audit::{Action, Done},
     compiler::Compiler,
     draft::{Draft, Work},
+    warn::warn,
 };
 pub use self::{
     draft::View,
@@ -212,6 +213,20 @@ impl Control {
         &self.registry
     }
 
+    /// Registers an endpoint, or says anew what it is; true if it was not there.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the registry, and `Invalid` for an address of the gateway's own listeners: its requests would go round.
+    pub async fn register(&self, service: &str, id: &str, announcement: &Announcement) -> Result<bool, RegistryError> {
+        if self.listeners.is_own(announcement.address) {
+            let message =
+                format!("{} is a listener of this gateway: its requests would go round", announcement.address);
+            return Err(RegistryError::Invalid(vec![("address".to_owned(), message)]));
+        }
+        self.registry.register(service, id, announcement).await
+    }
+
     /// What a change of this gateway may come from.
     pub async fn sources(&self) -> Sources {
         self.work.lock().await.sources.clone()
@@ -357,25 +372,6 @@ pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError>
     Ok(())
 }
 
-/// Says what is right and yet of no use, unless it was so before.
-fn warn(snapshot: &Snapshot, before: Option<&Snapshot>) {
-    let promised = snapshot.promised_connections();
-    if before.is_none_or(|before| before.promised_connections() != promised)
-        && let Some(shortage) =
-            descriptors::shortage(descriptors::limit(), snapshot.limits.reserved_descriptors, promised)
-    {
-        tracing::warn!("{shortage}");
-    }
-    let before = before.map(Snapshot::unusable).unwrap_or_default();
-    for (api, version) in snapshot.unusable().difference(&before) {
-        tracing::warn!(
-            api,
-            version,
-            "nobody can use this version: it is not anonymous, and no filter on the way to it is an authenticator"
-        );
-    }
-}
-
 /// Opens the access log and binds what is not bound yet; nobody is served before the listeners are opened.
 fn open(listeners: &Listeners, Draft { snapshot, layers, .. }: &Draft) -> Result<Bound, ApplyError> {
     let mut problems = Vec::new();
@@ -449,6 +445,7 @@ fn fixed(old: &Document, new: &Document) -> Vec<Problem> {
         ("admin", old.config.admin != new.config.admin),
         ("store", old.config.store != new.config.store),
         ("grace", old.config.grace != new.config.grace),
+        ("via", old.config.via != new.config.via),
         ("wasm", old.config.wasm != new.config.wasm),
         ("flush_timeout", old.config.flush_timeout != new.config.flush_timeout),
         ("log", old.config.log != new.config.log),

@@ -7,8 +7,15 @@ pub mod clients;
 mod forwarded;
 pub mod headers;
 pub mod id;
+mod names;
+/// What filters may write, in one text with the SDK's native tests, and the form of paths that they share.
+#[path = "../../plugin-sdk/src/edits.rs"]
+pub mod edits;
+#[path = "../../plugin-sdk/src/path.rs"]
 pub mod path;
 pub mod query;
+pub mod representation;
+pub mod via;
 
 use std::{
     mem,
@@ -23,11 +30,12 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
-use ipnet::IpNet;
-
 pub use body::{Body, BodyError};
 pub use canonical::Refusal;
+pub use forwarded::{Family, FieldRules};
 pub use id::RequestId;
+pub use names::{Dropped, Underscores, is_claim};
+pub use via::{Passes, Via};
 
 use crate::progress::{Limits, Peer};
 
@@ -40,6 +48,8 @@ pub struct Exchange {
     pub client: Arc<Client>,
     /// The address of the client as trusted proxies state it; `None` where the peer is the client.
     pub forwarded_for: Option<IpAddr>,
+    /// The `Via` that it came with and the gateway's own entry; `None` where that is the only one.
+    pub via: Option<HeaderValue>,
     /// The client's `traceparent`, which goes on to the service.
     pub trace: Option<HeaderValue>,
     pub request: RequestHead,
@@ -69,9 +79,12 @@ pub struct Client {
     pub scheme: Scheme,
     /// Its connection, which it is held to take answers on.
     pub peer: Arc<Peer>,
-    /// The listener's trusted networks if the peer is in one of them: its `Forwarded`, `X-Forwarded-*` and `Via` are believed
-    /// and added to.
-    proxies: Option<Arc<[IpNet]>>,
+    /// The peer is a trusted proxy.
+    pub trusted: bool,
+    /// The rules of the listener.
+    rules: Arc<FieldRules>,
+    /// Counters of the listener.
+    dropped: Arc<Dropped>,
     /// Header fields that a request of it may have.
     pub header_count: usize,
     told: headers::Told,
@@ -87,6 +100,8 @@ pub struct RequestHead {
     pub version: Version,
     /// It asks for a WebSocket. The fields that say so belong to each connection and are made anew.
     pub websocket: bool,
+    /// Set if a field's name has `_` and the listener reserves such names: where those that are dropped are counted.
+    pub underscored: Option<Arc<Dropped>>,
     /// Its body may rest for long, by its media type.
     pub streams: bool,
     pub headers: HeaderMap,
@@ -131,8 +146,12 @@ pub enum Destination {
 pub struct FilterSlot {
     /// Its request phase ended well and asked for more, so its response phase is due.
     pub passed: bool,
+    /// Its verdict was `done`: no later phase of it is due, the log's included.
+    pub done: bool,
     /// Bytes from its earlier phases for its later ones.
     pub kept: Bytes,
+    /// Fields that describe the content and that it has written itself, in the head whose phases run.
+    pub described: Vec<HeaderName>,
     /// Guest execution so far.
     pub spent: Duration,
     /// It gets the revision that is on trial, or the good one; none before its first phase.
@@ -142,12 +161,18 @@ pub struct FilterSlot {
 }
 
 impl Client {
-    /// `proxies` are the listener's trusted networks if the peer is in one of them.
-    pub fn new(peer: SocketAddr, listener: Arc<str>, scheme: Scheme, proxies: Option<Arc<[IpNet]>>) -> Self {
+    pub fn new(
+        peer: SocketAddr,
+        listener: Arc<str>,
+        scheme: Scheme,
+        rules: Arc<FieldRules>,
+        dropped: Arc<Dropped>,
+    ) -> Self {
         let address = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let told = headers::Told::new(address.ip(), &scheme);
         let peer = Arc::new(Peer::new(Limits::default()));
-        Self { address, listener, scheme, peer, proxies, header_count: usize::MAX, told }
+        let trusted = rules.trust(address.ip());
+        Self { address, listener, scheme, peer, trusted, rules, dropped, header_count: usize::MAX, told }
     }
 
     /// A client with other bounds than the default ones: of its progress, and of the header fields of a request.
@@ -156,19 +181,15 @@ impl Client {
         Self { peer: Arc::new(Peer::new(progress)), header_count, ..self }
     }
 
-    /// The peer is a trusted proxy.
-    pub fn is_trusted(&self) -> bool {
-        self.proxies.is_some()
+    /// Drops fields of a request whose names have `_`, as the listener wants it; `is_read` says whether the configuration reads
+    /// a name.
+    pub fn drop_underscored(&self, head: &mut RequestHead, is_read: impl Fn(&HeaderName) -> bool) {
+        head.drop_underscored(self.rules.underscores, &self.dropped, is_read);
     }
 
     /// The address of the peer as text, made once per connection.
     pub fn peer_text(&self) -> &[u8] {
         self.told.address()
-    }
-
-    /// The address of the client, if the peer is a trusted proxy and states one.
-    pub fn forwarded_for(&self, headers: &HeaderMap) -> Option<IpAddr> {
-        forwarded::client(headers, self.proxies.as_ref()?)
     }
 }
 
@@ -180,6 +201,7 @@ impl Exchange {
             id: self.id.clone(),
             client: Arc::clone(&self.client),
             forwarded_for: self.forwarded_for,
+            via: self.via.clone(),
             trace: self.trace.clone(),
             request: mem::take(&mut self.request),
             head_only: self.head_only,
@@ -228,6 +250,7 @@ impl Default for RequestHead {
             authority: None,
             version: Version::HTTP_11,
             websocket: false,
+            underscored: None,
             streams: false,
             headers: HeaderMap::new(),
         }

@@ -147,9 +147,14 @@ impl Chain {
             if !exchange.filters.get(slot).is_some_and(|slot| slot.passed) {
                 continue;
             }
+            exchange.filters[slot].described.clear();
             let instead = match filter.call(caller, Phase::Response, Given::Nothing, exchange, slot).await {
                 Ok(Verdict::Respond(answer)) => Some(Instead::Answer(answer)),
-                Ok(Verdict::Done | Verdict::PassBody) => None,
+                Ok(Verdict::PassBody) => None,
+                Ok(Verdict::Done) => {
+                    exchange.filters[slot].done = true;
+                    None
+                }
                 Ok(_) => filter.body(caller, body::RESPONSE, exchange, slot, body).await,
                 Err(failure) => filter.on_failure(Phase::Response, failure, &exchange.id),
             };
@@ -185,7 +190,10 @@ impl Filter {
         }
         let head = self.call(caller, Phase::Request, Given::Nothing, exchange, slot).await;
         match head.map_err(|failure| (Phase::Request, failure))? {
-            Verdict::Done => return Ok(None),
+            Verdict::Done => {
+                exchange.filters[slot].done = true;
+                return Ok(None);
+            }
             Verdict::PassBody => exchange.filters[slot].passed = true,
             Verdict::Respond(answer) => {
                 exchange.filters[slot].passed = true;
@@ -193,7 +201,10 @@ impl Filter {
             }
             _ => {
                 exchange.filters[slot].passed = true;
-                if let Some(instead) = self.body(caller, body::REQUEST, exchange, slot, body).await {
+                // A handshake has no body, and a body that a filter puts there would be read as frames of the WebSocket.
+                if !exchange.request.websocket
+                    && let Some(instead) = self.body(caller, body::REQUEST, exchange, slot, body).await
+                {
                     return Ok(Some(instead));
                 }
             }
@@ -246,10 +257,13 @@ impl Filter {
         }
     }
 
-    /// Is told of an exchange that has ended.
+    /// Runs the log phase on an exchange that has ended, unless an earlier phase of this filter said that it is done with it.
     pub async fn log(&self, caller: Caller<'_>, exchange: &mut Exchange, slot: usize, summary: Summary) {
         if exchange.filters.len() <= slot {
             exchange.filters.resize_with(slot + 1, FilterSlot::default);
+        }
+        if exchange.filters[slot].done {
+            return;
         }
         let logged = self.call(caller, Phase::Log, Given::Summary(Box::new(summary)), exchange, slot).await;
         if let Err(failure) = logged {
@@ -300,6 +314,9 @@ impl Filter {
     }
 
     fn tell(&self, phase: Phase, failure: &Failure, request: Option<&RequestId>) {
+        if self.leading().is_some_and(|version| !version.instances.may_log()) {
+            return;
+        }
         tracing::warn!(
             plugin = &*self.plugin,
             request = request.map(RequestId::as_str),

@@ -3,7 +3,7 @@
 mod bind;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     rc::Rc,
     sync::{
         Arc,
@@ -13,20 +13,19 @@ use std::{
 };
 
 use http::uri::Scheme;
-use ipnet::IpNet;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use bind::{BindError, Bound, Listeners};
+pub use bind::{BindError, Bound, Listeners, reaches};
 
 use crate::{
     connection::{self, Terms, Windows},
     descriptors::Room,
     exchange::{
-        Client,
+        Client, Dropped,
         clients::{Clients, Counted},
     },
     monitor::{
@@ -61,6 +60,7 @@ pub struct Open {
     clients: Clients,
     accepted: Arc<AtomicU64>,
     turned_away: Arc<AtomicU64>,
+    dropped_fields: Arc<Dropped>,
     /// Bytes of response bodies that HTTP/2 connections hold.
     buffered: Arc<Workers<Count>>,
     log: Arc<Seldom>,
@@ -125,13 +125,14 @@ impl Door {
         let Some(place) = self.room.take(snapshot.limits.reserved_descriptors) else {
             return self.connections.no_room(&listener.name, peer);
         };
-        let proxies = proxies(listener, peer.ip().to_canonical());
-        let is_proxy = proxies.is_some();
+        let is_proxy = listener.fields.trust(peer.ip().to_canonical());
         let Some(admitted) = self.connections.admit(&listener.name, peer, is_proxy, &listener.limits) else { return };
         // A peer that is gone already; reading will tell.
         let _ = stream.set_nodelay(true);
         let limits = listener.limits;
-        let client = Client::new(peer, Arc::clone(&listener.name), Scheme::HTTP, proxies);
+        let (name, rules) = (Arc::clone(&listener.name), Arc::clone(&listener.fields));
+        let dropped = Arc::clone(&self.connections.dropped_fields);
+        let client = Client::new(peer, name, Scheme::HTTP, rules, dropped);
         let client = Arc::new(client.with_limits(limits.progress, limits.header_count));
         let terms = Terms {
             limits,
@@ -154,6 +155,7 @@ impl Open {
             clients: Clients::default(),
             accepted: Arc::default(),
             turned_away: Arc::default(),
+            dropped_fields: Arc::default(),
             buffered: Arc::new(Workers::new(workers)),
             log: Arc::default(),
         }
@@ -211,8 +213,10 @@ impl Open {
 impl Open {
     fn told(&self, name: Arc<str>) -> Connections {
         let [accepted, turned_away] = [&self.accepted, &self.turned_away].map(|count| count.load(Relaxed));
-        let buffered = self.buffered.sum(Count::get);
-        Connections { name, open: self.all.load(Relaxed) as u64, accepted, turned_away, buffered }
+        let Dropped { claims, underscores } = &*self.dropped_fields;
+        let [dropped_claims, dropped_underscores] = [claims, underscores].map(|count| count.load(Relaxed));
+        let (open, buffered) = (self.all.load(Relaxed) as u64, self.buffered.sum(Count::get));
+        Connections { name, open, accepted, turned_away, dropped_claims, dropped_underscores, buffered }
     }
 }
 
@@ -220,10 +224,4 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         self.all.fetch_sub(1, Relaxed);
     }
-}
-
-/// The trusted networks of a listener, if the peer is in one of them.
-fn proxies(listener: &Listener, peer: IpAddr) -> Option<Arc<[IpNet]>> {
-    let trusted = listener.trusted.iter().any(|network| network.contains(&peer));
-    trusted.then(|| Arc::clone(&listener.trusted))
 }

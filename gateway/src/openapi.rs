@@ -12,7 +12,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-use http::Method;
+use http::{HeaderName, Method};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -119,6 +119,12 @@ impl Description {
             Ok(paths) if mistakes.is_empty() => Ok(Self { paths, items, digest: digest(root) }),
             _ => Err(mistakes),
         }
+    }
+
+    /// The header fields that are parameters of some operation.
+    pub fn header_names(&self) -> impl Iterator<Item = &HeaderName> {
+        let operations = self.items.iter().flatten().map(|(_, operation)| operation);
+        operations.flat_map(|operation| &operation.parameters).filter_map(Parameter::header_name)
     }
 
     /// Whether it was compiled from such a document.

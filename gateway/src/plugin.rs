@@ -20,6 +20,7 @@ mod phase;
 mod pool;
 mod slots;
 mod state;
+mod text;
 mod ticker;
 
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub use self::{
     signature::Signature,
     slots::SlotUse,
     state::{OwnMetric, OwnValue, State, States},
+    text::one_line,
 };
 
 /// One revision of a plugin: what `Instances` are made from. Cheap to clone.
@@ -58,6 +60,7 @@ pub struct Revision {
 #[error("{}: {message}", cause.as_str())]
 pub struct Failure {
     pub cause: Cause,
+    /// One line of a bounded length, whatever the guest wrote.
     pub message: String,
     /// An instance did not start, whatever its configuration.
     pub at_start: bool,
@@ -73,8 +76,8 @@ pub struct Outcome {
 }
 
 impl Failure {
-    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Self { cause, message: message.into(), at_start: false }
+    pub fn new(cause: Cause, message: impl AsRef<str>) -> Self {
+        Self { cause, message: one_line(message.as_ref()).into_owned(), at_start: false }
     }
 }
 

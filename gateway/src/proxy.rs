@@ -5,6 +5,7 @@ mod accept;
 mod admit;
 mod ending;
 mod error;
+mod final_recipient;
 mod log;
 mod respond;
 mod upgrade;
@@ -12,12 +13,12 @@ mod validate;
 
 use std::{cell::RefCell, sync::Arc};
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, Version, header::VIA};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use crate::{
-    exchange::{Body, Client, Destination, Exchange, id::RequestIds},
-    filter::Span,
+    exchange::{Body, Client, Destination, Exchange, Via, id::RequestIds},
+    filter::{Instead, Span},
     openapi::Invalid,
     plugin::Caller,
     snapshot::{Pinned, Reader, Route, Snapshot},
@@ -44,13 +45,15 @@ pub struct Proxy {
     snapshot: Reader,
     ids: RefCell<RequestIds>,
     logs: Logs,
+    via: Via,
     checker: Checker,
 }
 
 impl Proxy {
     /// `logs` is where filters are told of ends.
-    pub fn new(worker: WorkerId, snapshot: Reader, logs: Logs) -> Self {
-        Self { worker, snapshot, ids: RefCell::new(RequestIds::new()), logs, checker: Checker::default() }
+    pub fn new(worker: WorkerId, snapshot: Reader, logs: Logs, via: Via) -> Self {
+        let checker = Checker::default();
+        Self { worker, snapshot, ids: RefCell::new(RequestIds::new()), logs, via, checker }
     }
 
     /// The worker that it serves on.
@@ -63,11 +66,16 @@ impl Proxy {
         self.snapshot.latest()
     }
 
+    /// The `Via` of what goes out for an exchange that came with these entries, the gateway's own among them.
+    pub fn via(&self, entries: Option<&HeaderValue>, version: Version) -> HeaderValue {
+        entries.unwrap_or_else(|| self.via.entry(version)).clone()
+    }
+
     /// Serves one request. Whatever goes wrong becomes an answer.
     pub async fn handle(&self, client: Arc<Client>, request: Request<Incoming>) -> Response<Outgoing> {
         // One generation from here to the end, whatever is loaded meanwhile.
         let snapshot = self.snapshot.latest();
-        let (exchange, mut body, upgrade, refused) = accept::exchange(request, client, &self.ids);
+        let (exchange, mut body, upgrade, refused) = accept::exchange(request, client, self, &snapshot);
         // Told of the end, also if that is the client's leaving in the middle of this.
         let mut ending = Ending::of(exchange, body.transfer(), self.worker, &snapshot);
         let caller = Caller { worker: self.worker, handles: snapshot.handles() };
@@ -114,6 +122,17 @@ impl Proxy {
             accept::discard(body);
             return respond::page(ending, page);
         }
+        match final_recipient::answer(&mut ending.exchange.request) {
+            Ok(None) => {}
+            Ok(Some(answer)) => {
+                accept::discard(body);
+                return respond::instead(ending, Instead::Answer(Box::new(answer)));
+            }
+            Err(refusal) => {
+                accept::discard(body);
+                return respond::problem(ending, &refusal.into());
+            }
+        }
         if ending.exchange.destination.is_none() {
             ending.exchange.destination = snapshot.called(&ending.exchange);
         }
@@ -139,6 +158,11 @@ impl Proxy {
             }
             None => {
                 accept::rewrite(&mut ending.exchange.request, route.strip_prefix.as_deref());
+                // Without it nobody could see that a request goes round: filters cannot take it off.
+                if !ending.exchange.filters.is_empty() {
+                    let via = self.via(ending.exchange.via.as_ref(), ending.exchange.request.version);
+                    ending.exchange.request.headers.insert(VIA, via);
+                }
                 match self.send(route, caller, ending, body).await {
                     Ok((response, lease)) => respond::upstream(ending, response, lease, upgrade),
                     Err(error) => respond::problem(ending, &error),

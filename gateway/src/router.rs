@@ -1,6 +1,6 @@
 //! Which route is a request for: a compiled, immutable table. Look-up is pure: no I/O, no clock, no body. It allocates
 //! only for a host in an unusual form, and where a condition asks for a value that has escapes. The caller normalises the
-//! path first and forwards it as normalised.
+//! path first and forwards it as normalised, with the parameters of segments (`;`), which matching passes over.
 
 mod candidate;
 mod host;

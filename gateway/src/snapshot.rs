@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     access::{Access, Product},
-    exchange::{Destination, Exchange, RequestHead},
+    exchange::{Destination, Exchange, FieldRules, RequestHead},
     filter::{Chain, Failed, Filter},
     linger::LingerLimits,
     monitor::{access_log::AccessLog, record::RouteRecord, records::Records},
@@ -66,6 +66,8 @@ pub struct Snapshot {
     named: Arc<Named>,
     /// What plugins keep; it outlives generations.
     pub states: Arc<States>,
+    /// Header names that matches, rollouts and descriptions read.
+    pub names_read: Arc<HashSet<HeaderName>>,
     /// Shared by every filter with the same plugin, configuration and limits.
     instances: Arc<HashMap<compile::InstancesKey, Arc<Instances>>>,
 }
@@ -138,7 +140,7 @@ struct Named {
 pub struct Listener {
     pub name: Arc<str>,
     pub address: std::net::SocketAddr,
-    pub trusted: Arc<[ipnet::IpNet]>,
+    pub fields: Arc<FieldRules>,
     pub limits: ListenerLimits,
 }
 
@@ -255,6 +257,12 @@ impl Snapshot {
         let closed =
             unknown.iter().map(|(_, product)| product).filter(|product| !product.anonymous && !product.retired);
         closed.map(|product| (&*product.api, &*product.version)).filter(|version| !known.contains(version)).collect()
+    }
+
+    /// Plugins whose calls end before they can see that a call of theirs took too long.
+    pub fn hidden_call_timeouts(&self) -> BTreeSet<&str> {
+        let hidden = self.instances().filter(|instances| instances.hides_call_timeouts());
+        hidden.map(|instances| &*instances.revision().plugin).collect()
     }
 
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {

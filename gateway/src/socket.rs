@@ -1,6 +1,8 @@
 //! A TCP connection as hyper drives it. It adds three things: a small message that comes in pieces is sent as one, the bytes of one
 //! read are bounded, and a peer that takes no bytes is given up.
 
+mod query;
+
 use std::{
     io::{self, ErrorKind, IoSlice},
     pin::Pin,
@@ -16,6 +18,7 @@ use tokio::{
     net::TcpStream,
 };
 
+pub use self::query::{Lenient, Queries};
 use crate::progress::{Peer, Stalled, Watch};
 
 /// Up to so many bytes, copying costs less than what the kernel does to gather pieces.

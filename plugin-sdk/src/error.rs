@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::edits::Refused;
+
 /// `std`'s `Result` with [`Error`] for the error where none is named.
 ///
 /// ```
@@ -87,6 +89,16 @@ pub enum EditError {
 }
 
 impl std::error::Error for EditError {}
+
+impl From<Refused> for EditError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Invalid(text) => Self::Invalid(text),
+            Refused::Forbidden(name) => Self::Forbidden(name),
+            Refused::Limit(name) => Self::Limit(name.into()),
+        }
+    }
+}
 
 impl fmt::Display for EditError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

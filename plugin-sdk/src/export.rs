@@ -2,7 +2,8 @@
 
 /// Makes the crate a plugin: names its type and the phases it takes part in.
 ///
-/// A phase `p` is the module `phase::p` of this crate, so that a new one needs nothing here.
+/// A crate has one `export!`, which names all phases: `authenticate`, `request`, `request_body`, `request_stream`,
+/// `request_trailers`, `route`, `balance`, `response`, `response_body`, `response_stream`, `response_trailers`, `log` and `tick`.
 ///
 /// ```
 /// use stile_sdk::prelude::*;
@@ -29,7 +30,12 @@
 #[macro_export]
 macro_rules! export {
     ($plugin:ty: $($phase:ident),+ $(,)?) => {
-        $(const _: () = $crate::phase::$phase::implemented::<$plugin>();)+
+        // Its name is what the compiler says of a second one.
+        #[doc(hidden)]
+        #[allow(dead_code, non_upper_case_globals)]
+        const export_stands_once_and_names_all_phases: () = ();
+
+        $($crate::__phase!(implemented $phase $plugin);)+
 
         #[cfg(target_arch = "wasm32")]
         const _: () = {
@@ -47,7 +53,47 @@ macro_rules! export {
             }
 
             $crate::phase::configuration::guest::export!(Component with_types_in $crate::phase::configuration::guest);
-            $($crate::phase::$phase::guest::export!(Component with_types_in $crate::phase::$phase::guest);)+
+            $($crate::__phase!(exported $phase Component);)+
         };
+    };
+}
+
+/// One phase by its name, or what the names are.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __phase {
+    ($part:ident authenticate $for:tt) => { $crate::__phase_of!($part authenticate $for); };
+    ($part:ident request $for:tt) => { $crate::__phase_of!($part request $for); };
+    ($part:ident request_body $for:tt) => { $crate::__phase_of!($part request_body $for); };
+    ($part:ident request_stream $for:tt) => { $crate::__phase_of!($part request_stream $for); };
+    ($part:ident request_trailers $for:tt) => { $crate::__phase_of!($part request_trailers $for); };
+    ($part:ident route $for:tt) => { $crate::__phase_of!($part route $for); };
+    ($part:ident balance $for:tt) => { $crate::__phase_of!($part balance $for); };
+    ($part:ident response $for:tt) => { $crate::__phase_of!($part response $for); };
+    ($part:ident response_body $for:tt) => { $crate::__phase_of!($part response_body $for); };
+    ($part:ident response_stream $for:tt) => { $crate::__phase_of!($part response_stream $for); };
+    ($part:ident response_trailers $for:tt) => { $crate::__phase_of!($part response_trailers $for); };
+    ($part:ident log $for:tt) => { $crate::__phase_of!($part log $for); };
+    ($part:ident tick $for:tt) => { $crate::__phase_of!($part tick $for); };
+    (implemented $unknown:ident $for:tt) => {
+        ::std::compile_error!(::std::concat!(
+            "there is no phase `",
+            ::std::stringify!($unknown),
+            "`: the phases are authenticate, request, request_body, request_stream, request_trailers, route, balance, response, \
+             response_body, response_stream, response_trailers, log and tick"
+        ));
+    };
+    // It was refused by its name already.
+    (exported $unknown:ident $for:tt) => {};
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __phase_of {
+    (implemented $phase:ident $plugin:ty) => {
+        const _: () = $crate::phase::$phase::implemented::<$plugin>();
+    };
+    (exported $phase:ident $component:ident) => {
+        $crate::phase::$phase::guest::export!($component with_types_in $crate::phase::$phase::guest);
     };
 }

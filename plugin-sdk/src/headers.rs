@@ -4,21 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::{EditError, Request, Response};
-
-/// Framing and hop-by-hop fields (RFC 9110 §7.6.1, RFC 9112 §6), and `host`, which follows the route.
-const FORBIDDEN: [&str; 10] = [
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+use crate::{EditError, Request, Response, edits};
 
 /// The headers of a request or a response, so that a function can edit either.
 ///
@@ -50,6 +36,36 @@ pub trait Headers {
 
     /// Removes every value of the header; one that is not there is no error.
     fn remove_header(&mut self, name: impl AsRef<str>) -> Result<(), EditError>;
+
+    /// The codings of the body (`Content-Encoding`, RFC 9110 §8.4) in lower case and in the order in which they were applied;
+    /// empty if the body is what its media type says. A filter that reads bodies must decode such a body, or let it pass.
+    ///
+    /// ```
+    /// use stile_sdk::prelude::*;
+    ///
+    /// /// Only bodies that can be read as they are.
+    /// fn on_response(response: &mut Response) -> Result<Verdict> {
+    ///     Ok(if response.content_codings().is_empty() { Verdict::Proceed } else { Verdict::PassBody })
+    /// }
+    ///
+    /// let gzip = stile_sdk::testing::response(200).header("content-encoding", "GZIP, identity");
+    /// # #[derive(Deserialize)]
+    /// # struct Any {}
+    /// # impl ResponseFilter for Any {
+    /// #     fn on_response(&self, response: &mut Response) -> Result<Verdict> {
+    /// #         assert_eq!(response.content_codings(), ["gzip"]);
+    /// #         on_response(response)
+    /// #     }
+    /// # }
+    /// # let any = stile_sdk::testing::filter::<Any>(stile_sdk::testing::json!({})).unwrap();
+    /// assert_eq!(any.response(gzip).unwrap().0, Verdict::PassBody);
+    /// ```
+    fn content_codings(&self) -> Vec<String> {
+        let values = self.header_values("content-encoding");
+        let lists = values.iter().filter_map(HeaderValue::as_str);
+        let codings = lists.flat_map(|list| list.split(',')).map(|coding| coding.trim().to_ascii_lowercase());
+        codings.filter(|coding| !coding.is_empty() && coding != "identity").collect()
+    }
 }
 
 macro_rules! impl_headers {
@@ -103,11 +119,11 @@ impl HeaderName {
     /// Checks the name and puts it into lower case.
     pub fn new(name: impl Into<String>) -> Result<Self, EditError> {
         let mut name = name.into();
-        if !is_token(&name) {
-            return Err(EditError::Invalid(format!("{name:?} is not a field name")));
+        if !edits::is_token(&name) {
+            return Err(edits::not_a_field_name(&name).into());
         }
         name.make_ascii_lowercase();
-        if FORBIDDEN.contains(&name.as_str()) {
+        if edits::is_reserved(&name) {
             return Err(EditError::Forbidden(name));
         }
         Ok(Self(name))
@@ -140,12 +156,6 @@ impl fmt::Display for HeaderName {
     }
 }
 
-/// RFC 9110 §5.6.2.
-pub(crate) fn is_token(text: &str) -> bool {
-    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_tchar)
-}
-
 /// The value of a header: valid, and not always text.
 ///
 /// ```
@@ -164,8 +174,7 @@ impl HeaderValue {
     /// Checks the value: no control characters but the tab.
     pub fn new(value: impl Into<Vec<u8>>) -> Result<Self, EditError> {
         let value = Self(value.into());
-        // RFC 9110 §5.5: field-value, with obs-text.
-        if value.0.iter().all(|&byte| byte == b'\t' || !byte.is_ascii_control()) {
+        if edits::is_field_value(&value.0) {
             Ok(value)
         } else {
             Err(EditError::Invalid(format!("{value:?} is not a field value")))
@@ -181,6 +190,14 @@ impl HeaderValue {
     pub fn as_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
     }
+}
+
+/// A field of these, as an edit has it.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn field(name: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue), EditError> {
+    let name = HeaderName::new(name)?;
+    let value = HeaderValue::new(value).map_err(|_| edits::not_a_field_value(name.as_ref()))?;
+    Ok((name, value))
 }
 
 impl TryFrom<String> for HeaderValue {

@@ -73,7 +73,8 @@ pub struct Pending(backend::Pending);
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// The header fields: name in lower case, and value.
+    /// The header fields: name in lower case, and value. Those of the connection and of the framing (`content-length`,
+    /// `transfer-encoding` and so on) are not among them, so that a [`Reply`](crate::Reply) may have all of them.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The whole body.
     pub body: Vec<u8>,

@@ -11,6 +11,9 @@ pub mod clock;
 pub mod connection;
 pub mod consumers;
 pub mod crypto;
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "most of it is checked by the gateway alone"))]
+#[allow(unreachable_pub, reason = "the gateway includes it")]
+mod edits;
 mod error;
 pub mod http;
 pub mod key_value;
@@ -18,6 +21,9 @@ pub mod metrics;
 pub mod random;
 mod headers;
 mod logger;
+#[cfg(not(target_arch = "wasm32"))]
+#[allow(dead_code, unreachable_pub, reason = "the gateway includes it, and uses more of it")]
+mod path;
 mod request;
 mod response;
 mod stream;

@@ -26,7 +26,8 @@ use crate::{Error, Result};
 /// }
 /// ```
 ///
-/// A plugin that is not what its configuration says, but is made from it, implements the trait instead:
+/// A plugin that is not what its configuration says, but is made from it, implements the trait instead, and does not derive
+/// `Deserialize`:
 ///
 /// ```
 /// use std::net::IpAddr;
@@ -67,10 +68,14 @@ pub trait Plugin: Sized + 'static {
     fn configure(config: Self::Config) -> Result<Self>;
 }
 
-impl<T: DeserializeOwned + 'static> Plugin for T {
-    type Config = T;
+/// The compiler shows this line, with the name of its parameter, where a type derives `Deserialize` and implements [`Plugin`].
+impl<EitherDeriveDeserializeOrImplementPlugin> Plugin for EitherDeriveDeserializeOrImplementPlugin
+where
+    EitherDeriveDeserializeOrImplementPlugin: DeserializeOwned + 'static,
+{
+    type Config = Self;
 
-    fn configure(config: T) -> Result<T> {
+    fn configure(config: Self) -> Result<Self> {
         Ok(config)
     }
 }

@@ -21,8 +21,9 @@ pub enum Verdict {
     /// Go on likewise, and let the body that belongs to this head pass this filter unseen. Saves collecting a body that does
     /// not matter.
     PassBody,
-    /// Go on likewise, and let no later phase of this exchange call this filter: it is done with it. Saves the call
-    /// where a request phase knows that its response phase would do nothing.
+    /// Go on likewise, and let no later phase of this exchange call this filter, its
+    /// [log phase](crate::ExchangeLog) included. Saves the call where a request phase knows that its response phase would do
+    /// nothing.
     Done,
     /// Answer with this: in a request phase instead of contacting the service, in a response phase
     /// instead of its response.
@@ -58,7 +59,9 @@ impl From<Reply> for Verdict {
 pub enum BodyVerdict {
     /// Go on with the body as it is.
     Proceed,
-    /// Go on with this body in its place. Its length is set by the gateway.
+    /// Go on with this body in its place. The gateway sets its length, and takes `content-encoding`, `digest` and its kin,
+    /// `content-md5` and `accept-ranges` off the head and makes a strong `etag` weak, but for those that this filter has written
+    /// itself: a filter that encodes the new body sets `content-encoding`.
     Replace(Vec<u8>),
     /// Answer with this: in a request phase instead of contacting the service.
     Respond(Reply),

@@ -73,8 +73,9 @@ pub fn exchange(fields: &[(&'static str, &'static str)]) -> Exchange {
         .collect();
     Exchange {
         id: RequestIds::new().draw(),
-        client: Arc::new(Client::new(nowhere(), Arc::from("public"), Scheme::HTTP, None)),
+        client: Arc::new(Client::new(nowhere(), Arc::from("public"), Scheme::HTTP, Arc::default(), Arc::default())),
         forwarded_for: None,
+        via: None,
         trace: None,
         request: RequestHead { headers, ..RequestHead::default() },
         head_only: false,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use stile_gateway::cli::toolchain::{self, Build};
 
 /// Packages of the workspace, by the names that tests use.
-const GUESTS: [(&str, &str); 22] = [
+const GUESTS: [(&str, &str); 24] = [
     ("require-token", "require-token"),
     ("add-headers", "add-headers"),
     ("greeting-v1", "greeting-v1"),
@@ -35,6 +35,8 @@ const GUESTS: [(&str, &str); 22] = [
     ("chooser", "guest-chooser"),
     ("witness", "guest-witness"),
     ("header", "guest-header"),
+    ("phases", "guest-phases"),
+    ("edits", "guest-edits"),
 ];
 
 /// Where the number stands that `stamp` tells, see there.

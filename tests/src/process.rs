@@ -75,7 +75,9 @@ impl Stile {
     pub async fn run_logging(folder: &Path, config: Value, log: &Path) -> Self {
         let file = gateway::write(folder, config);
         let mut command = command();
-        command.args(["run", "--config"]).arg(file).env("RUST_LOG", "trace");
+        // Compilers write gigabytes.
+        let levels = "trace,cranelift=off,regalloc2=off,wasmtime=off";
+        command.args(["run", "--config"]).arg(file).env("RUST_LOG", levels);
         command.stderr(fs::File::create(log).expect("the folder is ours"));
         Self::announced(command).await
     }

@@ -70,11 +70,16 @@ impl Wire {
                 let line = self.line().await?;
                 let size = u64::from_str_radix(&line, 16).map_err(|_| bad(&format!("{line:?} is no chunk size")))?;
                 self.exactly(size, &mut piece).await?;
-                if !self.line().await?.is_empty() {
-                    return Err(bad("a chunk is longer than its size, or there are trailers"));
-                }
+                let mut rest = self.line().await?;
                 if size == 0 {
+                    // Trailers end with an empty line, too.
+                    while !rest.is_empty() {
+                        rest = self.line().await?;
+                    }
                     return Ok(());
+                }
+                if !rest.is_empty() {
+                    return Err(bad("a chunk is longer than its size"));
                 }
             },
             Framing::UntilClosed => loop {

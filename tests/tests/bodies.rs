@@ -76,6 +76,61 @@ async fn a_whole_body_may_be_replaced_both_ways_and_its_length_is_told() {
     }
 }
 
+/// Fields that describe a body, as the service sends them.
+const DESCRIBING: [(&str, &str); 7] = [
+    ("content-digest", "sha-256=:x:"),
+    ("repr-digest", "sha-256=:x:"),
+    ("digest", "sha-256=x"),
+    ("content-md5", "x"),
+    ("accept-ranges", "bytes"),
+    ("content-encoding", "x-none"),
+    ("etag", "\"strong\""),
+];
+
+#[tokio::test]
+async fn fields_that_describe_a_body_go_with_it() {
+    let reply = || DESCRIBING.map(|(name, value)| (name, value.to_owned())).to_vec();
+    let upstream = Upstream::start(move |received| match received.method() {
+        "POST" => Answer::Echo,
+        _ => Answer::Reply(200, reply(), "body".to_owned()),
+    })
+    .await;
+    let unchanged = ["x-none", "\"strong\"", "bytes", "x", "sha-256=x"];
+    let shown = ["content-encoding", "etag", "accept-ranges", "content-md5", "digest"];
+    for (config, expected) in [
+        (bodies(&upstream, json!({ "response": "measure" })), unchanged),
+        (bodies(&upstream, json!({ "response": "pass" })), unchanged),
+        (bodies(&upstream, json!({ "response": "fixed" })), ["", "W/\"strong\"", "", "", ""]),
+        (bodies(&upstream, json!({ "response": "described" })), ["\"own\""; 5]),
+        (streams(&upstream, json!({ "response": "upper" })), ["x-none", "W/\"strong\"", "", "", ""]),
+    ] {
+        let gateway = Gateway::start(config.clone()).await;
+        let answer = gateway.get("/").await;
+        let filter = &config["routes"][0]["filters"][0];
+        assert_eq!(shown.map(|name| answer.header(name)), expected, "{filter}");
+        for digest in ["content-digest", "repr-digest"] {
+            assert_eq!(answer.header(digest).is_empty(), expected[4].is_empty(), "{filter}: {digest}");
+        }
+        // The head of a changed body is that of GET (RFC 9110 §9.3.2), as far as it is known.
+        if expected[4].is_empty() {
+            let head = Client::connect(gateway.address()).await.send(request("HEAD", "/", &[], "")).await;
+            assert_eq!((head.header("etag"), head.header("digest")), ("W/\"strong\"", ""), "{filter}");
+        }
+    }
+    for (config, kept) in [
+        (bodies(&upstream, json!({ "request": "measure" })), ["sha-256=x", "x-none"]),
+        (bodies(&upstream, json!({ "request": "fixed" })), ["", ""]),
+        (bodies(&upstream, json!({ "request": "described" })), ["\"own\"", "\"own\""]),
+        (streams(&upstream, json!({ "request": "upper" })), ["", "x-none"]),
+    ] {
+        let gateway = Gateway::start(config.clone()).await;
+        let mut client = Client::connect(gateway.address()).await;
+        let seen = client.send(request("POST", "/", &DESCRIBING, "body")).await.json()["headers"].clone();
+        let seen = ["digest", "content-encoding"].map(|name| seen[name].as_str().unwrap_or_default().to_owned());
+        assert_eq!(seen, kept, "{}", config["routes"][0]["filters"][0]);
+    }
+}
+
 #[tokio::test]
 async fn the_next_filter_sees_the_body_as_the_one_before_has_left_it() {
     let upstream = Upstream::echo().await;

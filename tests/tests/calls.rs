@@ -75,6 +75,34 @@ async fn a_plugin_calls_services_and_hosts_that_it_may_call() {
 }
 
 #[tokio::test]
+async fn an_answer_may_be_the_reply_with_all_its_fields() {
+    let fields = |framing: &str| {
+        format!(
+            "HTTP/1.1 200 OK\r\nx-made-by: asked\r\nconnection: x-hop\r\nx-hop: 1\r\nkeep-alive: timeout=5\r\n{framing}\r\n"
+        )
+    };
+    let (length, chunks) =
+        (fields("content-length: 3\r\n") + "abc", fields("transfer-encoding: chunked\r\ntrailer: x-sum\r\n"));
+    let chunks = chunks + "3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n";
+    let answers = move |target: &str| if target == "/chunks" { chunks.clone() } else { length.clone() };
+    let asked = Upstream::start(move |received| Answer::BytesThenClose(answers(received.target()).into_bytes())).await;
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(config(&upstream, &asked, &[origin(asked.address())], json!({}))).await;
+    for base in ["service://asked".to_owned(), origin(asked.address())] {
+        for path in ["/length", "/chunks"] {
+            let url = format!("{base}{path}");
+            let mut client = Client::connect(gateway.address()).await;
+            let answer = client.send(with("/", &[("x-call", &url), ("x-copy", "yes")])).await;
+            assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "abc"), "{url}");
+            assert_eq!((answer.header("x-made-by"), answer.header("content-length")), ("asked", "3"), "{url}");
+            for gone in ["x-hop", "keep-alive", "transfer-encoding", "trailer"] {
+                assert_eq!(answer.header(gone), "", "{url}: {gone}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn several_calls_are_under_way_at_once_and_the_worker_serves_others() {
     let gate = Gate::new();
     let (upstream, behind) = (Upstream::echo().await, gate.clone());

@@ -51,13 +51,15 @@ const CLAIMS: [(&str, &str); 6] = [
 #[tokio::test]
 async fn who_asked_is_told_and_a_client_is_not_believed() {
     let upstream = Upstream::echo().await;
-    let gateway = Gateway::start(plain(upstream.address())).await;
+    let mut config = plain(upstream.address());
+    config["via"] = json!({ "pseudonym": "edge" });
+    let gateway = Gateway::start(config).await;
     let headers = Client::connect(gateway.address()).await.send(with("/", &CLAIMS)).await.json()["headers"].clone();
     assert_eq!(headers["x-forwarded-for"], "127.0.0.1");
     assert_eq!(headers["x-forwarded-host"], "api.example:81");
     assert_eq!(headers["x-forwarded-proto"], "http");
     assert_eq!(headers["forwarded"], "for=127.0.0.1;host=\"api.example:81\";proto=http");
-    assert_eq!(headers["via"], "1.1 stile");
+    assert_eq!(headers["via"], "1.1 lie, 1.1 edge");
 }
 
 #[tokio::test]
@@ -65,12 +67,13 @@ async fn a_trusted_client_is_believed_and_added_to() {
     let upstream = Upstream::echo().await;
     let mut config = plain(upstream.address());
     config["listeners"] = json!([{ "name": "public", "address": "127.0.0.1:0", "trusted": ["127.0.0.0/8"] }]);
+    config["via"] = json!({ "pseudonym": "edge" });
     let gateway = Gateway::start(config).await;
     let headers = Client::connect(gateway.address()).await.send(with("/", &CLAIMS)).await.json()["headers"].clone();
     assert_eq!(headers["x-forwarded-for"], "6.6.6.6, 127.0.0.1");
     assert_eq!((&headers["x-forwarded-host"], &headers["x-forwarded-proto"]), (&json!("evil"), &json!("https")));
-    assert_eq!(headers["forwarded"], "for=6.6.6.6, for=127.0.0.1;host=\"api.example:81\";proto=http");
-    assert_eq!(headers["via"], "1.1 lie, 1.1 stile");
+    assert_eq!(headers["forwarded"], "for=6.6.6.6;host=\"evil\";proto=https, for=127.0.0.1");
+    assert_eq!(headers["via"], "1.1 lie, 1.1 edge");
 }
 
 #[tokio::test]
@@ -92,12 +95,16 @@ async fn the_path_is_matched_and_forwarded_in_its_one_form() {
         ("/open/a/b/../c", "/open/a/c"),
         ("/files/a%2Fb", "/files/a%2Fb"),
         ("/open/%c3%a4", "/open/%C3%A4"),
+        ("/users;v=1/7;a=b/c?x=;", "/7;a=b/c?x=;"),
+        ("/open;x/a;y", "/open;x/a;y"),
+        ("/open/;x", "/open/;x"),
     ];
     for (asked, seen) in forms {
         let answer = fetch(gateway.address(), asked).await;
         assert_eq!((answer.status.as_u16(), &answer.json()["target"]), (200, &json!(seen)), "{asked}");
     }
-    for refused in ["/open/a%2Fb", "/open/a%00b", "/open/%zz"] {
+    let hidden = ["/users/..;/open/a", "/open/.;x/a", "/open/%2e%2E;/a", "/open/..%3b/a", "/open/.%3B", "/;x/open/a"];
+    for refused in ["/open/a%2Fb", "/open/a%00b", "/open/%zz"].into_iter().chain(hidden) {
         let answer = fetch(gateway.address(), refused).await;
         assert_eq!(
             (answer.status.as_u16(), answer.header("content-type")),
@@ -107,6 +114,52 @@ async fn the_path_is_matched_and_forwarded_in_its_one_form() {
     }
     for none in ["/userss", "/files/../secret", "/"] {
         assert_eq!(fetch(gateway.address(), none).await.status, 404, "{none}");
+    }
+}
+
+#[tokio::test]
+async fn raw_bytes_of_a_query_pass() {
+    let upstream = Upstream::echo().await;
+    let mut config = plain(upstream.address());
+    let matches = json!({ "query": { "q": "{\"a\":1}" } });
+    config["routes"] = json!([
+        { "name": "all", "service": "echo" },
+        { "name": "json", "match": matches, "service": "echo", "rewrite": { "strip_prefix": "/a" } },
+    ]);
+    let gateway = Gateway::start(config).await;
+    let mut client = Raw::connect(gateway.address()).await;
+    // One connection, so that every request but the first follows another.
+    for (sent, seen) in [
+        (&b"/a?q={\"a\":1}"[..], "/?q={%22a%22:1}"),
+        (b"/a?q=%7b%22a%22:1}", "/?q=%7b%22a%22:1}"),
+        (b"/b?<x>=[1]|\\^`{}", "/b?%3Cx%3E=[1]|\\^`{}"),
+        (b"/b?\xe9\xc3\xa9", "/b?%E9%C3%A9"),
+        (b"/b?a#b", "/b?a%23b"),
+        (b"/b", "/b"),
+    ] {
+        for body in ["", "GET /?\" HTTP/1.1\r\n\r\n"] {
+            let (method, length) = if body.is_empty() {
+                ("GET", String::new())
+            } else {
+                ("POST", format!("content-length: {}\r\n", body.len()))
+            };
+            let text = [
+                method.as_bytes(),
+                b" ",
+                sent,
+                b" HTTP/1.1\r\nhost: a\r\n",
+                length.as_bytes(),
+                b"\r\n",
+                body.as_bytes(),
+            ];
+            let answer = client.ask(text.concat()).await;
+            assert_eq!((answer.status(), &answer.json()["target"]), (200, &json!(seen)), "{method}");
+            assert_eq!(answer.json()["body"].as_str().unwrap_or_default(), body, "{method} {seen}");
+        }
+    }
+    for refused in [&b"/a?b c"[..], b"/a?\x01", b"/a?\x7f"] {
+        let text = [&b"GET "[..], refused, b" HTTP/1.1\r\nhost: a\r\n\r\n"].concat();
+        assert_eq!(ask(gateway.address(), text).await.status(), 400, "{}", refused.escape_ascii());
     }
 }
 

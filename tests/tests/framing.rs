@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use stile_tests::{
     client::{Client, request},
-    gateway::{Gateway, plain},
+    gateway::{Gateway, filtered, plain},
+    guest::plugin,
     raw::{Raw, ask},
     upstream::{Answer, Upstream},
     wire::Framing,
@@ -50,6 +52,38 @@ async fn an_answer_with_both_framings_ends_where_its_chunks_end() {
     for mut client in [Client::connect(gateway.address()).await, Client::http2(gateway.address()).await] {
         let answer = client.get("/").await;
         assert_eq!((answer.text().as_str(), answer.header("content-length")), ("hello", ""));
+    }
+}
+
+/// RFC 9110 §15.3.6, whoever answers.
+#[tokio::test]
+async fn an_answer_of_205_has_no_body() {
+    let upstream = Upstream::start(|received| match received.target() {
+        "/length" => Answer::Reply(205, vec![], "hello".to_owned()),
+        "/chunks" => Answer::Bytes(
+            b"HTTP/1.1 205 Reset Content\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_vec(),
+        ),
+        _ => Answer::text("from the service"),
+    })
+    .await;
+    let editor = |config: Value| json!([{ "plugin": "editor", "config": config }]);
+    let config = |filter: Value| filtered(upstream.address(), json!([plugin("editor")]), editor(filter));
+    for (filter, path) in [
+        (json!({}), "/length"),
+        (json!({}), "/chunks"),
+        (json!({ "respond": 205 }), "/"),
+        (json!({ "respond_late": 205 }), "/"),
+        (json!({ "status": 205 }), "/"),
+    ] {
+        let gateway = Gateway::start(config(filter.clone())).await;
+        let answer = ask(gateway.address(), format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        assert_eq!((answer.status(), answer.head.get("content-length")), (205, Some("0")), "{filter} {path}");
+        for mut client in [Client::connect(gateway.address()).await, Client::http2(gateway.address()).await] {
+            for _ in 0..2 {
+                let answer = client.get(path).await;
+                assert_eq!((answer.status.as_u16(), answer.text().as_str()), (205, ""), "{filter} {path}");
+            }
+        }
     }
 }
 

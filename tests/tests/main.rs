@@ -5,6 +5,8 @@ mod promises;
 
 mod forwarding;
 mod client_address;
+mod claims;
+mod loops;
 mod framing;
 mod wire;
 mod http2;
@@ -19,6 +21,7 @@ mod recording;
 
 mod filters;
 mod hostile;
+mod texts;
 mod neighbours;
 mod by_hand;
 mod swap;
@@ -31,6 +34,8 @@ mod porter;
 mod toolbox;
 mod calls;
 mod endings;
+mod phases;
+mod parity;
 mod plugins;
 mod resources;
 mod consumers;

@@ -408,6 +408,7 @@ fn limits() -> Limits {
         body_timeout: Duration::from_secs(1),
         key_value: 1 << 20,
         metrics: 1,
+        log_lines: 100,
         calls: 1,
         call_timeout: Duration::from_secs(1),
         call_body: 1 << 20,

@@ -10,12 +10,12 @@ use std::{
 use serde_json::{Value, json};
 use stile_gateway::plugin::{Digest256, signature::SigningKey};
 use stile_tests::{
-    admin::SECRET,
-    client::{Answer, Client, request},
+    admin::{Admin, SECRET},
+    client::{self, Client, request},
     gateway::{Gateway, filtered},
     guest,
     process::{Stile, stile},
-    upstream::{self, Upstream},
+    upstream::{Answer, Gate, Upstream},
     wait::until,
 };
 
@@ -33,7 +33,7 @@ fn author() -> SigningKey {
     SigningKey::generate().expect("chance").0
 }
 
-async fn push(gateway: &Gateway, module: &[u8], signature: Option<&str>) -> Answer {
+async fn push(gateway: &Gateway, module: &[u8], signature: Option<&str>) -> client::Answer {
     let bearer = format!("Bearer {SECRET}");
     let mut fields = vec![("authorization", bearer.as_str())];
     fields.extend(signature.map(|signature| ("stile-signature", signature)));
@@ -48,7 +48,7 @@ async fn revisions(gateway: &Gateway) -> Vec<Value> {
 
 /// Which module runs, as it marks answers.
 async fn runs(address: SocketAddr) -> String {
-    stile_tests::client::fetch(address, "/").await.header("x-stamp").to_owned()
+    client::fetch(address, "/").await.header("x-stamp").to_owned()
 }
 
 async fn until_runs(gateway: &Gateway, module: &str) {
@@ -190,8 +190,8 @@ async fn registry(files: Vec<(&'static str, Vec<u8>)>) -> Upstream {
         let found = files.iter().find(|(path, _)| *path == request.target());
         let Some((_, content)) = found else {
             return match request.target().strip_prefix("/moved/") {
-                Some(to) => upstream::Answer::Reply(302, vec![("location", format!("/{to}"))], String::new()),
-                None => upstream::Answer::Reply(404, Vec::new(), "nothing here".to_owned()),
+                Some(to) => Answer::Reply(302, vec![("location", format!("/{to}"))], String::new()),
+                None => Answer::Reply(404, Vec::new(), "nothing here".to_owned()),
             };
         };
         module(content)
@@ -199,9 +199,9 @@ async fn registry(files: Vec<(&'static str, Vec<u8>)>) -> Upstream {
     .await
 }
 
-fn module(content: &[u8]) -> upstream::Answer {
+fn module(content: &[u8]) -> Answer {
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", content.len());
-    upstream::Answer::Bytes([head.as_bytes(), content].concat())
+    Answer::Bytes([head.as_bytes(), content].concat())
 }
 
 fn fetched(registry: &Upstream, path: &str, module: &[u8]) -> Value {
@@ -253,7 +253,7 @@ async fn what_cannot_be_fetched_is_asked_for_again() {
     let (first, asked) = (guest::stamp(1), AtomicUsize::new(0));
     let content = first.to_vec();
     let registry = Upstream::start(move |_| match asked.fetch_add(1, Relaxed) {
-        0 => upstream::Answer::Reply(503, Vec::new(), "not now".to_owned()),
+        0 => Answer::Reply(503, Vec::new(), "not now".to_owned()),
         _ => module(&content),
     })
     .await;
@@ -342,4 +342,35 @@ async fn another_key_with_another_module_takes_the_place_of_what_is_trusted_no_m
     let gateway = Stile::run(folder.path(), trusting(&theirs)).await;
     assert_eq!(runs(gateway.address()).await, "2/m");
     gateway.kill().await;
+}
+
+/// A plugin may take a minute to fetch or to compile.
+#[tokio::test]
+async fn the_admin_address_answers_before_plugins_are_there() {
+    let upstream = Upstream::echo().await;
+    let (gate, first) = (Gate::new(), guest::stamp(1));
+    let (behind, content) = (gate.clone(), first.clone());
+    let registry = Upstream::start(move |_| Answer::Behind(behind.clone(), Box::new(module(&content)))).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let log = folder.path().join("log");
+    let config = config(&upstream, fetched(&registry, "/1.wasm", &first));
+    let (gateway, admin) = tokio::join!(Stile::run_logging(folder.path(), config, &log), async {
+        let address = until("the log names the address", async || {
+            let text = fs::read_to_string(&log).ok()?;
+            text.split_once("admin address ")?.1.split_once(" answers")?.0.parse::<SocketAddr>().ok()
+        });
+        let admin = Admin(address.await);
+        until("the module is asked for", async || (registry.count() == 1).then_some(())).await;
+        assert_eq!(admin.get("/healthz").await.status, 200);
+        for path in ["/readyz", "/metrics", "/v1/status"] {
+            let answer = admin.get(path).await;
+            assert_eq!(answer.status, 503, "{path}");
+            assert_eq!(answer.json()["detail"], "the gateway is starting: it compiles its plugins", "{path}");
+        }
+        gate.cancel();
+        admin
+    });
+    assert_eq!(gateway.admin().0, admin.0, "it stays where it is");
+    until("it is ready", async || (admin.get("/readyz").await.status == 200).then_some(())).await;
+    assert_eq!(runs(gateway.address()).await.split('/').next(), Some("1"));
 }

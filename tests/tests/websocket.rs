@@ -108,6 +108,22 @@ async fn filters_decide_on_it_and_see_its_answer() {
     assert_eq!(client.text(5).await, "hello");
 }
 
+/// A body that a filter puts into a handshake would be read as frames.
+#[tokio::test]
+async fn filters_of_bodies_are_passed_over() {
+    let upstream = mirror().await;
+    for (guest, config) in [("bodies", json!({ "request": "fixed" })), ("streams", json!({ "request": "preface" }))] {
+        let filters = json!([{ "plugin": guest, "config": config }]);
+        let gateway = Gateway::start(filtered(upstream.address(), json!([plugin(guest)]), filters)).await;
+        let (mut client, head) = open(&gateway).await;
+        assert_eq!((head.status(), client.text(5).await.as_str()), (101, "hello"), "{guest}");
+        client.write("frame").await;
+        assert_eq!(client.text(5).await, "frame", "{guest}: nothing comes before the frames");
+        let head = upstream.last().head;
+        assert_eq!((head.get("content-length"), head.get("transfer-encoding")), (None, None), "{guest}");
+    }
+}
+
 #[tokio::test]
 async fn a_filter_may_still_answer_instead() {
     let upstream = mirror().await;

@@ -143,7 +143,7 @@ async fn an_old_client_is_served_and_its_connection_closed() {
     let mut client = Raw::connect(gateway.address()).await;
     let answer = client.ask("GET / HTTP/1.0\r\n\r\n").await;
     assert_eq!((answer.status(), &answer.json()["version"]), (200, &json!("HTTP/1.1")));
-    assert_eq!(answer.json()["headers"]["via"], "1.0 stile");
+    assert!(answer.json()["headers"]["via"].as_str().is_some_and(|via| via.starts_with("1.0 stile-")));
     client.closed().await;
 }
 

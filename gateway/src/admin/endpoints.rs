@@ -48,7 +48,7 @@ pub(super) async fn register(
     At((service, id)): At<(String, String)>,
     Sent(announcement): Sent<Announcement>,
 ) -> Result<Response, Problem> {
-    let is_new = admin.control.registry().register(&service, &id, &announcement).await?;
+    let is_new = admin.control.register(&service, &id, &announcement).await?;
     let mut answer = json!(announcement);
     answer["id"] = id.into();
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };

@@ -32,7 +32,12 @@ pub(super) async fn health(State(admin): State<Admin>) -> Result<&'static str, P
     }
 }
 
-/// Ready from the first generation, which is before this is served, until the gateway stops.
+/// The answer to all but `/healthz` until there is a first generation.
+pub(super) async fn starting() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is starting: it compiles its plugins")
+}
+
+/// Ready from the first generation until the gateway stops.
 pub(super) async fn ready(State(admin): State<Admin>) -> Result<&'static str, Problem> {
     if admin.stop.is_cancelled() {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"));

@@ -4,7 +4,12 @@
 use std::{error::Error, rc::Rc};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, Version, header::HOST, response::Parts, uri::Authority};
+use http::{
+    Request, Response, Uri, Version,
+    header::{CONTENT_LENGTH, HOST, TRAILER, VIA},
+    response::Parts,
+    uri::Authority,
+};
 use http_body::Body as HttpBody;
 use http_body_util::Full;
 use tokio::{
@@ -18,7 +23,7 @@ use tokio::{
 
 use crate::{
     client::{Client, Incomplete, causes, client, collect},
-    exchange::{Body, RequestHead},
+    exchange::{Body, RequestHead, headers::remove_hop_by_hop},
     plugin::{CallAnswer, CallError, CallOut, CallTarget, Called, Origin, Outbound},
     proxy::Proxy,
     upstream::{self, HostHeader, Sending},
@@ -54,7 +59,8 @@ impl Calls {
     /// Makes calls until nobody can ask for any.
     pub(super) async fn serve(mut self, worker: WorkerId, proxy: Rc<Proxy>) {
         let mut hosts = None;
-        while let Some((call, mut answer)) = self.0.recv().await {
+        while let Some((mut call, mut answer)) = self.0.recv().await {
+            call.headers.insert(VIA, proxy.via(call.via.as_ref(), Version::HTTP_11));
             let (proxy, hosts) = (Rc::clone(&proxy), hosts.get_or_insert_with(client).clone());
             spawn_local(async move {
                 let limit = call.timeout;
@@ -77,7 +83,7 @@ impl Calls {
 }
 
 async fn to_service(worker: WorkerId, proxy: &Proxy, call: CallOut) -> Called {
-    let CallOut { to: CallTarget::Service(name), method, path, headers, body, timeout, max_body } = call else {
+    let CallOut { to: CallTarget::Service(name), method, path, headers, body, timeout, max_body, .. } = call else {
         return Err(CallError::Failed("it is to no service".to_owned()));
     };
     let service = proxy.snapshot().services.get(name.as_str()).cloned();
@@ -119,10 +125,14 @@ async fn answered<B>(response: Response<B>, max_body: usize) -> Called
 where
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
 {
-    let (Parts { status, headers, .. }, body) = response.into_parts();
+    let (Parts { status, mut headers, .. }, body) = response.into_parts();
     let body = collect(body, max_body).await.map_err(|incomplete| match incomplete {
         Incomplete::TooLarge(most) => CallError::Limit(format!("an answer of {most} bytes")),
         Incomplete::Broken(why) => CallError::Failed(why),
     })?;
+    // Framing and fields of the connection are about a message that has ended here. A reply may not have them.
+    remove_hop_by_hop(&mut headers);
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(TRAILER);
     Ok(CallAnswer { status, headers, body })
 }

@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{calls, ticks};
 use crate::{
+    exchange::Via,
     listener::{self, Share},
     monitor::health::Health,
     proxy::{Logs, Proxy},
@@ -38,19 +39,27 @@ pub(super) struct Generations {
     pub(super) changed: watch::Receiver<()>,
 }
 
+/// The end of a worker.
+#[derive(Debug)]
+pub(super) struct Shutdown {
+    pub(super) stop: CancellationToken,
+    /// Time for exchanges in flight.
+    pub(super) grace: Duration,
+}
+
 #[derive(Debug)]
 pub(super) struct Worker {
     cut: oneshot::Receiver<usize>,
 }
 
 impl Worker {
-    /// Runs until `stop`, then drains for at most `grace`.
+    /// Runs until `shutdown.stop`, then drains for at most `shutdown.grace`.
     pub(super) fn start(
         id: WorkerId,
         generations: Generations,
         shares: UnboundedReceiver<Share>,
-        stop: CancellationToken,
-        grace: Duration,
+        via: Via,
+        shutdown: Shutdown,
         health: Arc<Health>,
     ) -> io::Result<Self> {
         let (began, beginning) = mpsc::channel();
@@ -69,7 +78,7 @@ impl Worker {
                 let health = Arc::clone(&health);
                 async move { health.attend(id).await }
             });
-            let left = runtime.block_on(serve(id, generations, shares, stop, grace));
+            let left = runtime.block_on(serve(id, generations, shares, via, shutdown));
             health.ended(id);
             // Nobody listens if the gateway was dropped rather than stopped.
             let _ = tell.send(left);
@@ -88,12 +97,12 @@ async fn serve(
     id: WorkerId,
     Generations { live, mut changed }: Generations,
     mut shares: UnboundedReceiver<Share>,
-    stop: CancellationToken,
-    grace: Duration,
+    via: Via,
+    Shutdown { stop, grace }: Shutdown,
 ) -> usize {
     let (outbound, calls) = calls::channel();
     let (logs, teller) = Logs::new();
-    let proxy = Rc::new(Proxy::new(id, Reader::new(live, Some(Arc::new(outbound))), logs.clone()));
+    let proxy = Rc::new(Proxy::new(id, Reader::new(live, Some(Arc::new(outbound))), logs.clone(), via));
     let tasks = TaskTracker::new();
     spawn_local(calls.serve(id, Rc::clone(&proxy)));
     spawn_local(teller.serve(id));

@@ -21,6 +21,14 @@ use crate::{
     plugin::{Bounds, Engine, Module},
 };
 
+/// The contract. The first of its files names the package.
+const CONTRACT: [&str; 4] = [
+    include_str!("../../../plugin-sdk/wit/exchange.wit"),
+    include_str!("../../../plugin-sdk/wit/host.wit"),
+    include_str!("../../../plugin-sdk/wit/phases.wit"),
+    include_str!("../../../plugin-sdk/wit/worlds.wit"),
+];
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Write a new plugin into a folder of its name.
@@ -30,6 +38,10 @@ pub enum Command {
         /// What it is for.
         #[arg(long, value_enum, default_value_t)]
         kind: new::Kind,
+        /// The folder of stile-sdk, or the URL of a git repository with it. Without it: that of the checkout of Stile around this
+        /// folder, or else of the project's repository.
+        #[arg(long)]
+        sdk: Option<String>,
     },
     /// Build the plugin in a folder to WebAssembly.
     Build {
@@ -40,6 +52,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the contract between gateway and plugins, for languages without an SDK: one package of WIT.
+    Wit,
     /// Say whether a module would load, its phases and its imports.
     Check {
         /// The .wasm file.
@@ -65,10 +79,11 @@ pub enum Command {
 pub(super) fn plugin(command: Command) -> Result<ExitCode> {
     match command {
         Command::Resource(command) => return resource::run(resource::Noun::Plugin, command),
-        Command::New { name, kind } => {
-            let folder = new::new(Path::new("."), &name, kind)?;
-            println!("made {}; try `stile plugin build {name}`", folder.display());
+        Command::New { name, kind, sdk } => {
+            let made = new::new(Path::new("."), &name, kind, sdk.as_deref())?;
+            println!("made {} with stile-sdk of {}; try `stile plugin build {name}`", made.folder.display(), made.sdk);
         }
+        Command::Wit => print!("{}", CONTRACT.concat()),
         Command::Build { dir, json } => {
             let built = build::build(&dir, &|line| eprintln!("{line}"))?;
             for built in built {

@@ -4,6 +4,7 @@
 mod api;
 mod balance;
 mod consumer;
+mod forwarding;
 mod limits;
 mod plugin;
 mod progress;
@@ -20,6 +21,7 @@ pub use self::{
     api::{Api, ApiState, ApiVersion, Grant, Group, Import, Quotas, Select, Validate},
     balance::{Balance, Policy},
     consumer::{Consumer, Credential, CredentialType},
+    forwarding::{ProxyHeaders, Underscores, Via},
     limits::Limits,
     plugin::{Filter, Isolation, OnError, Plugin, PluginLimits, Reach, Rollout},
     progress::Progress,
@@ -49,6 +51,8 @@ pub struct Config {
     pub store: Option<Store>,
     /// How long exchanges in flight may take to finish when the gateway stops. Fixed while the gateway runs.
     pub grace: Duration,
+    /// Detection of requests that loop through the gateway. Fixed while the gateway runs.
+    pub via: Via,
     /// What the gateway as a whole may take up.
     pub limits: Limits,
     /// How long a gateway that stops waits, once exchanges have finished or were cut off, for usage, quotas and logs to be written.
@@ -86,9 +90,15 @@ pub struct Listener {
     /// Address and port to bind; port 0 takes a free one.
     #[schemars(with = "Address")]
     pub address: SocketAddr,
-    /// Networks whose `Forwarded`, `X-Forwarded-*` and `Via` are believed and added to; anybody else's are dropped.
+    /// Networks of proxies whose `Forwarded` and `X-Forwarded-*` are believed and added to; anybody else's are dropped.
     #[serde(default)]
     pub trusted: Vec<String>,
+    /// The fields of trusted proxies that count where both families come. The other family is written anew.
+    #[serde(default)]
+    pub proxy_headers: ProxyHeaders,
+    /// Treatment of request fields whose names have `_`, which many servers take for `-`.
+    #[serde(default)]
+    pub underscores: Underscores,
     /// Run before a route is chosen, and may choose it; in the order they run on a request.
     #[serde(default)]
     pub filters: Vec<Filter>,
@@ -367,6 +377,7 @@ impl Default for Config {
             admin: None,
             store: None,
             grace: thirty_seconds(),
+            via: Via::default(),
             limits: Limits::default(),
             flush_timeout: five_seconds(),
             log: Log::default(),

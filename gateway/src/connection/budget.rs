@@ -16,7 +16,7 @@ use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::{task::AbortHandle, time::Instant};
 
-use super::MAX_STREAMS;
+use super::{MAX_STREAMS, stream::Report};
 use crate::{
     exchange::BodyError,
     monitor::count::{Count, Workers},
@@ -90,6 +90,9 @@ pub(super) struct Budgeted<B> {
     /// The part of the last chunk that found no room yet.
     rest: Bytes,
     stream: Stream,
+    report: Report,
+    /// It may rest, by its media type.
+    streams: bool,
 }
 
 impl Budget {
@@ -275,8 +278,9 @@ impl Drop for Piece {
 }
 
 impl<B> Budgeted<B> {
-    pub(super) fn new(body: B, stream: Stream) -> Self {
-        Self { body, rest: Bytes::new(), stream }
+    /// `streams` says whether the body may rest.
+    pub(super) fn new(body: B, streams: bool, stream: Stream, report: Report) -> Self {
+        Self { body, rest: Bytes::new(), stream, report, streams }
     }
 }
 
@@ -287,7 +291,11 @@ impl<B: HttpBody<Data = Bytes, Error = BodyError> + Unpin> HttpBody for Budgeted
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         while this.rest.is_empty() {
-            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+            let Poll::Ready(polled) = Pin::new(&mut this.body).poll_frame(cx) else {
+                this.report.waits();
+                return Poll::Pending;
+            };
+            match polled {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(chunk) => this.rest = chunk,
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
@@ -295,7 +303,10 @@ impl<B: HttpBody<Data = Bytes, Error = BodyError> + Unpin> HttpBody for Budgeted
                 ended => return Poll::Ready(ended),
             }
         }
+        // Also while there is no room, which its client could make.
+        this.report.gives(0, this.streams);
         let piece = ready!(this.stream.poll_take(&mut this.rest, cx));
+        this.report.gives(piece.len(), this.streams);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

@@ -4,14 +4,11 @@
 use std::{
     cell::Cell,
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
 };
-
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::progress::{Peer, Stalled, Watch};
 
@@ -29,52 +26,23 @@ struct Polls {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Last {
-    /// It gave a piece, which the client has to take. The answer may rest or not.
+    /// It gave a piece, or has one: the client has to take it. The answer may rest or not.
     Gave { streams: bool },
     /// It had nothing: the service owes a piece.
     Waits,
 }
 
-/// A body that reports what it does.
-#[derive(Debug)]
-pub(super) struct Reported<B> {
-    body: B,
-    streams: bool,
-    report: Report,
-}
-
-impl<B> Reported<B> {
-    /// `streams` says whether the answer may rest.
-    pub(super) fn new(body: B, streams: bool, report: Report) -> Self {
-        Self { body, streams, report }
-    }
-}
-
-impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Reported<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let mut polls = self.report.0.get();
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                polls.bytes += frame.data_ref().map_or(0, Bytes::len);
-                polls.last = Some(Last::Gave { streams: self.streams });
-            }
-            Poll::Ready(_) => {}
-            Poll::Pending => polls.last = Some(Last::Waits),
-        }
-        self.report.0.set(polls);
-        polled
+impl Report {
+    /// The body gave so many bytes, or has some that find no room: the client has to take them. `streams` says whether the answer
+    /// may rest.
+    pub(super) fn gives(&self, bytes: usize, streams: bool) {
+        let before = self.0.get();
+        self.0.set(Polls { bytes: before.bytes + bytes, last: Some(Last::Gave { streams }) });
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    /// The body had nothing.
+    pub(super) fn waits(&self) {
+        self.0.set(Polls { last: Some(Last::Waits), ..self.0.get() });
     }
 }
 
@@ -112,14 +80,18 @@ struct Taking {
 
 impl Taking {
     fn poll(&mut self, polls: Polls, peer: &Peer, cx: &mut Context<'_>) -> Poll<Stalled> {
-        if let (Some(watch), Some(streams), Some(_)) = (&mut self.watch, self.streams, polls.last)
+        if polls.bytes > 0
+            && let (Some(watch), Some(streams)) = (&mut self.watch, self.streams)
             && let Err(stalled) = watch.progressed(polls.bytes, &peer.limits().pace(streams))
         {
             return Poll::Ready(stalled);
         }
         match polls.last {
             Some(Last::Gave { streams }) => self.streams = Some(streams),
-            Some(Last::Waits) => self.streams = None,
+            Some(Last::Waits) => {
+                self.streams = None;
+                self.watch.iter_mut().for_each(Watch::rest);
+            }
             None => {}
         }
         let Some(streams) = self.streams else { return Poll::Pending };
@@ -131,9 +103,8 @@ impl Taking {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::VecDeque, convert::Infallible, time::Duration};
+    use std::time::Duration;
 
-    use http_body_util::BodyExt;
     use tokio::time::{Instant, sleep, timeout};
 
     use super::*;
@@ -141,39 +112,22 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Gives pieces of so many bytes; `None` stands for a second without one.
-    struct Pieces(VecDeque<Option<usize>>, Option<Pin<Box<tokio::time::Sleep>>>);
-
-    impl HttpBody for Pieces {
-        type Data = Bytes;
-        type Error = Infallible;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            if let Some(pause) = &mut self.1 {
-                ready!(pause.as_mut().poll(cx));
-                self.1 = None;
-            }
-            match self.0.pop_front() {
-                Some(Some(size)) => Poll::Ready(Some(Ok(Frame::data(vec![0; size].into())))),
-                Some(None) => {
-                    self.1 = Some(Box::pin(sleep(SECOND)));
-                    self.poll_frame(cx)
-                }
-                None => Poll::Ready(None),
-            }
-        }
-    }
-
-    /// For how many seconds a stream runs whose client takes such pieces, each after a pause.
+    /// For how many seconds a stream runs whose client takes such pieces, each after a pause; `None` stands for a second without one.
     async fn lasts(pieces: Vec<Option<usize>>, pause: Duration) -> u64 {
         let report = Report::default();
-        let mut body = Reported::new(Pieces(pieces.into(), None), false, report.clone());
-        let stream = async {
-            while body.frame().await.is_some() {
-                sleep(pause).await;
+        let body = report.clone();
+        let stream = async move {
+            for piece in pieces {
+                match piece {
+                    Some(size) => {
+                        body.gives(size, false);
+                        sleep(pause).await;
+                    }
+                    None => {
+                        body.waits();
+                        sleep(SECOND).await;
+                    }
+                }
             }
         };
         let start = Instant::now();

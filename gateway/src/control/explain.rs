@@ -68,6 +68,7 @@ impl Outcome<'_> {
             Self::Served { .. } => None,
             Self::Refused(Refusal::BadRequest(_)) | Self::EncodedSlash => Some(StatusCode::BAD_REQUEST),
             Self::Refused(Refusal::NotImplemented(_)) => Some(StatusCode::NOT_IMPLEMENTED),
+            Self::Refused(Refusal::Loop(_)) => Some(StatusCode::LOOP_DETECTED),
             Self::Refused(Refusal::TooManyFields(_)) => Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Self::NoMethod(_) => Some(StatusCode::METHOD_NOT_ALLOWED),
             Self::NoRoute | Self::NoService(_) => Some(StatusCode::NOT_FOUND),
@@ -136,7 +137,7 @@ fn head(question: Question) -> Result<(RequestHead, bool), Refusal> {
     let target = target.parse().map_err(|error| Refusal::BadRequest(format!("the path is not valid: {error}")))?;
     // Only HTTP/1.0 may go without a host.
     let version = if headers.contains_key(HOST) { Version::HTTP_11 } else { Version::HTTP_10 };
-    let mut head = RequestHead { method, target, authority: None, version, websocket: false, streams: false, headers };
+    let mut head = RequestHead { method, target, version, headers, ..RequestHead::default() };
     servable(&head, true)?;
     let encoded_slash = canonical(&mut head)?;
     remove_hop_by_hop(&mut head.headers);

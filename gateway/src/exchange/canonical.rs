@@ -9,7 +9,7 @@ use http::{
 };
 use thiserror::Error;
 
-use super::{RequestHead, path::normalize};
+use super::{RequestHead, path::normalize, query::escaped};
 
 /// Why a request is refused whatever its route would be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -18,6 +18,8 @@ pub enum Refusal {
     BadRequest(String),
     #[error("this gateway does not serve {0}")]
     NotImplemented(&'static str),
+    #[error("the request has passed this gateway {0} times")]
+    Loop(usize),
     #[error("the request has more than {0} header fields")]
     TooManyFields(usize),
 }
@@ -52,9 +54,10 @@ pub fn canonical(head: &mut RequestHead) -> Result<bool, Refusal> {
     authority(head)?;
     let normal = normalize(head.target.path()).map_err(|error| Refusal::BadRequest(error.to_string()))?;
     let encoded_slash = normal.encoded_slash;
-    if normal.path != head.target.path() {
-        let text = match head.target.query() {
-            Some(query) => format!("{}?{query}", normal.path),
+    let query = head.target.query();
+    if normal.path != head.target.path() || query.is_some_and(|query| !query.is_ascii()) {
+        let text = match query {
+            Some(query) => format!("{}?{}", normal.path, escaped(query)),
             None => normal.path.into_owned(),
         };
         head.target = PathAndQuery::from_maybe_shared(Bytes::from(text))

@@ -1,31 +1,229 @@
-//! Statements of trusted proxies about the client: `X-Forwarded-*`, and `Forwarded` (RFC 7239).
-//! It reads fields and knows no connection.
+//! Statements of trusted proxies about a request: `X-Forwarded-*`, and `Forwarded` (RFC 7239). It reads fields and writes
+//! both families anew, so that they agree; it knows no connection.
 
-use std::{iter, net::IpAddr};
+use std::{fmt::Write, iter, net::IpAddr, str::FromStr};
 
-use http::{HeaderMap, HeaderName, header::FORWARDED};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::FORWARDED,
+    uri::{Authority, Scheme},
+};
 use ipnet::IpNet;
 
-pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+use super::names::Underscores;
 
-/// The client's address as a chain of trusted proxies states it; `None` if they state no address.
-///
-/// The peer is trusted and states the last entry; each entry with the address of a trusted proxy vouches for the one before
-/// it. The client is the first address from the end that is not trusted. Entries to its left are the client's own claims.
-pub(super) fn client(headers: &HeaderMap, proxies: &[IpNet]) -> Option<IpAddr> {
-    let x_forwarded = headers.contains_key(X_FORWARDED_FOR);
-    let name = if x_forwarded { X_FORWARDED_FOR } else { FORWARDED };
-    let mut client = None;
-    for entry in entries(headers, &name) {
-        let stated = if x_forwarded { address(entry) } else { parameter(entry, "for").and_then(|node| address(&node)) };
-        // Behind `unknown` or an obfuscated identifier nobody is known to vouch for anything.
-        let Some(address) = stated else { break };
-        client = Some(address);
-        if !proxies.iter().any(|network| network.contains(&address)) {
-            break;
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED: [HeaderName; 3] = [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO];
+
+/// Which fields a proxy states the client in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Family {
+    #[default]
+    XForwarded,
+    Forwarded,
+}
+
+/// Rules of a listener for fields in which clients and proxies describe themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldRules {
+    /// Networks of trusted proxies.
+    pub trusted: Vec<IpNet>,
+    /// The family that counts where a trusted proxy sends both.
+    pub family: Family,
+    pub underscores: Underscores,
+}
+
+/// The statements of trusted proxies about one request.
+#[derive(Debug)]
+pub(super) struct Statement {
+    /// The fields that were read.
+    pub(super) family: Family,
+    /// The address of the client; `None` if no proxy states one.
+    pub(super) client: Option<IpAddr>,
+    /// The host that the client asked for.
+    pub(super) host: Option<HeaderValue>,
+    /// The scheme that the client used.
+    pub(super) scheme: Option<HeaderValue>,
+    /// Senders of the request before the peer, the nearest first.
+    hops: Vec<Hop>,
+}
+
+/// One sender of a request, as the next proxy stated it.
+#[derive(Debug)]
+struct Hop {
+    /// As an entry of `X-Forwarded-For`.
+    node: String,
+    /// As an element of `Forwarded`.
+    element: String,
+}
+
+/// An address of a node, with the port that came with it.
+#[derive(Debug, Clone, Copy)]
+struct Node<'a> {
+    address: IpAddr,
+    port: Option<&'a str>,
+}
+
+impl FieldRules {
+    /// Says whether this is the address of a trusted proxy.
+    pub fn trust(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl Statement {
+    /// Reads the family that is there, of both the one that counts.
+    ///
+    /// The peer is trusted and states the last entry; each entry with the address of a trusted proxy vouches for the one
+    /// before it. The client is the first address from the end that is not trusted. Entries to its left are the client's own
+    /// claims and are dropped.
+    pub(super) fn read(headers: &HeaderMap, rules: &FieldRules) -> Self {
+        let is_there = [X_FORWARDED.iter().any(|name| headers.contains_key(name)), headers.contains_key(FORWARDED)];
+        let family = match is_there {
+            [true, true] => rules.family,
+            [false, true] => Family::Forwarded,
+            [_, false] => Family::XForwarded,
+        };
+        let mut statement = Self { family, client: None, host: None, scheme: None, hops: Vec::new() };
+        let name = match family {
+            Family::XForwarded => {
+                statement.host = first(headers, &X_FORWARDED_HOST).and_then(host);
+                statement.scheme = first(headers, &X_FORWARDED_PROTO).and_then(scheme);
+                X_FORWARDED_FOR
+            }
+            Family::Forwarded => FORWARDED,
+        };
+        for entry in entries(headers, &name) {
+            let stated = match family {
+                Family::XForwarded => statement.entry(entry),
+                Family::Forwarded => statement.element(entry),
+            };
+            // A hidden address may be a stranger's, so the entries before it are not trusted.
+            let Some(address) = stated else { break };
+            statement.client = Some(address);
+            if !rules.trust(address) {
+                break;
+            }
+        }
+        statement
+    }
+
+    fn entry(&mut self, entry: &str) -> Option<IpAddr> {
+        let node = Node::read(entry);
+        let element = match node {
+            Some(node) => format!("for={}", node.quoted()),
+            None if is_obfuscated(entry) => format!("for={entry}"),
+            None => "for=unknown".to_owned(),
+        };
+        self.hops.push(Hop { node: entry.to_owned(), element });
+        node.map(|node| node.address)
+    }
+
+    fn element(&mut self, element: &str) -> Option<IpAddr> {
+        let stated = parameter(element, "for");
+        let node = stated.as_deref().and_then(Node::read);
+        let text = node.map(|node| node.address.to_string()).or_else(|| stated.clone());
+        let text = text.unwrap_or_else(|| "unknown".to_owned());
+        self.hops.push(Hop { node: text, element: element.to_owned() });
+        // The element of the client comes last; a parameter that it lacks is taken from the nearest element.
+        self.host = parameter(element, "host").as_deref().and_then(host).or(self.host.take());
+        self.scheme = parameter(element, "proto").as_deref().and_then(scheme).or(self.scheme.take());
+        node.map(|node| node.address)
+    }
+
+    /// Writes both families: the hops, then the peer. The first element of `Forwarded` has the host and the scheme.
+    pub(super) fn write(&self, headers: &mut HeaderMap, peer: IpAddr, host: HeaderValue, scheme: HeaderValue) {
+        let mut nodes = String::new();
+        let mut elements = String::new();
+        for hop in self.hops.iter().rev() {
+            nodes.push_str(&hop.node);
+            nodes.push_str(", ");
+            elements.push_str(&hop.element);
+            if elements.len() == hop.element.len() {
+                state(&mut elements, "host", &host);
+                state(&mut elements, "proto", &scheme);
+            }
+            elements.push_str(", ");
+        }
+        let node = Node { address: peer, port: None };
+        let _ = write!(nodes, "{peer}");
+        let _ = write!(elements, "for={}", node.quoted());
+        if self.hops.is_empty() {
+            state(&mut elements, "host", &host);
+            state(&mut elements, "proto", &scheme);
+        }
+        let value = |text: String| HeaderValue::from_maybe_shared(Bytes::from(text));
+        if let (Ok(nodes), Ok(elements)) = (value(nodes), value(elements)) {
+            headers.insert(X_FORWARDED_FOR, nodes);
+            headers.insert(FORWARDED, elements);
+        }
+        headers.insert(X_FORWARDED_HOST, host);
+        headers.insert(X_FORWARDED_PROTO, scheme);
+    }
+}
+
+impl<'a> Node<'a> {
+    /// Reads `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`, with a port or without (RFC 7239 §6).
+    fn read(text: &'a str) -> Option<Self> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => match rest.split_once(']')? {
+                (host, "") => (host, None),
+                (host, port) => (host, Some(port.strip_prefix(':')?)),
+            },
+            None => match text.split_once(':') {
+                Some((host, port)) if !port.contains(':') => (host, Some(port)),
+                _ => (text, None),
+            },
+        };
+        let is_port = |port: &str| {
+            is_obfuscated(port) || (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        let address = host.parse::<IpAddr>().ok().filter(|_| port.is_none_or(is_port))?;
+        Some(Self { address: address.to_canonical(), port })
+    }
+
+    /// As `Forwarded` has it: an IPv6 address is in brackets, and only an IPv4 address without a port is a token.
+    fn quoted(self) -> String {
+        match (self.address, self.port) {
+            (IpAddr::V4(address), None) => address.to_string(),
+            (IpAddr::V4(address), Some(port)) => format!("\"{address}:{port}\""),
+            (IpAddr::V6(address), None) => format!("\"[{address}]\""),
+            (IpAddr::V6(address), Some(port)) => format!("\"[{address}]:{port}\""),
         }
     }
-    client
+}
+
+/// Adds a parameter to an element that does not have it.
+fn state(element: &mut String, name: &str, value: &HeaderValue) {
+    if let Some(value) = value.to_str().ok().filter(|_| parameter(element, name).is_none()) {
+        let quote = if name == "host" { "\"" } else { "" };
+        let _ = write!(element, ";{name}={quote}{value}{quote}");
+    }
+}
+
+/// The first entry of a list; each further proxy may have appended its own.
+fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()?.split(',').next().map(str::trim)
+}
+
+fn host(text: &str) -> Option<HeaderValue> {
+    Authority::from_str(text).ok().filter(|host| !host.as_str().contains('@'))?;
+    HeaderValue::from_str(text).ok()
+}
+
+fn scheme(text: &str) -> Option<HeaderValue> {
+    let text = text.to_ascii_lowercase();
+    Scheme::from_str(&text).ok()?;
+    HeaderValue::from_str(&text).ok()
+}
+
+/// RFC 7239 §6.3: an identifier that hides an address or a port.
+fn is_obfuscated(text: &str) -> bool {
+    let rest = text.strip_prefix('_').unwrap_or_default();
+    !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 /// The entries of a list, from its end: a quotation mark that a client left open cannot hide an entry that a proxy appended.
@@ -80,22 +278,6 @@ fn unquoted(value: &str) -> String {
     plain
 }
 
-/// The address of a node: `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`, with a port or without (RFC 7239 §6).
-fn address(node: &str) -> Option<IpAddr> {
-    let host = match node.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']')? {
-            (host, "") => host,
-            (host, port) if port.starts_with(':') => host,
-            _ => return None,
-        },
-        None => match node.split_once(':') {
-            Some((host, port)) if !port.contains(':') => host,
-            _ => node,
-        },
-    };
-    host.parse::<IpAddr>().ok().map(|address| address.to_canonical())
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -107,9 +289,10 @@ mod tests {
         for line in lines {
             headers.append(name, HeaderValue::from_str(line).expect("a field value"));
         }
-        let proxies: Vec<IpNet> =
+        let trusted: Vec<IpNet> =
             ["10.0.0.0/8", "2001:db8:aa::/48"].map(|text| text.parse().expect("a network")).into();
-        client(&headers, &proxies).map(|address| address.to_string())
+        let statement = Statement::read(&headers, &FieldRules { trusted, ..FieldRules::default() });
+        statement.client.map(|address| address.to_string())
     }
 
     #[test]
@@ -149,5 +332,85 @@ mod tests {
         ] {
             assert_eq!(stated(&FORWARDED, lines).as_deref(), expected, "{lines:?}");
         }
+    }
+
+    /// `X-Forwarded-For` and `Forwarded` as they go on, of fields as they come from 10.0.0.1.
+    fn passed_on(fields: &[(HeaderName, &'static str)], family: Family) -> [String; 4] {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let trusted = vec!["10.0.0.0/8".parse().expect("a network")];
+        let statement = Statement::read(&headers, &FieldRules { trusted, family, ..FieldRules::default() });
+        let host = statement.host.clone().unwrap_or(HeaderValue::from_static("inner"));
+        let scheme = statement.scheme.clone().unwrap_or(HeaderValue::from_static("http"));
+        statement.write(&mut headers, IpAddr::from([10, 0, 0, 1]), host, scheme);
+        let names = [X_FORWARDED_FOR, FORWARDED, X_FORWARDED_HOST, X_FORWARDED_PROTO];
+        names.map(|name| headers[name].to_str().expect("text").to_owned())
+    }
+
+    #[test]
+    fn both_families_say_what_one_said() {
+        let (x_for, x_host, x_proto) = (X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO);
+        let cases: [(&[(HeaderName, &str)], [&str; 4]); 9] = [
+            (&[], ["10.0.0.1", "for=10.0.0.1;host=\"inner\";proto=http", "inner", "http"]),
+            (
+                &[(x_for.clone(), "192.0.2.1"), (x_host.clone(), "outer:81"), (x_proto.clone(), "HTTPS, http")],
+                [
+                    "192.0.2.1, 10.0.0.1",
+                    "for=192.0.2.1;host=\"outer:81\";proto=https, for=10.0.0.1",
+                    "outer:81",
+                    "https",
+                ],
+            ),
+            (
+                &[(x_for.clone(), "6.6.6.6, 2001:db8::1, 10.0.0.2:80")],
+                [
+                    "2001:db8::1, 10.0.0.2:80, 10.0.0.1",
+                    "for=\"[2001:db8::1]\";host=\"inner\";proto=http, for=\"10.0.0.2:80\", for=10.0.0.1",
+                    "inner",
+                    "http",
+                ],
+            ),
+            (
+                &[(x_for.clone(), "unknown"), (x_proto.clone(), "a b"), (x_host.clone(), "me@evil")],
+                ["unknown, 10.0.0.1", "for=unknown;host=\"inner\";proto=http, for=10.0.0.1", "inner", "http"],
+            ),
+            (
+                &[(
+                    FORWARDED,
+                    "for=6.6.6.6;proto=ftp, for=\"[2001:db8::1]:4711\";proto=https;by=_p, for=10.0.0.2;host=outer",
+                )],
+                [
+                    "2001:db8::1, 10.0.0.2, 10.0.0.1",
+                    "for=\"[2001:db8::1]:4711\";proto=https;by=_p;host=\"outer\", for=10.0.0.2;host=outer, for=10.0.0.1",
+                    "outer",
+                    "https",
+                ],
+            ),
+            (
+                &[(FORWARDED, "for=_hidden;host=\"a,b\"")],
+                ["_hidden, 10.0.0.1", "for=_hidden;host=\"a,b\";proto=http, for=10.0.0.1", "a,b", "http"],
+            ),
+            (
+                &[(FORWARDED, "for=6.6.6.6;host=evil;proto=ftp"), (x_for.clone(), "192.0.2.1")],
+                ["192.0.2.1, 10.0.0.1", "for=192.0.2.1;host=\"inner\";proto=http, for=10.0.0.1", "inner", "http"],
+            ),
+            (
+                &[(FORWARDED, "for=6.6.6.6;host=evil"), (x_proto.clone(), "https")],
+                ["10.0.0.1", "for=10.0.0.1;host=\"inner\";proto=https", "inner", "https"],
+            ),
+            (
+                &[(FORWARDED, "proto=https")],
+                ["unknown, 10.0.0.1", "proto=https;host=\"inner\", for=10.0.0.1", "inner", "https"],
+            ),
+        ];
+        for (fields, expected) in cases {
+            assert_eq!(passed_on(fields, Family::XForwarded), expected, "{fields:?}");
+        }
+        let both = [(FORWARDED, "for=192.0.2.1;proto=https"), (x_for, "6.6.6.6"), (x_host, "evil"), (x_proto, "ftp")];
+        let expected =
+            ["192.0.2.1, 10.0.0.1", "for=192.0.2.1;proto=https;host=\"inner\", for=10.0.0.1", "inner", "https"];
+        assert_eq!(passed_on(&both, Family::Forwarded), expected);
     }
 }

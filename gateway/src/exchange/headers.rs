@@ -4,15 +4,17 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Version,
+    HeaderMap, HeaderName, HeaderValue,
     header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, UPGRADE, VIA},
     uri::Scheme,
 };
 
-use super::{Client, RequestHead, forwarded::X_FORWARDED_FOR};
-
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+use super::{
+    Client, RequestHead,
+    edits::is_reserved,
+    forwarded::{Family, Statement, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO},
+    names::{drop_claims, drop_x_forwarded, has_underscore, is_claim},
+};
 
 /// Says whether a field is about the connection it came on and ends with it (RFC 9110 §7.6.1).
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -30,7 +32,7 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Says whether a field is the gateway's alone to write: framing, routing and the connection.
 pub fn is_gateways_own(name: &HeaderName) -> bool {
-    is_hop_by_hop(name) || *name == CONTENT_LENGTH || *name == HOST
+    is_reserved(name.as_str())
 }
 
 /// What of a request's head is looked for, found in one look at each name: each look-up costs as much as all of that.
@@ -39,16 +41,26 @@ pub struct Seen {
     pub hop_by_hop: bool,
     pub request_id: bool,
     pub trace: bool,
+    /// Fields that only a trusted proxy may send.
+    pub claims: bool,
+    pub via: bool,
+    /// Names with `_`.
+    pub underscored: bool,
 }
 
 impl Seen {
     pub fn of(headers: &HeaderMap) -> Self {
         let mut seen = Self::default();
         for name in headers.keys() {
+            seen.underscored |= has_underscore(name.as_str());
             match name.as_str() {
                 "x-request-id" => seen.request_id = true,
                 "traceparent" => seen.trace = true,
-                _ => seen.hop_by_hop |= is_hop_by_hop(name),
+                "via" => seen.via = true,
+                text => {
+                    seen.hop_by_hop |= is_hop_by_hop(name);
+                    seen.claims |= is_claim(text);
+                }
             }
         }
         seen
@@ -98,29 +110,35 @@ pub fn set_length(headers: &mut HeaderMap, length: u64) {
 /// Fields that a request is given here and with its id.
 const ADDED: usize = 6;
 
-/// Adds who asked for what and through whom; what an untrusted client claims of that is dropped.
-pub fn set_forwarded(head: &mut RequestHead, client: &Client) {
+/// Adds who asked for what and through whom; what an untrusted client claims of that is dropped. Returns the address of the
+/// client, if a trusted proxy states one.
+pub fn set_forwarded(head: &mut RequestHead, client: &Client, seen: Seen, via: HeaderValue) -> Option<IpAddr> {
     let host = head.authority.as_ref().map_or("", |authority| authority.as_str());
     let known = head.headers.get(HOST).filter(|field| *field == host).cloned();
     let host = known.or_else(|| HeaderValue::from_str(host).ok()).unwrap_or(HeaderValue::from_static(""));
     let Told { address, scheme, .. } = &client.told;
-    let forwarded = client.told.forwarded(&host);
-    let (headers, via) = (&mut head.headers, via(head.version));
+    let headers = &mut head.headers;
     headers.reserve(ADDED);
-    if client.is_trusted() {
-        append(headers, FORWARDED, &forwarded);
-        append(headers, X_FORWARDED_FOR, address);
-        append(headers, VIA, &via);
+    headers.insert(VIA, via);
+    if client.trusted && seen.claims {
+        let statement = Statement::read(headers, &client.rules);
+        if statement.family == Family::Forwarded {
+            drop_x_forwarded(headers);
+        }
         // The first proxy knows what the client asked for; a later one only what that proxy asked.
-        headers.entry(X_FORWARDED_HOST).or_insert(host);
-        headers.entry(X_FORWARDED_PROTO).or_insert_with(|| scheme.clone());
-    } else {
-        headers.insert(FORWARDED, forwarded);
-        headers.insert(X_FORWARDED_FOR, address.clone());
-        headers.insert(VIA, via);
-        headers.insert(X_FORWARDED_HOST, host);
-        headers.insert(X_FORWARDED_PROTO, scheme.clone());
+        let host = statement.host.clone().unwrap_or(host);
+        let scheme = statement.scheme.clone().unwrap_or_else(|| scheme.clone());
+        statement.write(headers, client.address.ip(), host, scheme);
+        return statement.client;
     }
+    if seen.claims {
+        drop_claims(headers, &client.dropped);
+    }
+    headers.insert(FORWARDED, client.told.forwarded(&host));
+    headers.insert(X_FORWARDED_FOR, address.clone());
+    headers.insert(X_FORWARDED_HOST, host);
+    headers.insert(X_FORWARDED_PROTO, scheme.clone());
+    None
 }
 
 /// What every request of one client is told with, made once for its connection.
@@ -163,32 +181,12 @@ fn named(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
     options.filter(move |option| !is_known(option)).filter_map(|option| option.parse().ok())
 }
 
-/// Appends to the one list-valued field rather than adding a second line of it.
-fn append(headers: &mut HeaderMap, name: HeaderName, element: &HeaderValue) {
-    let mut list = Vec::with_capacity(element.len());
-    for value in headers.get_all(&name) {
-        list.extend_from_slice(value.as_bytes());
-        list.extend_from_slice(b", ");
-    }
-    list.extend_from_slice(element.as_bytes());
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(list)) {
-        headers.insert(name, value);
-    }
-}
-
-fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(match version {
-        Version::HTTP_10 => "1.0 stile",
-        Version::HTTP_2 => "2.0 stile",
-        _ => "1.1 stile",
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{net::SocketAddr, sync::Arc};
 
     use super::*;
+    use crate::exchange::FieldRules;
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -199,8 +197,10 @@ mod tests {
     }
 
     fn client(address: &str, trusted: bool) -> Client {
-        let proxies = trusted.then(|| Arc::from([]));
-        Client::new(address.parse().expect("address"), Arc::from("test"), Scheme::HTTP, proxies)
+        let address: SocketAddr = address.parse().expect("address");
+        let trusted = if trusted { vec![address.ip().into()] } else { Vec::new() };
+        let rules = Arc::new(FieldRules { trusted, ..FieldRules::default() });
+        Client::new(address, Arc::from("test"), Scheme::HTTP, rules, Arc::default())
     }
 
     #[test]
@@ -210,6 +210,8 @@ mod tests {
             ("te", Seen { hop_by_hop: true, ..Seen::default() }),
             ("x-request-id", Seen { request_id: true, ..Seen::default() }),
             ("traceparent", Seen { trace: true, ..Seen::default() }),
+            ("true-client-ip", Seen { claims: true, ..Seen::default() }),
+            ("api_key", Seen { underscored: true, ..Seen::default() }),
         ] {
             assert_eq!(Seen::of(&map(&[("accept", "*/*"), (name, "1"), ("host", "a")])), seen);
         }
@@ -240,11 +242,17 @@ mod tests {
         let mut head =
             RequestHead { authority: Some("api.example:8080".parse().expect("authority")), ..Default::default() };
         head.headers = map(&[("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=6.6.6.6"), ("via", "1.0 lie")]);
-        set_forwarded(&mut head, &client("192.0.2.7:1234", false));
+        let seen = Seen::of(&head.headers);
+        set_forwarded(
+            &mut head,
+            &client("192.0.2.7:1234", false),
+            seen,
+            HeaderValue::from_static("1.0 lie, 1.1 stile-1"),
+        );
         assert_eq!(head.headers["x-forwarded-for"], "192.0.2.7");
         assert_eq!(head.headers["forwarded"], "for=192.0.2.7;host=\"api.example:8080\";proto=http");
         assert_eq!(head.headers["x-forwarded-host"], "api.example:8080");
-        assert_eq!(head.headers["via"], "1.1 stile");
+        assert_eq!(head.headers["via"], "1.0 lie, 1.1 stile-1");
     }
 
     #[test]
@@ -252,9 +260,16 @@ mod tests {
         let mut head = RequestHead { authority: Some("inner".parse().expect("authority")), ..Default::default() };
         head.headers =
             map(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-host", "outer"), ("x-forwarded-proto", "https")]);
-        set_forwarded(&mut head, &client("[2001:db8::1]:1234", true));
+        let seen = Seen::of(&head.headers);
+        set_forwarded(
+            &mut head,
+            &client("[2001:db8::1]:1234", true),
+            seen,
+            HeaderValue::from_static("1.0 lie, 1.1 stile-1"),
+        );
         assert_eq!(head.headers["x-forwarded-for"], "6.6.6.6, 2001:db8::1");
-        assert_eq!(head.headers["forwarded"], "for=\"[2001:db8::1]\";host=\"inner\";proto=http");
+        let forwarded = "for=6.6.6.6;host=\"outer\";proto=https, for=\"[2001:db8::1]\"";
+        assert_eq!(head.headers["forwarded"], forwarded);
         assert_eq!(head.headers["x-forwarded-host"], "outer");
         assert_eq!(head.headers["x-forwarded-proto"], "https");
     }

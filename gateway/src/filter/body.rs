@@ -14,9 +14,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::{Failed, Filter, Instead, OnError, Version};
 use crate::{
     exchange::{
-        Body, Exchange, RequestId,
+        Body, Exchange, RequestHead, RequestId, ResponseHead,
         body::{BodyError, Cut, Uncollected, Whole},
         headers::set_length,
+        representation::{content_changes, content_replaced},
     },
     plugin::{Admission, Caller, Cause, Failure, Given, Handles, Outcome, Output, Passing, Phase, Verdict},
     worker::WorkerId,
@@ -34,6 +35,13 @@ pub(super) const REQUEST: Side =
     Side { whole: Phase::RequestBody, stream: Phase::RequestStream, trailers: Phase::RequestTrailers };
 pub(super) const RESPONSE: Side =
     Side { whole: Phase::ResponseBody, stream: Phase::ResponseStream, trailers: Phase::ResponseTrailers };
+
+impl Side {
+    /// The head that its bodies belong to.
+    fn headers<'a>(self, request: &'a mut RequestHead, response: &'a mut ResponseHead) -> &'a mut HeaderMap {
+        if self.whole == Phase::RequestBody { &mut request.headers } else { &mut response.headers }
+    }
+}
 
 /// A body that a filter wanted as a whole did not come, which is not the filter's doing.
 #[derive(Debug, thiserror::Error)]
@@ -77,8 +85,10 @@ impl Filter {
         }
         if side.whole == Phase::ResponseBody && is_bodyless(exchange) {
             // RFC 9110 §8.6: a length tells what GET would have got, and nobody knows that now.
-            if exchange.head_only && (whole || stream) {
+            let as_get = exchange.head_only || exchange.response.status == StatusCode::NOT_MODIFIED;
+            if as_get && (whole || stream) {
                 exchange.response.headers.remove(CONTENT_LENGTH);
+                content_changes(&mut exchange.response.headers, &exchange.filters[slot].described);
             }
             return None;
         }
@@ -101,6 +111,10 @@ impl Filter {
         if let Some(admission) = admission {
             let kept = exchange.filters[slot].kept.clone();
             let part = Part::new(self, version.clone(), caller, side.stream, &exchange.id);
+            content_changes(
+                side.headers(&mut exchange.request, &mut exchange.response),
+                &exchange.filters[slot].described,
+            );
             let mut streamed = Box::pin(Streamed::new(part, admission, kept, std::mem::take(body)));
             if side.stream == Phase::ResponseStream {
                 exchange.response.headers.remove(CONTENT_LENGTH);
@@ -139,6 +153,7 @@ impl Filter {
                     Phase::RequestBody => &mut exchange.request.headers,
                     _ => &mut exchange.response.headers,
                 };
+                content_replaced(headers, &exchange.filters[slot].described);
                 set_length(headers, bytes.len() as u64);
                 *body = Body::from(bytes);
                 None
@@ -186,11 +201,14 @@ impl Filter {
     }
 }
 
-/// RFC 9110 §6.4.1: answers that have no body whatever their head says.
+/// RFC 9110 §6.4.1, §15.3.6: answers that have no body whatever their head says.
 fn is_bodyless(exchange: &Exchange) -> bool {
     let status = exchange.response.status;
-    exchange.head_only
-        || [StatusCode::SWITCHING_PROTOCOLS, StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
+    let bodyless = matches!(
+        status,
+        StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+    );
+    exchange.head_only || bodyless
 }
 
 fn unread(phase: Phase, why: Uncollected) -> Unread {

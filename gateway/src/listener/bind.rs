@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -120,6 +120,11 @@ impl Listeners {
         open.iter().map(|(name, entry)| (Arc::clone(name), entry.address)).collect()
     }
 
+    /// Says whether a connection to this address reaches a listener.
+    pub fn is_own(&self, address: SocketAddr) -> bool {
+        self.addresses().into_iter().any(|(_, bound)| reaches(bound, address))
+    }
+
     /// Those of the admin address, which is bound elsewhere.
     pub fn admin(&self) -> &super::Open {
         &self.admin
@@ -161,6 +166,15 @@ impl Listeners {
     }
 }
 
+/// Says whether a connection to `target` reaches a socket that is bound to `bound`.
+pub fn reaches(bound: SocketAddr, target: SocketAddr) -> bool {
+    let (at, to) = (bound.ip().to_canonical(), target.ip().to_canonical());
+    // Connecting to "any address" reaches this machine.
+    let is_local = || to.is_loopback() || to.is_unspecified() || UdpSocket::bind((to, 0)).is_ok();
+    let is_there = at == to || to.is_unspecified() && at.is_loopback() || at.is_unspecified() && is_local();
+    bound.port() == target.port() && bound.port() != 0 && is_there && (at.is_ipv6() || to.is_ipv4())
+}
+
 fn socket(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -168,4 +182,29 @@ fn socket(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reaches;
+
+    #[test]
+    fn own_addresses_are_known() {
+        for (bound, target, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:80", "0.0.0.0:80", true),
+            ("127.0.0.1:80", "[::ffff:127.0.0.1]:80", true),
+            ("0.0.0.0:80", "127.0.0.9:80", true),
+            ("0.0.0.0:80", "192.0.2.1:80", false),
+            ("0.0.0.0:80", "[::1]:80", false),
+            ("[::]:80", "127.0.0.1:80", true),
+            ("[::]:80", "[::1]:80", true),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let (bound, target) = (bound.parse().expect(bound), target.parse().expect(target));
+            assert_eq!(reaches(bound, target), expected, "{target} reaches {bound}");
+        }
+    }
 }

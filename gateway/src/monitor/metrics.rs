@@ -41,6 +41,7 @@ pub fn render(snapshot: &Snapshot, standing: &Standing) -> String {
     endpoints(&mut text, snapshot);
     plugins(&mut text, snapshot);
     slots(&mut text, snapshot);
+    plugin_lines(&mut text, snapshot);
     own(&mut text, snapshot);
     text.family(
         "stile_log_dropped_total",
@@ -72,6 +73,15 @@ fn listeners(text: &mut Text, standing: &Standing) {
     text.family("stile_connections_refused_total", Kind::Counter, "Connections over a limit, closed at once.");
     for listener in &standing.listeners {
         text.line(&[("listener", &listener.name)], listener.turned_away);
+    }
+    text.family(
+        "stile_request_fields_dropped_total",
+        Kind::Counter,
+        "Header fields of requests that were dropped: claims of clients that are not trusted, and names with underscores.",
+    );
+    for listener in &standing.listeners {
+        text.line(&[("listener", &listener.name), ("reason", "untrusted")], listener.dropped_claims);
+        text.line(&[("listener", &listener.name), ("reason", "underscore")], listener.dropped_underscores);
     }
 }
 
@@ -258,6 +268,14 @@ fn slots(text: &mut Text, snapshot: &Snapshot) {
         "Idle instances that ended since another configuration needed their slot.",
     );
     text.line(&[], slots.evicted);
+}
+
+fn plugin_lines(text: &mut Text, snapshot: &Snapshot) {
+    let help = "Log lines of plugins that were over their limits.log_lines.";
+    text.family("stile_plugin_log_lines_dropped_total", Kind::Counter, help);
+    for (plugin, n) in snapshot.states.dropped_lines() {
+        text.line_if_any(&[("plugin", &*plugin)], n);
+    }
 }
 
 /// What plugins count themselves.

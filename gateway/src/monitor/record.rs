@@ -115,6 +115,9 @@ pub struct Connections {
     pub accepted: u64,
     /// Over a limit of connections.
     pub turned_away: u64,
+    /// Fields of requests that were dropped: claims of clients that are not trusted, and names with `_`.
+    pub dropped_claims: u64,
+    pub dropped_underscores: u64,
     /// Bytes of response bodies that HTTP/2 connections hold.
     pub buffered: u64,
 }

@@ -226,6 +226,14 @@ impl Parameter {
         Ok(Some((value, Some(text.clone()))))
     }
 
+    /// The field that it is read from, if it is read from one.
+    pub(super) fn header_name(&self) -> Option<&HeaderName> {
+        match &self.place {
+            Place::Header(name) => Some(name),
+            Place::Path(_) | Place::Query | Place::Cookie => None,
+        }
+    }
+
     /// Every text under its name.
     fn texts(&self, sent: &Sent<'_>) -> Result<Vec<String>, String> {
         match &self.place {

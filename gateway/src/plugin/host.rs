@@ -14,6 +14,7 @@ mod wasi;
 
 use std::{mem, net::IpAddr, sync::Arc};
 
+use ::http::HeaderValue;
 use bytes::Bytes;
 
 pub(super) use ambient::{monotonic, random};
@@ -23,7 +24,7 @@ pub(super) use edit::{EditError, Head, Write, field, final_status};
 pub(super) use http::{Asked, Calls};
 pub use http::{CallAnswer, CallError, CallOut, CallTarget, Called, Origin, Outbound, Reach};
 pub(super) use key_value::{ValueError, Values};
-pub(super) use log::Level;
+pub(super) use log::{Level, Lines};
 pub(super) use metrics::{MetricError, Series, Step};
 pub use metrics::{OwnMetric, OwnValue};
 pub use stream::{Output, Passing};
@@ -42,6 +43,9 @@ use crate::{
 pub(super) struct Identity {
     pub(super) plugin: Arc<str>,
     pub(super) revision: u32,
+    /// The log lines of the plugin, and how many of them a second may have.
+    pub(super) lines: Arc<Lines>,
+    pub(super) lines_per_second: u32,
 }
 
 /// What a gateway offers to guests beside their exchange, as one worker does in one generation.
@@ -80,6 +84,8 @@ pub(super) struct Host {
     pub(super) verified: Vec<Consumer>,
     /// Limits that the guest was told of in this call.
     pub(super) overruns: Overruns,
+    /// Why the guest says that it is about to trap.
+    pub(super) panic: Option<Box<str>>,
     wasi: Option<Box<wasi::Wasi>>,
 }
 
@@ -93,6 +99,8 @@ pub(super) struct Lent {
     pub(super) kept: Bytes,
     /// The peer and the address of the client, for a plugin that may know.
     pub(super) client: Option<(Arc<Client>, IpAddr)>,
+    /// As in the exchange.
+    via: Option<HeaderValue>,
     /// Whom it comes from, as an authenticator told.
     pub(super) consumer: Option<Arc<Consumer>>,
     /// What this call has written.
@@ -112,8 +120,21 @@ impl Lent {
 
 impl Host {
     pub(super) fn new(identity: Arc<Identity>, state: Arc<State>, reach: Arc<Reach>, meter: Meter) -> Self {
-        let (calls, request, lent, passing, handles, verified, overruns, wasi) = Default::default();
-        Self { identity, meter, state, reach, calls, request, lent, passing, handles, verified, overruns, wasi }
+        Self {
+            identity,
+            meter,
+            state,
+            reach,
+            calls: Calls::default(),
+            request: None,
+            lent: Lent::default(),
+            passing: None,
+            handles: None,
+            verified: Vec::new(),
+            overruns: Overruns::default(),
+            panic: None,
+            wasi: None,
+        }
     }
 
     /// Whose it is that a client presented.
@@ -137,6 +158,7 @@ impl Host {
         lent.kept = exchange.filters[slot].kept.clone();
         lent.client = knows_client.then(|| (Arc::clone(&exchange.client), exchange.client_address()));
         lent.consumer = exchange.consumer.clone();
+        lent.via.clone_from(&exchange.via);
     }
 
     /// Gives them back, edited or as they were; nothing if there are none.
@@ -147,11 +169,12 @@ impl Host {
         }
         if accept {
             exchange.filters[slot].kept = mem::take(&mut lent.kept);
+            exchange.filters[slot].described.extend(lent.written.described());
         } else {
             lent.undo();
         }
         lent.swap(exchange);
-        (lent.kept, lent.client, lent.consumer) = Default::default();
+        (lent.kept, lent.client, lent.consumer, lent.via) = Default::default();
         lent.written.clear();
     }
 

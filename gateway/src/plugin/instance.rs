@@ -16,7 +16,7 @@ use std::{
 };
 
 use tokio::{sync::OwnedSemaphorePermit, time::sleep};
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
 use super::{
     Failure, Module, Outcome,
@@ -27,6 +27,9 @@ use super::{
     slots::SlotPermit,
 };
 use crate::exchange::{Exchange, RequestId};
+
+/// Functions of a guest that the text of its failure names.
+const MAX_FUNCTIONS: usize = 16;
 
 /// It is large, and handed from one to the other: always in a box.
 pub(super) struct Instance {
@@ -278,18 +281,30 @@ fn failure(store: &mut Store<Host>, error: &wasmtime::Error) -> Failure {
     if error.is::<PoolConcurrencyLimitError>() {
         return Failure::new(Cause::Instances, "the gateway has no room for another instance");
     }
-    let meter = &mut store.data_mut().meter;
-    let cause = meter.overrun.take().unwrap_or(Cause::Trap);
-    if let Some(failure) = over_a_bound(&meter.limits, error) {
+    let host = store.data_mut();
+    let cause = host.meter.overrun.take().unwrap_or(Cause::Trap);
+    let panic = host.panic.take();
+    if let Some(failure) = over_a_bound(&host.meter.limits, error) {
         return failure;
     }
-    let message = match (cause, error.downcast_ref::<Trap>()) {
-        (_, Some(Trap::StackOverflow)) => {
-            format!("{}: its stack has {} bytes (wasm.stack)", Trap::StackOverflow, meter.stack)
+    let message = match (cause, panic, error.downcast_ref::<Trap>()) {
+        (_, _, Some(Trap::StackOverflow)) => {
+            format!("{}: its stack has {} bytes (wasm.stack)", Trap::StackOverflow, host.meter.stack)
         }
-        (Cause::Deadline, _) => "the guest computed past its deadline".to_owned(),
-        (_, Some(trap)) => trap.to_string(),
-        (_, None) => error.root_cause().to_string(),
+        (Cause::Deadline, ..) => "the guest computed past its deadline".to_owned(),
+        (Cause::Trap, Some(panic), _) => panic.into(),
+        (_, _, Some(trap)) => trap.to_string(),
+        (_, _, None) => error.root_cause().to_string(),
     };
-    Failure::new(cause, message)
+    let functions = error.downcast_ref::<WasmBacktrace>().map(functions).unwrap_or_default();
+    Failure::new(cause, if functions.is_empty() { message } else { format!("{message}; in {functions}") })
+}
+
+/// The functions that a guest was in, the innermost first, without those that a panic goes through in any case.
+fn functions(backtrace: &WasmBacktrace) -> String {
+    const PANIC: [&str; 5] = ["core::panicking", "std::panicking", "std::sys", "std::process", "__rust"];
+    let named = backtrace.frames().iter().filter_map(|frame| frame.func_name());
+    let named = named.map(|name| format!("{:#}", rustc_demangle::demangle(name)));
+    let own = named.skip_while(|name| PANIC.iter().any(|known| name.starts_with(known)));
+    own.take(MAX_FUNCTIONS).collect::<Vec<_>>().join(" < ")
 }

@@ -33,6 +33,8 @@ pub struct Limits {
     pub key_value: usize,
     /// Sets of labels of its own metrics.
     pub metrics: usize,
+    /// Log lines of all instances in a second.
+    pub log_lines: u32,
     /// Calls that one phase may make, how long each may take, and bytes of a body of it.
     pub calls: u32,
     pub call_timeout: Duration,

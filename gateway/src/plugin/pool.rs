@@ -96,7 +96,12 @@ impl Instances {
         isolation: Isolation,
         workers: usize,
     ) -> Self {
-        let identity = Identity { plugin: Arc::clone(&revision.plugin), revision: revision.number };
+        let identity = Identity {
+            plugin: Arc::clone(&revision.plugin),
+            revision: revision.number,
+            lines: Arc::clone(&state.lines),
+            lines_per_second: limits.log_lines,
+        };
         let uses = |name| capability::is_used(name, revision.module.imports());
         let slots = Arc::clone(revision.module.slots());
         let idle = Arc::new(IdleInstances::new(workers));
@@ -226,6 +231,21 @@ impl Instances {
                 format!("{most} bodies of this client pass already, as many as limits.streams_per_client allows");
             Failure::new(Cause::Instances, message)
         })
+    }
+
+    /// Whether a call of the plugin ends at `timeout` before a call that it makes can be over its `call_timeout`. Streams,
+    /// which may take as long as their bodies, have no such end.
+    pub fn hides_call_timeouts(&self) -> bool {
+        let module = &self.revision.module;
+        let ends = |phase: &Phase| !matches!(phase, Phase::RequestStream | Phase::ResponseStream) && module.has(*phase);
+        self.limits.call_timeout >= self.limits.timeout
+            && capability::is_used(capability::HTTP_CLIENT, module.imports())
+            && Phase::ALL.iter().any(ends)
+    }
+
+    /// Takes one of the log lines that the plugin has in this second.
+    pub fn may_log(&self) -> bool {
+        self.identity.may_log()
     }
 
     /// Ends the instances that no call needed since the last sweep.

@@ -1,17 +1,18 @@
 //! What a plugin keeps whatever its revision, its configurations and the generation: its values and its own metrics.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use dashmap::DashMap;
 
+use super::host::{Lines, Series, Values};
 pub use super::host::{OwnMetric, OwnValue};
-use super::host::{Series, Values};
 
 /// The state of one plugin.
 #[derive(Debug)]
 pub struct State {
     pub(super) values: Values,
     pub(super) series: Series,
+    pub(super) lines: Arc<Lines>,
     presences: DashMap<u32, Presence>,
 }
 
@@ -57,6 +58,11 @@ impl States {
         Arc::clone(&self.0.entry(Arc::clone(plugin)).or_default())
     }
 
+    /// Log lines of each plugin that were over its limit, by name.
+    pub fn dropped_lines(&self) -> BTreeMap<Arc<str>, u64> {
+        self.0.iter().map(|entry| (Arc::clone(entry.key()), entry.lines.dropped())).collect()
+    }
+
     /// Lets go of those of plugins that are gone.
     pub fn sweep(&self, known: impl Fn(&str) -> bool) {
         self.0.retain(|plugin, _| known(plugin));
@@ -75,6 +81,6 @@ impl States {
 
 impl Default for State {
     fn default() -> Self {
-        Self { values: Values::new(), series: Series::default(), presences: DashMap::new() }
+        Self { values: Values::new(), series: Series::default(), lines: Arc::default(), presences: DashMap::new() }
     }
 }

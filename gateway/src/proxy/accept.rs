@@ -1,6 +1,6 @@
 //! From what a client sent to an exchange: its head gets its one form, what belongs to its connection is taken off.
 
-use std::{cell::RefCell, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, uri::PathAndQuery};
@@ -9,14 +9,17 @@ use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::{task::spawn_local, time::timeout};
 
-use super::upgrade;
-use crate::exchange::{
-    Body, Client, Exchange, Refusal, RequestHead, RequestId, ResponseHead, TRACEPARENT,
-    body::may_rest,
-    canonical::{canonical, servable},
-    headers::{self, Seen},
-    id::{RequestIds, X_REQUEST_ID},
-    path::strip_prefix,
+use super::{Proxy, upgrade};
+use crate::{
+    exchange::{
+        Body, Client, Exchange, Refusal, RequestHead, RequestId, ResponseHead, TRACEPARENT,
+        body::may_rest,
+        canonical::{canonical, servable},
+        headers::{self, Seen},
+        id::X_REQUEST_ID,
+        path::strip_prefix,
+    },
+    snapshot::Snapshot,
 };
 
 /// How much of an unwanted body is read, and for how long.
@@ -27,7 +30,8 @@ const DISCARD_TIME: Duration = Duration::from_secs(1);
 pub(super) fn exchange(
     mut request: Request<Incoming>,
     client: Arc<Client>,
-    ids: &RefCell<RequestIds>,
+    proxy: &Proxy,
+    snapshot: &Snapshot,
 ) -> (Exchange, Body, Option<OnUpgrade>, Option<Refusal>) {
     client.peer.set_streams(false);
     let websocket = upgrade::asked(&request);
@@ -35,7 +39,7 @@ pub(super) fn exchange(
     let (parts, body) = request.into_parts();
     let seen = Seen::of(&parts.headers);
     let own_id = seen.request_id.then(|| RequestId::from_client(&parts.headers)).flatten();
-    let id = own_id.unwrap_or_else(|| ids.borrow_mut().draw());
+    let id = own_id.unwrap_or_else(|| proxy.ids.borrow_mut().draw());
     let trace = seen.trace.then(|| parts.headers.get(TRACEPARENT).cloned()).flatten();
     // Their length is never known.
     let streams = body.size_hint().exact().is_none() && may_rest(&parts.headers);
@@ -49,25 +53,35 @@ pub(super) fn exchange(
         version: parts.version,
         websocket,
         streams,
+        underscored: None,
         headers: parts.headers,
     };
-    let (encoded_slash, refused) = match servable(&head, names_a_path).and_then(|()| canonical(&mut head)) {
+    let (encoded_slash, mut refused) = match servable(&head, names_a_path).and_then(|()| canonical(&mut head)) {
         // Of HTTP/1.1 hyper counts them; crumbs of a cookie are one field.
         Ok(_) if head.headers.len() > client.header_count => (false, Some(Refusal::TooManyFields(client.header_count))),
         Ok(encoded_slash) => (encoded_slash, None),
         Err(error) => (false, Some(error)),
     };
+    if seen.via && proxy.via.is_loop(&head.headers) {
+        refused = Some(Refusal::Loop(proxy.via.max_passes()));
+    }
+    // Entries of strangers stay: without them a loop over several gateways would be invisible.
+    let via = seen.via.then(|| proxy.via.with_entry(&head.headers, head.version));
     if seen.hop_by_hop {
         headers::remove_hop_by_hop(&mut head.headers);
     }
-    let forwarded_for = client.forwarded_for(&head.headers);
-    headers::set_forwarded(&mut head, &client);
+    if seen.underscored {
+        client.drop_underscored(&mut head, |name| snapshot.names_read.contains(name));
+    }
+    let entries = via.clone().unwrap_or_else(|| proxy.via.entry(head.version).clone());
+    let forwarded_for = headers::set_forwarded(&mut head, &client, seen, entries);
     head.headers.insert(X_REQUEST_ID, id.to_value());
     let response = ResponseHead::default();
     let exchange = Exchange {
         id,
         client,
         forwarded_for,
+        via,
         trace,
         request: head,
         head_only,

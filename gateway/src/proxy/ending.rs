@@ -20,7 +20,7 @@ use crate::{
         access_log::{AccessLog, Entry},
         record::{Fault, Mishap, RouteRecord},
     },
-    plugin::Summary,
+    plugin::{Summary, one_line},
     progress::Stalled,
     snapshot::{Route, Snapshot},
     worker::WorkerId,
@@ -57,6 +57,8 @@ pub(super) struct Ending {
     ended: Option<Instant>,
     whole: bool,
     fault: Option<(Fault, Arc<str>)>,
+    /// The failed filter has a line of its own in the log.
+    is_logged: bool,
     received: Option<Arc<Transfer>>,
     sent: u64,
     /// Of the consumer and the version of an API.
@@ -87,6 +89,7 @@ impl Ending {
             ended: None,
             whole: false,
             fault: None,
+            is_logged: false,
             received,
             sent: 0,
             usage: None,
@@ -114,7 +117,8 @@ impl Ending {
         if let Error::Upstream(error) = error {
             self.endpoint = error.endpoint().map(|address| address.to_string().into());
         }
-        self.fault = Some((error.meaning().fault(), error.to_string().into()));
+        self.is_logged = matches!(error, Error::Filter(_));
+        self.fault = Some((error.meaning().fault(), one_line(&error.to_string()).into()));
     }
 
     /// The head goes out.
@@ -159,7 +163,10 @@ impl Ending {
             BodyError::Stalled(stalled) => {
                 (STALLED, format!("the service stopped in the middle of its answer: {stalled}").into())
             }
-            BodyError::Cut(cut) => (Fault { blame: Blame::Plugin.as_str(), cause: cut.cause }, cut.to_string().into()),
+            BodyError::Cut(cut) => {
+                self.is_logged = true;
+                (Fault { blame: Blame::Plugin.as_str(), cause: cut.cause }, cut.to_string().into())
+            }
         });
     }
 
@@ -207,7 +214,7 @@ impl Ending {
         let Exchange { id, client: peer, .. } = &self.exchange;
         let (method, path) = (self.asked.method.as_str(), self.asked.target.path());
         // What a client does wrong, it can do a thousand times a second.
-        if fault.blame == LEFT.blame || fault.cause == DESCRIPTORS {
+        if fault.blame == LEFT.blame || fault.cause == DESCRIPTORS || self.is_logged {
             tracing::debug!(request = id.as_str(), method, path, status, fault.blame, fault.cause, "{message}");
         } else {
             tracing::info!(request = id.as_str(), method, path, status, fault.blame, fault.cause, "{message}");

@@ -90,6 +90,7 @@ impl Error {
             Self::Refused(exchange::Refusal::NotImplemented(_)) => {
                 (StatusCode::NOT_IMPLEMENTED, Blame::Client, "not-implemented", false)
             }
+            Self::Refused(exchange::Refusal::Loop(_)) => (StatusCode::LOOP_DETECTED, Blame::Gateway, "loop", false),
             Self::Refused(exchange::Refusal::TooManyFields(_)) => {
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Blame::Client, "header-count", false)
             }

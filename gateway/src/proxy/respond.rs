@@ -186,6 +186,10 @@ pub(super) fn finish(mut ending: Box<Ending>, mut body: Outgoing) -> Response<Ou
             headers.entry(CONTENT_LENGTH).or_insert(length.into());
         }
         body.body = Body::Empty;
+    } else if status == StatusCode::RESET_CONTENT {
+        // RFC 9110 §15.3.6: it has a length of 0, which is what is written for an empty body.
+        headers.remove(CONTENT_LENGTH);
+        body.body = Body::Empty;
     } else if body.is_end_stream() {
         headers.remove(CONTENT_LENGTH);
     }

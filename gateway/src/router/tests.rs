@@ -137,6 +137,30 @@ fn pattern_is_normalised() {
 }
 
 #[test]
+fn parameters_do_not_lead_past_a_literal_segment() {
+    let rules = ["/admin", "/admin/*", "/v/{id}/edit", "~^/r/", "~;p=1$", "/m/a;v=1", "/m/*", "/s/x;v=1/*", ""];
+    check(
+        &rules,
+        &[
+            ("/admin;x", "/admin"),
+            ("/admin;x/y", "/admin/*"),
+            ("/admin;x=1;y/a;b/c", "/admin/*"),
+            ("/admin/;x", "/admin/*"),
+            ("/v/7;a/edit;b", "/v/{id}/edit"),
+            ("/v;a/;b/edit", "/v/{id}/edit"),
+            ("/r;x/y", "~^/r/"),
+            ("/o;p=1", "~;p=1$"),
+            ("/m/a;v=1", "/m/a;v=1"),
+            ("/m;x/a;v=1", "/m/a;v=1"),
+            ("/m/a;v=2", "/m/*"),
+            ("/s;y/x;v=1/z", "/s/x;v=1/*"),
+            ("/s/x;v=2/z", ""),
+            ("/admin%3Bx/y", ""),
+        ],
+    );
+}
+
+#[test]
 fn exact_before_segments_before_regex() {
     check(
         &["/users/me", "/users/{id}", "/users/*", "/*", "~^/", "a.com ~."],

@@ -3,6 +3,7 @@
 
 mod bounds;
 pub mod consumers;
+mod fields;
 mod filters;
 mod parts;
 mod portals;
@@ -89,6 +90,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
     let routes: Arc<[_]> = routes.into_iter().take(live).flatten().collect();
     let portals = compiler.portals();
     let named = compiler.named(&routes, &parts, &uses);
+    let names_read = fields::names_read(compiler.input.config, &written, &routes);
     let Compiler { problems, input, records, states, .. } = compiler;
     match router {
         Some(router) if problems.is_empty() => Ok(Snapshot {
@@ -107,6 +109,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
             access_log,
             records,
             named: Arc::new(named),
+            names_read: Arc::new(names_read),
             portals: Arc::new(portals),
             entries: Arc::new(entries),
             ticks: ticks.into(),
@@ -258,6 +261,7 @@ impl<'a> Compiler<'a> {
 
     fn listeners(&mut self) -> Vec<Arc<Listener>> {
         let config = self.input.config;
+        self.problems.extend(fields::pseudonym(&config.via));
         if let Some(admin) = &config.admin {
             self.problems.extend(bounds::of_listener("admin", &admin.limits));
         }
@@ -280,7 +284,7 @@ impl<'a> Compiler<'a> {
         Listener {
             name: listener.name.as_str().into(),
             address: listener.address,
-            trusted: trusted.into(),
+            fields: Arc::new(fields::rules(listener, trusted)),
             limits: listener_limits(&listener.limits),
         }
     }

@@ -8,12 +8,10 @@ use std::collections::VecDeque;
 use log::Level;
 
 use crate::consumers::{Consumer, Presented};
-use crate::headers::is_token;
-use crate::{EditError, HeaderName, HeaderValue, Reply};
+use crate::headers::field;
+use crate::{EditError, HeaderName, Reply, edits};
 
 pub(crate) use host::*;
-
-const KEPT_BYTES: usize = 4096;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
@@ -64,7 +62,7 @@ impl Request {
     }
 
     pub(crate) fn set_method(&mut self, method: &str) -> Result<(), EditError> {
-        check(is_token(method), "a method", method)?;
+        edits::method(method)?;
         self.method = method.into();
         Ok(())
     }
@@ -74,8 +72,9 @@ impl Request {
     }
 
     pub(crate) fn set_path(&mut self, path: &str) -> Result<(), EditError> {
-        check(path.starts_with('/') && has_whole_escapes(path), "a path", path)?;
-        self.path = path.into();
+        let path = edits::path(path)?;
+        edits::target(&path, self.query.as_deref())?;
+        self.path = path.into_owned();
         Ok(())
     }
 
@@ -84,8 +83,8 @@ impl Request {
     }
 
     pub(crate) fn set_query(&mut self, query: Option<&str>) -> Result<(), EditError> {
-        let text = query.unwrap_or_default();
-        check(text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'), "a query", text)?;
+        query.map_or(Ok(()), edits::query)?;
+        edits::target(&self.path, query)?;
         self.query = query.map(String::from);
         Ok(())
     }
@@ -103,9 +102,7 @@ impl Request {
     }
 
     pub(crate) fn keep(&mut self, state: &[u8]) -> Result<(), EditError> {
-        if state.len() > KEPT_BYTES {
-            return Err(EditError::Limit(format!("{KEPT_BYTES} bytes of kept state")));
-        }
+        edits::kept(state)?;
         self.kept = state.to_vec();
         Ok(())
     }
@@ -117,7 +114,8 @@ impl Response {
     }
 
     pub(crate) fn set_status(&mut self, status: u16) -> Result<(), EditError> {
-        self.status = check_status(status)?;
+        edits::status(status)?;
+        self.status = status;
         Ok(())
     }
 
@@ -154,15 +152,16 @@ impl Fields {
     }
 
     fn add(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
-        let (name, value) = (HeaderName::new(name)?, HeaderValue::new(value)?);
+        let (name, value) = field(name, value)?;
         self.0.push((name.into(), value.0));
         Ok(())
     }
 
     fn set(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
-        let value = HeaderValue::new(value)?;
-        self.remove(name)?;
-        self.add(name, &value.0)
+        let (name, value) = field(name, value)?;
+        self.0.retain(|(known, _)| known != name.as_ref());
+        self.0.push((name.into(), value.0));
+        Ok(())
     }
 
     fn remove(&mut self, name: &str) -> Result<(), EditError> {
@@ -206,24 +205,9 @@ impl_fields!(Request);
 impl_fields!(Response);
 
 pub(crate) fn check_reply(reply: &Reply) -> Result<(), EditError> {
-    check_status(reply.status)?;
+    edits::status(reply.status)?;
     let mut fields = Fields::default();
     reply.headers.iter().try_for_each(|(name, value)| fields.add(name, value))
-}
-
-pub(crate) fn check_status(status: u16) -> Result<u16, EditError> {
-    check((200..=599).contains(&status), "a status from 200 to 599", &status.to_string())?;
-    Ok(status)
-}
-
-/// RFC 3986 §2.1: a `%` is followed by two hexadecimal digits.
-fn has_whole_escapes(path: &str) -> bool {
-    let digits = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count();
-    path.split('%').skip(1).all(|rest| digits(rest) == 2)
-}
-
-fn check(valid: bool, what: &str, text: &str) -> Result<(), EditError> {
-    if valid { Ok(()) } else { Err(EditError::Invalid(format!("{text:?} is not {what}"))) }
 }
 
 thread_local!(static LOG: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) });
@@ -289,7 +273,10 @@ mod tests {
     fn a_refused_edit_changes_nothing() {
         let mut request = Request::default();
         request.set_header("x-a", b"1").unwrap();
-        assert_eq!(invalid(request.set_header("x-a", b"1\r\nx-b: 2")), "\"1\\r\\nx-b: 2\" is not a field value");
+        assert_eq!(
+            invalid(request.set_header("x-a", b"1\r\nx-b: 2")),
+            "the value of \"x-a\" has a character that no field may have"
+        );
         assert_eq!(invalid(request.add_header("x a", b"1")), "\"x a\" is not a field name");
         assert_eq!(request.set_header("Host", b"b"), Err(EditError::Forbidden("host".into())));
         assert_eq!(request.remove_header("Connection"), Err(EditError::Forbidden("connection".into())));
@@ -300,9 +287,20 @@ mod tests {
     fn targets_and_methods_are_checked() {
         let mut request = Request::default();
         assert_eq!(invalid(request.set_method("GET /")), "\"GET /\" is not a method");
-        assert_eq!(invalid(request.set_path("users")), "\"users\" is not a path");
-        assert_eq!(invalid(request.set_path("/100%")), "\"/100%\" is not a path");
-        assert_eq!(invalid(request.set_query(Some("a=#"))), "\"a=#\" is not a query");
+        assert_eq!(invalid(request.set_method("CONNECT")), "a plugin cannot make it a CONNECT");
+        assert_eq!(invalid(request.set_path("users")), "path does not start with \"/\"");
+        assert_eq!(
+            invalid(request.set_path("/a?x=1")),
+            "the path has a \"?\", which only its encoded form may be; a query is set by itself"
+        );
+        for path in ["/100%", "/a%2fb", "/a\\b", "/a#b"] {
+            invalid(request.set_path(path));
+        }
+        for query in ["a=#", "a b", "a=\"<>\"", "caf\u{e9}"] {
+            assert!(invalid(request.set_query(Some(query))).contains("is not a query: encode"), "{query}");
+        }
+        request.set_path("/a/../caf\u{e9}").unwrap();
+        assert_eq!(request.path(), "/caf%C3%A9", "it has the form that the gateway gives it");
         request.set_path("/100%25").unwrap();
         request.set_query(Some("a=1&b=%23")).unwrap();
         request.set_query(None).unwrap();
@@ -317,7 +315,7 @@ mod tests {
         assert_eq!(request.kept.len(), 4096);
         let mut response = Response::default();
         response.set_status(599).unwrap();
-        assert_eq!(invalid(response.set_status(101)), "\"101\" is not a status from 200 to 599");
+        assert_eq!(invalid(response.set_status(101)), "101 is not a status from 200 to 599");
         assert_eq!(response.status(), 599);
     }
 

@@ -1,5 +1,11 @@
 //! The back end inside the gateway: the host's functions, generated from the contract.
-#![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code, and handles moved out of it")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unsafe_code,
+    unused_qualifications,
+    reason = "generated code, and handles moved out of it"
+)]
 
 use log::Level;
 
@@ -10,24 +16,7 @@ use crate::http::{Answer, Call, CallError};
 use crate::key_value::KeyValueError;
 use crate::metrics::MetricError;
 
-wit_bindgen::generate!({
-    path: "wit",
-    world: "host",
-    with: {
-        "stile:plugin/exchange@0.1.0/edit-error": crate::EditError,
-        "stile:plugin/exchange@0.1.0/reply": crate::Reply,
-        "stile:plugin/exchange@0.1.0/verdict": crate::Verdict,
-        "stile:plugin/exchange@0.1.0/body-verdict": crate::BodyVerdict,
-        "stile:plugin/http-client@0.1.0/error": crate::http::CallError,
-        "stile:plugin/http-client@0.1.0/response": crate::http::Answer,
-        "stile:plugin/key-value@0.1.0/error": crate::key_value::KeyValueError,
-        "stile:plugin/metrics@0.1.0/error": crate::metrics::MetricError,
-        "stile:plugin/crypto@0.1.0/hash": crate::crypto::Hash,
-        "stile:plugin/connection@0.1.0/facts": crate::connection::Connection,
-        "stile:plugin/exchange@0.1.0/consumer": crate::consumers::Consumer,
-    },
-    generate_all,
-});
+include!("../bindings/host.rs");
 
 pub(crate) use exchange::{Request, Response};
 use stile::plugin::{
@@ -76,6 +65,10 @@ pub(crate) fn log_enabled(level: Level) -> bool {
 
 pub(crate) fn log_write(level: Level, message: &str) {
     host::write(level.into(), message);
+}
+
+pub(crate) fn panicked(message: &str, place: &str) {
+    host::panicked(message, place);
 }
 
 pub(crate) fn verify(presented: &Presented<'_>) -> Option<Consumer> {

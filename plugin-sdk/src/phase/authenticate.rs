@@ -83,19 +83,13 @@ pub const fn implemented<P: Authenticator>() {}
 
 #[cfg(target_arch = "wasm32")]
 pub mod guest {
-    #![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, unsafe_code, unused_qualifications, reason = "generated code")]
     use super::{Authenticator, Request};
     use crate::backend::exchange;
     use crate::phase::Component;
     use exports::stile::plugin::authenticator as wit;
 
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "authenticates",
-        pub_export_macro: true,
-        default_bindings_module: "stile_sdk::phase::authenticate::guest",
-        with: { "stile:plugin/exchange@0.1.0": crate::backend::exchange },
-    });
+    include!("../bindings/authenticate.rs");
 
     impl<C: Component<Plugin: Authenticator>> exports::stile::plugin::authenticator::Guest for C {
         fn authenticate(request: &exchange::Request) -> Result<wit::Identity, String> {

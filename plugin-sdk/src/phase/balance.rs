@@ -42,19 +42,13 @@ pub const fn implemented<P: Balancer>() {}
 
 #[cfg(target_arch = "wasm32")]
 pub mod guest {
-    #![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, unsafe_code, unused_qualifications, reason = "generated code")]
     use super::{Balancer, Request};
     use crate::backend::exchange;
     use crate::phase::Component;
     use exports::stile::plugin::balancer as wit;
 
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "balances",
-        pub_export_macro: true,
-        default_bindings_module: "stile_sdk::phase::balance::guest",
-        with: { "stile:plugin/exchange@0.1.0": crate::backend::exchange },
-    });
+    include!("../bindings/balance.rs");
 
     impl<C: Component<Plugin: Balancer>> exports::stile::plugin::balancer::Guest for C {
         fn choose(request: &exchange::Request, candidates: Vec<wit::Candidate>) -> Result<u32, String> {

@@ -2,7 +2,11 @@
 
 use crate::{Plugin, Request, Response, Result};
 
-/// A plugin that is told of each exchange that has ended, once, also where the client has left.
+/// A plugin that is called once for each exchange after its end.
+///
+/// The call comes however the exchange ended: also where an earlier filter answered, where the client left, and where no other
+/// phase of this filter ran or one of them failed. Only [`Verdict::Done`](crate::Verdict::Done) of an earlier phase of this
+/// filter keeps it away.
 ///
 /// ```
 /// use stile_sdk::{metrics, prelude::*};
@@ -55,19 +59,13 @@ pub const fn implemented<P: ExchangeLog>() {}
 
 #[cfg(target_arch = "wasm32")]
 pub mod guest {
-    #![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, unsafe_code, unused_qualifications, reason = "generated code")]
     use super::{ExchangeLog, Request, Response};
     use crate::backend::exchange;
     use crate::phase::Component;
     use exports::stile::plugin::exchange_log as wit;
 
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "logs",
-        pub_export_macro: true,
-        default_bindings_module: "stile_sdk::phase::log::guest",
-        with: { "stile:plugin/exchange@0.1.0": crate::backend::exchange },
-    });
+    include!("../bindings/log.rs");
 
     impl<C: Component<Plugin: ExchangeLog>> exports::stile::plugin::exchange_log::Guest for C {
         fn on_log(

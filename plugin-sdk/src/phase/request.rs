@@ -31,18 +31,12 @@ pub const fn implemented<P: RequestFilter>() {}
 
 #[cfg(target_arch = "wasm32")]
 pub mod guest {
-    #![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, unsafe_code, unused_qualifications, reason = "generated code")]
     use super::{Request, RequestFilter, Verdict};
     use crate::backend::exchange;
     use crate::phase::Component;
 
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "filters-requests",
-        pub_export_macro: true,
-        default_bindings_module: "stile_sdk::phase::request::guest",
-        with: { "stile:plugin/exchange@0.1.0": crate::backend::exchange },
-    });
+    include!("../bindings/request.rs");
 
     impl<C: Component<Plugin: RequestFilter>> exports::stile::plugin::request_filter::Guest for C {
         fn on_request(request: &exchange::Request) -> Result<Verdict, String> {

@@ -33,18 +33,12 @@ pub const fn implemented<P: RequestBody>() {}
 
 #[cfg(target_arch = "wasm32")]
 pub mod guest {
-    #![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, unsafe_code, unused_qualifications, reason = "generated code")]
     use super::{BodyVerdict, Request, RequestBody};
     use crate::backend::exchange;
     use crate::phase::Component;
 
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "decides-on-request-bodies",
-        pub_export_macro: true,
-        default_bindings_module: "stile_sdk::phase::request_body::guest",
-        with: { "stile:plugin/exchange@0.1.0": crate::backend::exchange },
-    });
+    include!("../bindings/request_body.rs");
 
     impl<C: Component<Plugin: RequestBody>> exports::stile::plugin::request_body::Guest for C {
         fn on_request_body(request: &exchange::Request, body: Vec<u8>) -> Result<BodyVerdict, String> {

@@ -40,18 +40,12 @@ pub const fn implemented<P: RequestStream>() {}
 
 #[cfg(target_arch = "wasm32")]
 pub mod guest {
-    #![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, unsafe_code, unused_qualifications, reason = "generated code")]
     use super::{RequestStream, Stream};
     use crate::backend::body;
     use crate::phase::Component;
 
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "streams-request-bodies",
-        pub_export_macro: true,
-        default_bindings_module: "stile_sdk::phase::request_stream::guest",
-        with: { "stile:plugin/body@0.1.0": crate::backend::body },
-    });
+    include!("../bindings/request_stream.rs");
 
     impl<C: Component<Plugin: RequestStream>> exports::stile::plugin::request_stream::Guest for C {
         fn on_request_stream(body: &body::BodyStream) -> Result<(), String> {

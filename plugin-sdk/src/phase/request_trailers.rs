@@ -28,17 +28,11 @@ pub const fn implemented<P: RequestTrailers>() {}
 
 #[cfg(target_arch = "wasm32")]
 pub mod guest {
-    #![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, unsafe_code, unused_qualifications, reason = "generated code")]
     use super::{RequestTrailers, Trailers};
     use crate::phase::Component;
 
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "filters-request-trailers",
-        pub_export_macro: true,
-        default_bindings_module: "stile_sdk::phase::request_trailers::guest",
-        with: { "stile:plugin/exchange@0.1.0": crate::backend::exchange },
-    });
+    include!("../bindings/request_trailers.rs");
 
     type Fields = Vec<(String, Vec<u8>)>;
 

@@ -29,18 +29,12 @@ pub const fn implemented<P: ResponseFilter>() {}
 
 #[cfg(target_arch = "wasm32")]
 pub mod guest {
-    #![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, unsafe_code, unused_qualifications, reason = "generated code")]
     use super::{Response, ResponseFilter, Verdict};
     use crate::backend::exchange;
     use crate::phase::Component;
 
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "filters-responses",
-        pub_export_macro: true,
-        default_bindings_module: "stile_sdk::phase::response::guest",
-        with: { "stile:plugin/exchange@0.1.0": crate::backend::exchange },
-    });
+    include!("../bindings/response.rs");
 
     impl<C: Component<Plugin: ResponseFilter>> exports::stile::plugin::response_filter::Guest for C {
         fn on_response(response: &exchange::Response) -> Result<Verdict, String> {

@@ -30,18 +30,12 @@ pub const fn implemented<P: ResponseBody>() {}
 
 #[cfg(target_arch = "wasm32")]
 pub mod guest {
-    #![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, unsafe_code, unused_qualifications, reason = "generated code")]
     use super::{BodyVerdict, Response, ResponseBody};
     use crate::backend::exchange;
     use crate::phase::Component;
 
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "decides-on-response-bodies",
-        pub_export_macro: true,
-        default_bindings_module: "stile_sdk::phase::response_body::guest",
-        with: { "stile:plugin/exchange@0.1.0": crate::backend::exchange },
-    });
+    include!("../bindings/response_body.rs");
 
     impl<C: Component<Plugin: ResponseBody>> exports::stile::plugin::response_body::Guest for C {
         fn on_response_body(response: &exchange::Response, body: Vec<u8>) -> Result<BodyVerdict, String> {

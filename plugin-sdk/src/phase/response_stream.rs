@@ -35,18 +35,12 @@ pub const fn implemented<P: ResponseStream>() {}
 
 #[cfg(target_arch = "wasm32")]
 pub mod guest {
-    #![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, unsafe_code, unused_qualifications, reason = "generated code")]
     use super::{ResponseStream, Stream};
     use crate::backend::body;
     use crate::phase::Component;
 
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "streams-response-bodies",
-        pub_export_macro: true,
-        default_bindings_module: "stile_sdk::phase::response_stream::guest",
-        with: { "stile:plugin/body@0.1.0": crate::backend::body },
-    });
+    include!("../bindings/response_stream.rs");
 
     impl<C: Component<Plugin: ResponseStream>> exports::stile::plugin::response_stream::Guest for C {
         fn on_response_stream(body: &body::BodyStream) -> Result<(), String> {

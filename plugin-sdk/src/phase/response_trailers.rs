@@ -28,17 +28,11 @@ pub const fn implemented<P: ResponseTrailers>() {}
 
 #[cfg(target_arch = "wasm32")]
 pub mod guest {
-    #![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, unsafe_code, unused_qualifications, reason = "generated code")]
     use super::{ResponseTrailers, Trailers};
     use crate::phase::Component;
 
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "filters-response-trailers",
-        pub_export_macro: true,
-        default_bindings_module: "stile_sdk::phase::response_trailers::guest",
-        with: { "stile:plugin/exchange@0.1.0": crate::backend::exchange },
-    });
+    include!("../bindings/response_trailers.rs");
 
     type Fields = Vec<(String, Vec<u8>)>;
 

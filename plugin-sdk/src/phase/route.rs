@@ -53,19 +53,13 @@ pub const fn implemented<P: Router>() {}
 
 #[cfg(target_arch = "wasm32")]
 pub mod guest {
-    #![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, unsafe_code, unused_qualifications, reason = "generated code")]
     use super::{Destination, Request, Router};
     use crate::backend::exchange;
     use crate::phase::Component;
     use exports::stile::plugin::router as wit;
 
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "routes",
-        pub_export_macro: true,
-        default_bindings_module: "stile_sdk::phase::route::guest",
-        with: { "stile:plugin/exchange@0.1.0": crate::backend::exchange },
-    });
+    include!("../bindings/route.rs");
 
     impl<C: Component<Plugin: Router>> exports::stile::plugin::router::Guest for C {
         fn route(request: &exchange::Request, body: Option<Vec<u8>>) -> Result<wit::Destination, String> {

@@ -30,16 +30,11 @@ pub const fn implemented<P: Tick>() {}
 
 #[cfg(target_arch = "wasm32")]
 pub mod guest {
-    #![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, unsafe_code, unused_qualifications, reason = "generated code")]
     use super::Tick;
     use crate::phase::Component;
 
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "ticks",
-        pub_export_macro: true,
-        default_bindings_module: "stile_sdk::phase::tick::guest",
-    });
+    include!("../bindings/tick.rs");
 
     impl<C: Component<Plugin: Tick>> exports::stile::plugin::tick::Guest for C {
         fn on_tick() -> Result<(), String> {

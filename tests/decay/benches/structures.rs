@@ -6,12 +6,12 @@ use std::hint::black_box;
 
 use gungraun::{Callgrind, prelude::*};
 use http::{HeaderMap, HeaderValue, Method};
-use stile_decay::{REPEATS, client};
+use stile_decay::{REPEATS, client, via};
 use stile_gateway::{
     balance::{Balancer, Cursor, Policy},
     exchange::{
         RequestHead,
-        headers::{remove_hop_by_hop, set_forwarded},
+        headers::{Seen, remove_hop_by_hop, set_forwarded},
         path::normalize,
     },
     router::{Router, Rule, Subject},
@@ -122,10 +122,10 @@ fn heads() -> Vec<RequestHead> {
 #[library_benchmark]
 #[bench::forwarded(heads())]
 fn headers(mut heads: Vec<RequestHead>) -> Vec<RequestHead> {
-    let client = client();
+    let (client, via) = (client(), via());
     for head in &mut heads {
         remove_hop_by_hop(&mut head.headers);
-        set_forwarded(head, &client);
+        set_forwarded(head, &client, Seen::of(&head.headers), via.entry(head.version).clone());
     }
     black_box(heads)
 }

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, uri::Scheme};
 use stile_gateway::{
     access::Holdings,
     config::Document,
-    exchange::{Body, Client, Exchange, RequestHead, ResponseHead, id::RequestIds},
+    exchange::{Body, Client, Exchange, Passes, RequestHead, ResponseHead, Via, id::RequestIds},
     filter::Span,
     listener::{self, Open, Share},
     plugin::{Bounds, Caller, Engine, Handles, Module, Revision, Running},
@@ -63,7 +63,8 @@ pub(crate) async fn open(workload: Workload, service: SocketAddr) -> SocketAddr 
         connections: Open::default(),
         stop: CancellationToken::new(),
     };
-    let proxy = Proxy::new(WORKER, Reader::new(Arc::new(ArcSwap::from_pointee(snapshot)), None), Logs::new().0);
+    let reader = Reader::new(Arc::new(ArcSwap::from_pointee(snapshot)), None);
+    let proxy = Proxy::new(WORKER, reader, Logs::new().0, via());
     spawn_local(listener::accept(share, Rc::new(proxy), TaskTracker::new()));
     address
 }
@@ -157,6 +158,7 @@ fn exchange() -> Exchange {
         id: RequestIds::new().draw(),
         client: Arc::new(client()),
         forwarded_for: None,
+        via: None,
         trace: None,
         request: RequestHead { headers, ..RequestHead::default() },
         head_only: false,
@@ -169,7 +171,18 @@ fn exchange() -> Exchange {
     }
 }
 
+/// A gateway as others see it.
+pub fn via() -> Via {
+    Via::new(Passes { pseudonym: "stile-0123456789abcdef".to_owned(), max: 8 })
+}
+
 /// A client whose claims are not believed.
 pub fn client() -> Client {
-    Client::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)), Arc::from("public"), Scheme::HTTP, None)
+    Client::new(
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)),
+        Arc::from("public"),
+        Scheme::HTTP,
+        Arc::default(),
+        Arc::default(),
+    )
 }

@@ -6,7 +6,7 @@ mod wire;
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
-pub use gateway::{Filtered, Workload, client};
+pub use gateway::{Filtered, Workload, client, via};
 use wire::End;
 
 /// What each bench does so many times; `run` divides by it.

@@ -32,6 +32,7 @@ const LIMITS: Limits = Limits {
     body_timeout: Duration::from_millis(1),
     key_value: 1 << 10,
     metrics: 1,
+    log_lines: 100,
     calls: 1,
     call_timeout: Duration::from_millis(1),
     call_body: 1 << 10,

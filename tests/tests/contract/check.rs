@@ -81,6 +81,29 @@ async fn a_version_that_nobody_can_use_is_warned_of() {
 }
 
 #[tokio::test]
+async fn a_time_out_of_calls_that_no_plugin_can_see_is_warned_of() {
+    let with = |guest: &str, allow: &str, limits: &str| {
+        let file = guest::file(guest).display().to_string();
+        format!(
+            "plugins: [{{ name: one, file: {file}, allow: [{allow}], limits: {{ {limits} }} }}]\n\
+             services: [{{ name: s }}]\nroutes: [{{ name: all, service: s, filters: [{{ plugin: one, config: {{}} }}] }}]"
+        )
+    };
+    for (guest, allow, limits, warned) in [
+        ("caller", "http-client", "timeout: 1s, call_timeout: 2s", true),
+        ("caller", "http-client", "timeout: 100ms", true),
+        ("caller", "http-client", "timeout: 2s, call_timeout: 1s", false),
+        ("caller", "http-client", "", false),
+        ("editor", "", "timeout: 1s, call_timeout: 2s", false),
+    ] {
+        let done = check(&with(guest, allow, limits)).await;
+        assert_eq!(done.code, Some(0), "{}", done.err);
+        let told = done.err.contains("limits.call_timeout is not below limits.timeout") && done.err.contains("one");
+        assert_eq!((told, done.err.is_empty()), (warned, !warned), "{guest} {limits}: {}", done.err);
+    }
+}
+
+#[tokio::test]
 async fn every_error_is_told_in_one_run_by_position() {
     let text = "workers: 0\nlistners: []\nservices:\n  - name: a\n    endpoints: [{ address: nowhere }]\n";
     let lines = mistakes(text).await;

@@ -11,12 +11,14 @@ use stile_tests::{
     process::Stile,
     upstream::Upstream,
 };
+use wit_parser::Resolve;
 
 use super::{folder, stile};
 
 #[tokio::test]
 async fn a_new_plugin_of_each_kind_builds_checks_and_runs() {
     let folder = folder();
+    let sdk = guest::workspace().join("plugin-sdk").display().to_string();
     for (kind, phase, keys) in [
         (
             "filter",
@@ -44,7 +46,7 @@ async fn a_new_plugin_of_each_kind_builds_checks_and_runs() {
         ),
     ] {
         let name = format!("my-{kind}");
-        let made = stile(folder.path(), &[], &["plugin", "new", &name, "--kind", kind]).await;
+        let made = stile(folder.path(), &[], &["plugin", "new", &name, "--kind", kind, "--sdk", &sdk]).await;
         assert_eq!(made.code, Some(0), "{}", made.err);
         let file = built(folder.path(), &name).await;
         let checked = stile(folder.path(), &[], &["plugin", "check", &file, "--json"]).await;
@@ -76,6 +78,58 @@ async fn built(folder: &Path, name: &str) -> String {
     assert!(tested.status.success(), "{}", String::from_utf8_lossy(&tested.stderr));
     assert!(String::from_utf8_lossy(&tested.stdout).contains("2 passed"), "{tested:?}");
     file
+}
+
+/// What the compiler says of mistakes that are easily made says what to do.
+#[tokio::test]
+async fn mistakes_in_a_plugin_are_explained() {
+    let (folder, sdk) = (folder(), guest::workspace().join("plugin-sdk").display().to_string());
+    let made = stile(folder.path(), &[], &["plugin", "new", "wrong", "--sdk", &sdk]).await;
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    let plugin = folder.path().join("wrong");
+    fs::copy(guest::workspace().join("Cargo.lock"), plugin.join("Cargo.lock")).expect("a lock file");
+    let filter =
+        "impl RequestFilter for P { fn on_request(&self, _: &mut Request) -> Result<Verdict> { Ok(Verdict::Done) } }";
+    let export = "stile_sdk::export!(P: request);";
+    for (code, explanation) in [
+        (
+            format!("#[derive(Deserialize)] struct P {{}} {filter} stile_sdk::export!(P: requst_body);"),
+            "there is no phase `requst_body`: the phases are authenticate, request, request_body,",
+        ),
+        (
+            format!("#[derive(Deserialize)] struct P {{}} {filter} {export} {export}"),
+            "`export_stands_once_and_names_all_phases` is defined multiple times",
+        ),
+        (
+            format!(
+                "#[derive(Deserialize)] struct P {{}} {filter} {export}\n\
+                 impl Plugin for P {{ type Config = (); fn configure(_: ()) -> Result<Self> {{ Ok(P {{}}) }} }}"
+            ),
+            "EitherDeriveDeserializeOrImplementPlugin",
+        ),
+        (format!("struct P {{}} {filter} {export}"), "derive `Deserialize` for it, or implement `Plugin`"),
+    ] {
+        fs::write(plugin.join("src/lib.rs"), format!("use stile_sdk::prelude::*;\n{code}\n"))
+            .expect("the folder is ours");
+        let mut command = tokio::process::Command::new("cargo");
+        command.args(["test", "--offline", "--no-run"]).current_dir(&plugin).kill_on_drop(true);
+        command.env("CARGO_TARGET_DIR", guest::workspace().join("target/guests")).env_remove("RUSTUP_TOOLCHAIN");
+        let output = command.output().await.expect("cargo runs");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains(explanation), "{code}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn the_contract_is_printed_as_one_package() {
+    let printed = stile(folder().path(), &[], &["plugin", "wit"]).await;
+    assert_eq!((printed.code, printed.err.as_str()), (Some(0), ""));
+    let mut contract = Resolve::default();
+    let package = contract.push_str("stile.wit", &printed.out).expect("it is WIT");
+    assert_eq!(contract.packages[package].name.to_string(), "stile:plugin@0.1.0");
+    for world in ["host", "filter", "routes"] {
+        contract.select_world(&[package], Some(world)).expect(world);
+    }
 }
 
 #[tokio::test]

@@ -101,7 +101,9 @@ impl Source {
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder of the workspace").map(|entry| entry.expect("an entry").path()) {
-        if entry.is_dir() && entry.file_name().is_some_and(|name| name != "target") {
+        // Bindings are generated, and nobody edits them.
+        let is_ours = !entry.ends_with("target") && !entry.ends_with("plugin-sdk/src/bindings");
+        if entry.is_dir() && is_ours {
             collect(&entry, files);
         } else if entry.extension().is_some_and(|extension| extension == "rs") {
             files.push(entry);

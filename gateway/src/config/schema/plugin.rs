@@ -103,9 +103,12 @@ pub struct PluginLimits {
     pub key_value: Size,
     /// Sets of labels of the plugin's own metrics.
     pub metrics: u32,
+    /// Log lines a second, of all instances together and of failures of the plugin; the rest is dropped and counted.
+    pub log_lines: u32,
     /// Calls that one phase may make.
     pub calls: u32,
-    /// Time that each may take, to the last byte of its answer.
+    /// Time that each may take, to the last byte of its answer. Below `timeout`, or the plugin is ended before it sees that a call
+    /// took too long.
     pub call_timeout: Duration,
     /// A body of a call, or of its answer.
     pub call_body: Size,
@@ -168,6 +171,7 @@ impl Default for PluginLimits {
             body_timeout: Duration::from_secs(30),
             key_value: Size::mib(16),
             metrics: 100,
+            log_lines: 100,
             calls: 16,
             call_timeout: Duration::from_millis(500),
             call_body: Size::mib(1),

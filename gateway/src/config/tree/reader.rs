@@ -189,13 +189,15 @@ impl<'t> Reader<'t> {
 
     fn scalar(&mut self, text: Cow<'t, str>, style: ScalarStyle, at: Position) -> Node {
         let expanded = self.env.map_or_else(|| Ok(Cow::Borrowed(&*text)), |env| variable::expand(&text, env));
-        let (value, source) = match expanded {
-            Ok(expanded) => {
-                let variables = matches!(expanded, Cow::Owned(_));
-                let plain = style == ScalarStyle::Plain;
-                let value = if plain { scalar::resolve(&expanded) } else { expanded.into_owned().into() };
-                (value, if variables { Source::Variables(text.into_owned()) } else { Source::Literal })
-            }
+        let resolved = expanded.and_then(|expanded| {
+            let variables = matches!(expanded, Cow::Owned(_));
+            let plain = style == ScalarStyle::Plain;
+            let value = if plain { scalar::resolve(&expanded) } else { Ok(expanded.into_owned().into()) };
+            value.map(|value| (value, variables)).map_err(|error| error.to_string())
+        });
+        let (value, source) = match resolved {
+            Ok((value, true)) => (value, Source::Variables(text.into_owned())),
+            Ok((value, false)) => (value, Source::Literal),
             Err(message) => {
                 self.find(at, message);
                 (Value::Null, Source::Unreadable)

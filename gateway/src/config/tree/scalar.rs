@@ -2,14 +2,40 @@
 
 use serde_json::{Number, Value};
 
+/// A whole number that no 64 bits hold: as a float it would be rounded.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("whole numbers reach from {} to {}; put larger ones in quotes to make them strings", i64::MIN, u64::MAX)]
+pub(super) struct TooLarge;
+
 /// `1.0` and `1e3` become integers, as JSON Schema has it; infinities, which JSON does not have, stay strings.
-pub(super) fn resolve(text: &str) -> Value {
-    match text {
+///
+/// # Errors
+///
+/// It is a whole number below -2⁶³ or above 2⁶⁴ - 1.
+pub(super) fn resolve(text: &str) -> Result<Value, TooLarge> {
+    Ok(match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
         "true" | "True" | "TRUE" => true.into(),
         "false" | "False" | "FALSE" => false.into(),
+        _ if is_too_large(text) => return Err(TooLarge),
         _ => number(text).map_or_else(|| text.into(), Value::Number),
+    })
+}
+
+fn is_too_large(text: &str) -> bool {
+    if let Some(digits) = text.strip_prefix("0o") {
+        return is_whole(digits, 8) && u64::from_str_radix(digits, 8).is_err();
     }
+    if let Some(digits) = text.strip_prefix("0x") {
+        return is_whole(digits, 16) && u64::from_str_radix(digits, 16).is_err();
+    }
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_negative = text.starts_with('-');
+    is_whole(digits, 10) && if is_negative { text.parse::<i64>().is_err() } else { digits.parse::<u64>().is_err() }
+}
+
+fn is_whole(digits: &str, radix: u32) -> bool {
+    !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix))
 }
 
 fn number(text: &str) -> Option<Number> {
@@ -36,8 +62,7 @@ fn float(float: f64) -> Option<Number> {
 }
 
 fn radix(digits: &str, radix: u32) -> Option<Number> {
-    let all = digits.chars().all(|c| c.is_digit(radix));
-    all.then(|| u64::from_str_radix(digits, radix).ok().map(Number::from)).flatten()
+    is_whole(digits, radix).then(|| u64::from_str_radix(digits, radix).ok().map(Number::from)).flatten()
 }
 
 #[cfg(test)]
@@ -64,9 +89,25 @@ mod tests {
             ("-.5e1", json!(-5)),
             ("1.25", json!(1.25)),
             ("1e30", json!(1e30)),
-            ("18446744073709551616", json!(18446744073709551616.0)),
+            ("-9223372036854775808", json!(i64::MIN)),
+            ("0xFFFFFFFFFFFFFFFF", json!(u64::MAX)),
+            ("18446744073709551616.0", json!(18446744073709551616.0)),
         ] {
-            assert_eq!(resolve(text), expected, "{text}");
+            assert_eq!(resolve(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_whole_numbers_that_would_be_rounded() {
+        for text in [
+            "18446744073709551616",
+            "+18446744073709551616",
+            "-9223372036854775809",
+            "0x10000000000000000",
+            "0o2000000000000000000000",
+            "100000000000000000000000000000000000000",
+        ] {
+            assert_eq!(resolve(text), Err(TooLarge), "{text}");
         }
     }
 
@@ -100,7 +141,7 @@ mod tests {
             "0b1",
             "2026-01-01",
         ] {
-            assert_eq!(resolve(text), json!(text));
+            assert_eq!(resolve(text), Ok(json!(text)));
         }
     }
 }

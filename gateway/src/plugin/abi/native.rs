@@ -109,11 +109,11 @@ impl exchange::HostRequest for Host {
     }
 
     fn header(&mut self, _: Request, name: String) -> wasmtime::Result<Option<Vec<u8>>> {
-        Ok(first(self.lent()?.headers(Head::Request), &name))
+        Ok(first(self.lent()?.read(Head::Request, &name), &name))
     }
 
     fn header_values(&mut self, _: Request, name: String) -> wasmtime::Result<Vec<Vec<u8>>> {
-        Ok(values(self.lent()?.headers(Head::Request), &name))
+        Ok(values(self.lent()?.read(Head::Request, &name), &name))
     }
 
     fn headers(&mut self, _: Request) -> wasmtime::Result<Vec<Header>> {
@@ -195,7 +195,7 @@ impl exchange::HostResponse for Host {
     }
 
     fn request_header(&mut self, _: Response, name: String) -> wasmtime::Result<Option<Vec<u8>>> {
-        Ok(first(self.lent()?.headers(Head::Request), &name))
+        Ok(first(self.lent()?.read(Head::Request, &name), &name))
     }
 
     fn drop(&mut self, _: Response) -> wasmtime::Result<()> {

@@ -6,24 +6,15 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::Entry, uri::PathAndQuery};
 
 use super::{Lent, shortened};
-use crate::exchange::{headers::is_gateways_own, path::normalize};
+use crate::exchange::{edits, headers::is_gateways_own, representation::describes_content};
 
 /// Edits that one call may make.
 const MAX_EDITS: usize = 256;
 /// Bytes that one call may write into heads.
 const MAX_BYTES: usize = 64 << 10;
-/// Bytes kept from a request phase for its response phase.
-const MAX_KEPT: usize = 4096;
-/// Bytes of a path with its query.
-const MAX_TARGET: usize = 16 << 10;
 
 /// Why an edit was refused; the head is unchanged.
-#[derive(Debug)]
-pub(in crate::plugin) enum EditError {
-    Invalid(String),
-    Forbidden(String),
-    Limit(&'static str),
-}
+pub(in crate::plugin) use crate::exchange::edits::Refused as EditError;
 
 /// What the current call has written, and what stood there before its first edit.
 #[derive(Debug, Default)]
@@ -50,6 +41,12 @@ impl Written {
     pub(super) fn clear(&mut self) {
         (self.edits, self.bytes, self.method, self.target, self.status) = Default::default();
         self.fields.clear();
+    }
+
+    /// The fields among those it has edited that describe the content.
+    pub(super) fn described(&self) -> impl Iterator<Item = HeaderName> {
+        let names = self.fields.iter().map(|field| &field.name).filter(|name| describes_content(name));
+        names.filter_map(|name| name.parse().ok())
     }
 
     /// Keeps what a field was before its first edit.
@@ -95,11 +92,9 @@ pub(in crate::plugin) enum Write {
 impl Lent {
     pub(in crate::plugin) fn set_method(&mut self, method: &str) -> Result<(), EditError> {
         self.written.has_room(method.len())?;
+        edits::method(method)?;
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|_| EditError::Invalid(format!("\"{}\" is not a method", shortened(method))))?;
-        if method == Method::CONNECT {
-            return Err(EditError::Forbidden("CONNECT".to_owned()));
-        }
         self.written.add(method.as_str().len())?;
         let before = mem::replace(&mut self.request.method, method);
         self.written.method.get_or_insert(before);
@@ -108,30 +103,22 @@ impl Lent {
 
     pub(in crate::plugin) fn set_path(&mut self, path: &str) -> Result<(), EditError> {
         self.written.has_room(path.len())?;
-        let normal = normalize(path).map_err(|error| EditError::Invalid(error.to_string()))?;
-        if normal.encoded_slash {
-            return Err(EditError::Invalid("the path has an encoded slash, backslash or NUL".to_owned()));
-        }
+        let path = edits::path(path)?;
         let query = self.request.target.query().map(str::to_owned);
-        self.set_target(&normal.path, query.as_deref())
+        self.set_target(&path, query.as_deref())
     }
 
     pub(in crate::plugin) fn set_query(&mut self, query: Option<&str>) -> Result<(), EditError> {
+        query.map_or(Ok(()), edits::query)?;
         let path = self.request.target.path().to_owned();
         self.set_target(&path, query)
     }
 
     fn set_target(&mut self, path: &str, query: Option<&str>) -> Result<(), EditError> {
+        edits::target(path, query)?;
         let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
-        if target.len() > MAX_TARGET {
-            return Err(EditError::Limit("bytes of a path and query"));
-        }
-        let shown = target.escape_debug().to_string();
-        if target.contains('#') {
-            return Err(EditError::Invalid(format!("\"{shown}\" has a fragment")));
-        }
         let parsed = PathAndQuery::from_maybe_shared(Bytes::from(target))
-            .map_err(|_| EditError::Invalid(format!("\"{shown}\" is not a path and query")))?;
+            .map_err(|_| EditError::Invalid("it is not a path and query".to_owned()))?;
         self.written.add(parsed.as_str().len())?;
         let before = mem::replace(&mut self.request.target, parsed);
         self.written.target.get_or_insert(before);
@@ -147,11 +134,17 @@ impl Lent {
     }
 
     pub(in crate::plugin) fn keep(&mut self, state: Vec<u8>) -> Result<(), EditError> {
-        if state.len() > MAX_KEPT {
-            return Err(EditError::Limit("4096 bytes of kept state"));
-        }
+        edits::kept(&state)?;
         self.kept = Bytes::from(state);
         Ok(())
+    }
+
+    /// The fields, of which a guest reads or edits one: those that servers take for it are dropped.
+    pub(in crate::plugin) fn read(&mut self, head: Head, name: &str) -> &HeaderMap {
+        if head == Head::Request {
+            self.request.drop_twins_of(name);
+        }
+        self.headers(head)
     }
 
     pub(in crate::plugin) fn headers(&self, head: Head) -> &HeaderMap {
@@ -170,6 +163,7 @@ impl Lent {
     ) -> Result<(), EditError> {
         self.written.has_room(name.len() + value.len())?;
         let (key, value) = field(&name, value)?;
+        self.read(head, key.as_str());
         self.written.add(name.len() + value.len())?;
         let full = || EditError::Limit("header fields of a head");
         let (headers, written) = self.edited(head);
@@ -192,6 +186,7 @@ impl Lent {
 
     pub(in crate::plugin) fn remove_header(&mut self, head: Head, name: String) -> Result<(), EditError> {
         let key = field_name(&name)?;
+        self.read(head, key.as_str());
         if self.headers(head).contains_key(&key) {
             self.written.add(0)?;
             let (headers, written) = self.edited(head);
@@ -233,22 +228,19 @@ impl Lent {
 /// A field that a guest may write.
 pub(in crate::plugin) fn field(name: &str, value: Vec<u8>) -> Result<(HeaderName, HeaderValue), EditError> {
     let name = field_name(name)?;
-    let value = HeaderValue::from_maybe_shared(Bytes::from(value))
-        .map_err(|_| EditError::Invalid(format!("the value of \"{name}\" has a character that no field may have")))?;
+    let value =
+        HeaderValue::from_maybe_shared(Bytes::from(value)).map_err(|_| edits::not_a_field_value(name.as_str()))?;
     Ok((name, value))
 }
 
 /// A status that ends an exchange: 1xx and 101 are the gateway's own.
 pub(in crate::plugin) fn final_status(status: u16) -> Result<StatusCode, EditError> {
-    StatusCode::from_u16(status)
-        .ok()
-        .filter(|code| (200..600).contains(&code.as_u16()))
-        .ok_or_else(|| EditError::Invalid(format!("{status} is not a status from 200 to 599")))
+    edits::status(status)?;
+    StatusCode::from_u16(status).map_err(|error| EditError::Invalid(error.to_string()))
 }
 
 fn field_name(name: &str) -> Result<HeaderName, EditError> {
-    let name = HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| EditError::Invalid(format!("\"{}\" is not a field name", shortened(name))))?;
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| edits::not_a_field_name(name))?;
     if is_gateways_own(&name) {
         return Err(EditError::Forbidden(name.to_string()));
     }

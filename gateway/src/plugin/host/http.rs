@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Uri, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, uri::PathAndQuery};
 use tokio::sync::oneshot;
 
 use super::{EditError, Host, NoExchange, field, shortened};
@@ -32,6 +32,9 @@ pub struct CallOut {
     pub method: Method,
     pub path: PathAndQuery,
     pub headers: HeaderMap,
+    /// The `Via` of the exchange that the call is made for, if it came with one: the way goes on, so that a plugin that calls its
+    /// own route ends as a loop does.
+    pub via: Option<HeaderValue>,
     pub body: Bytes,
     /// To the last byte of the answer.
     pub timeout: Duration,
@@ -136,6 +139,7 @@ impl Host {
                 if let Some(id) = self.request.as_ref().filter(|_| !call.headers.contains_key("x-request-id")) {
                     call.headers.insert("x-request-id", id.to_value());
                 }
+                call.via = self.lent.via.clone();
                 call
             }
             Err(error) => {
@@ -189,8 +193,7 @@ fn checked(asked: Asked, reach: &Arc<Reach>, timeout: Duration, max_body: usize)
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         let (name, value) = field(&name, value).map_err(|error| match error {
-            EditError::Invalid(text) => CallError::Invalid(text),
-            EditError::Forbidden(name) => CallError::Invalid(format!("\"{name}\" is the gateway's to write")),
+            EditError::Invalid(_) | EditError::Forbidden(_) => CallError::Invalid(error.to_string()),
             EditError::Limit(name) => CallError::Limit(name.to_owned()),
         })?;
         headers.try_append(name, value).map_err(|_| CallError::Limit("header fields of a message".to_owned()))?;
@@ -199,7 +202,7 @@ fn checked(asked: Asked, reach: &Arc<Reach>, timeout: Duration, max_body: usize)
         return Err(CallError::Limit(format!("a body of {max_body} bytes")));
     }
     let timeout = wanted.map_or(timeout, |wanted| timeout.min(Duration::from_millis(wanted.into())));
-    Ok(CallOut { to, method, path, headers, body: body.into(), timeout, max_body })
+    Ok(CallOut { to, method, path, headers, via: None, body: body.into(), timeout, max_body })
 }
 
 fn target(url: &str) -> Result<(CallTarget, PathAndQuery), CallError> {

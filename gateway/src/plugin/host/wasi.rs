@@ -16,6 +16,7 @@ use wasmtime_wasi::{
 };
 
 use super::{Host, Identity, Level, log};
+use crate::plugin::text::MAX_TEXT;
 
 /// Bytes that a guest may print in one go.
 const PERMIT: usize = 4096;
@@ -58,7 +59,7 @@ impl Printed {
     fn print(&self, bytes: &[u8]) {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         for byte in bytes {
-            if *byte == b'\n' || line.len() == log::MAX_LINE {
+            if *byte == b'\n' || line.len() == MAX_TEXT {
                 log::write(&self.identity, None, self.level, &String::from_utf8_lossy(&line));
                 line.clear();
             }

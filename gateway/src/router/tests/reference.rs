@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use proptest::{prelude::*, sample::subsequence};
 
 use super::*;
+use crate::exchange::path::segment_name;
 
 /// A request as the reference sees it.
 #[derive(Debug, Clone)]
@@ -89,14 +90,18 @@ type PathRank = (u8, usize, bool, Vec<bool>, i32);
 
 fn path_rank(pattern: &str, priority: i32, path: &str) -> Option<PathRank> {
     if pattern.starts_with('~') {
-        return admits(pattern, path).then(|| (2, 0, false, vec![], -priority));
+        let names: Vec<_> = path.split('/').map(segment_name).collect();
+        return admits(pattern, &names.join("/")).then(|| (2, 0, false, vec![], -priority));
     }
     let closed = pattern.strip_suffix("/*");
     let is_part = |segment: &&str| segment.starts_with('{');
     let wanted: Vec<_> = closed.unwrap_or(pattern).split('/').collect();
     let given: Vec<_> = path.split('/').collect();
     let long_enough = if closed.is_some() { given.len() >= wanted.len() } else { given.len() == wanted.len() };
-    let agree = |(wanted, given): (&&str, &&str)| if is_part(wanted) { !given.is_empty() } else { wanted == given };
+    let agree = |(wanted, given): (&&str, &&str)| match is_part(wanted) {
+        true => !given.is_empty(),
+        false => wanted == given || *wanted == segment_name(given),
+    };
     if !long_enough || !wanted.iter().zip(&given).all(agree) {
         return None;
     }
@@ -104,7 +109,9 @@ fn path_rank(pattern: &str, priority: i32, path: &str) -> Option<PathRank> {
         wanted.iter().filter(|segment| !is_part(segment)).map(|segment| segment.len()).sum::<usize>() + wanted.len();
     let exact = closed.is_none() && !wanted.iter().any(is_part);
     let parts = wanted.iter().map(is_part).collect();
-    Some(if exact { (0, 0, false, vec![], 0) } else { (1, 1000 - literal, closed.is_some(), parts, 0) })
+    // An exact path that is written with the parameters of the path goes before one without.
+    let nearness = if pattern == path { 0 } else { 2 - usize::from(pattern.contains(';')) };
+    Some(if exact { (0, nearness, false, vec![], 0) } else { (1, 1000 - literal, closed.is_some(), parts, 0) })
 }
 
 const HOSTS: [&str; 5] = ["a.com", "b.a.com", "*.a.com", "*.b.a.com", "*.com"];
@@ -124,7 +131,7 @@ fn any_request() -> impl Strategy<Value = Request> {
     let query = prop::collection::vec(("[xy]", "1|2|12|a b", any::<bool>()), 0..4);
     let headers = prop::collection::vec(pair("x-[xy]"), 0..4);
     let cookies = prop::collection::vec(prop::collection::vec(pair("[xy]"), 1..3), 0..3);
-    let path = "(/(a|bb|c)){0,4}/?".prop_map(|path| if path.is_empty() { "/".to_owned() } else { path });
+    let path = "(/(a|bb|c)(;v)?){0,4}/?".prop_map(|path| if path.is_empty() { "/".to_owned() } else { path });
     let parts = ("(([abc]\\.){0,3}com)?", path, prop::sample::select(&METHODS), query, headers, cookies);
     parts.prop_map(|(host, path, method, query, headers, cookies)| Request {
         host,
@@ -137,7 +144,7 @@ fn any_request() -> impl Strategy<Value = Request> {
 }
 
 fn any_rules() -> impl Strategy<Value = Vec<Owned>> {
-    let path = prop::option::weighted(0.9, "(/(a|bb|\\{x\\}|\\{y\\})){1,4}(/|/\\*)?|/|/\\*|~(\\^/a|bb|/\\$)");
+    let path = prop::option::weighted(0.9, "(/(a|a;v|bb|\\{x\\}|\\{y\\})){1,4}(/|/\\*)?|/|/\\*|~(\\^/a|bb|/\\$)");
     let named = (texts("x-[xy]", 2), texts("[xy]", 1), texts("[xy]", 1));
     let rule = (some_of(&HOSTS), path, some_of(&METHODS), named, -1..2);
     let rule = rule.prop_map(|(hosts, path, methods, (headers, query, cookies), priority)| Owned {

@@ -94,6 +94,7 @@ pub(super) fn limits(limits: &schema::PluginLimits) -> plugin::Limits {
         body_timeout: limits.body_timeout.0,
         key_value: size(limits.key_value),
         metrics: limits.metrics as usize,
+        log_lines: limits.log_lines,
         calls: limits.calls,
         call_timeout: limits.call_timeout.0,
         call_body: size(limits.call_body),

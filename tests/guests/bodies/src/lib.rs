@@ -17,6 +17,10 @@ enum Whole {
     Upper,
     Double,
     Clear,
+    /// Puts `fixed` in its place.
+    Fixed,
+    /// The same, and describes it.
+    Described,
     /// Answers 422 where the body has the word "bad".
     Judge,
     /// Lets it pass unseen.
@@ -25,6 +29,10 @@ enum Whole {
     Trap,
     Loop,
 }
+
+/// Fields that describe a body.
+const DESCRIBING: [&str; 7] =
+    ["content-digest", "repr-digest", "digest", "content-md5", "accept-ranges", "content-encoding", "etag"];
 
 impl RequestFilter for Bodies {
     fn on_request(&self, _: &mut Request) -> Result<Verdict> {
@@ -66,6 +74,13 @@ impl Whole {
             Self::Upper => Ok(BodyVerdict::Replace(body.to_ascii_uppercase())),
             Self::Double => Ok(BodyVerdict::Replace(body.repeat(2))),
             Self::Clear => Ok(BodyVerdict::Replace(Vec::new())),
+            Self::Fixed => Ok(BodyVerdict::Replace(b"fixed".to_vec())),
+            Self::Described => {
+                for name in DESCRIBING {
+                    head.set_header(name, "\"own\"")?;
+                }
+                Ok(BodyVerdict::Replace(b"fixed".to_vec()))
+            }
             Self::Judge if body.windows(3).any(|word| word == b"bad") => Ok(Reply::text(422, "it is bad").into()),
             Self::Judge | Self::Pass => Ok(BodyVerdict::Proceed),
             Self::Fail => Err(Error::new("it fails at a body, as it was told")),

@@ -1,4 +1,5 @@
-//! Calls whom the header `x-call` of a request names, as often as `x-times` says and at once, and tells what came of it.
+//! Calls the URL in the header `x-call` of a request, as often as `x-times` says and at once, and answers with the results. With
+//! `x-again` each call asks for the same again, with `x-copy` the answer is the reply.
 
 use std::time::Duration;
 
@@ -30,12 +31,19 @@ impl RequestFilter for Ready {
         let times = text("x-times").map_or(Ok(1), |text| text.parse::<usize>())?;
         let timeout = text("x-timeout").map(|text| text.parse()).transpose()?.map(Duration::from_millis);
         let one = || {
-            let call = http::call(request.method(), url.clone()).header("x-from", "a plugin");
+            let mut call = http::call(request.method(), url.clone()).header("x-from", "a plugin");
+            if text("x-again").is_some() {
+                call = call.header("x-call", &url).header("x-again", "1");
+            }
             http::Call { timeout, ..call }
         };
         if text("x-drop").is_some() {
             let dropped = one().start()?;
             drop(dropped);
+        }
+        if text("x-copy").is_some() {
+            let http::Answer { status, headers, body } = one().send()?;
+            return Ok(Reply { status, headers, body }.into());
         }
         let under_way: Vec<_> = (0..times).map(|_| one().start()).collect();
         let told: Vec<_> = under_way

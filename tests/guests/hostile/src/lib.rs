@@ -21,6 +21,12 @@ enum Harm {
     Panic,
     Trap,
     Error,
+    /// An error of 2 MB.
+    Shout,
+    /// An error that would be three lines of a log.
+    Forge,
+    /// 800 log lines.
+    Chatter,
     /// A reply larger than one call may copy.
     Flood,
 }
@@ -74,6 +80,12 @@ impl Harm {
             Self::Panic => panic!("as it was told"),
             Self::Trap => std::process::abort(),
             Self::Error => Err(Error::new("an error of its own")),
+            Self::Shout => Err(Error::new("é".repeat(1_000_000))),
+            Self::Forge => Err(Error::new("one\r\ntwo\0\nthree")),
+            Self::Chatter => {
+                (0..800).for_each(|n| log::info!("line {n}\nof many"));
+                Ok(Verdict::Proceed)
+            }
             Self::Flood => Ok(Reply::new(200).body(vec![b'x'; 4 << 20]).into()),
         }
     }

@@ -36,6 +36,11 @@ impl log::Host for Host {
         self.log(level.into(), &message);
         Ok(())
     }
+
+    fn panicked(&mut self, message: String, place: String) -> wasmtime::Result<()> {
+        self.panicked(&message, &place);
+        Ok(())
+    }
 }
 
 impl consumers::Host for Host {
@@ -94,7 +99,7 @@ impl connection::Host for Host {
             listener: peer.listener.to_string(),
             scheme: peer.scheme.to_string(),
             protocol: protocol.to_owned(),
-            trusted: peer.is_trusted(),
+            trusted: peer.trusted,
         })
     }
 }

@@ -223,7 +223,7 @@ impl Calls {
             }
             _ => return Ok(Ok(Verdict::Proceed)),
         };
-        let refused = |error| format!("its trailers are refused: {}", reason(error));
+        let refused = |error: EditError| format!("its trailers are refused: {error}");
         Ok(after.and_then(|after| fields(after).map(|after| Verdict::Trailers(after.into())).map_err(refused)))
     }
 }
@@ -351,13 +351,5 @@ fn fields(list: Vec<wit::Header>) -> Result<HeaderMap, EditError> {
 }
 
 fn refusal(error: EditError) -> String {
-    format!("its answer is refused: {}", reason(error))
-}
-
-fn reason(error: EditError) -> String {
-    match error {
-        EditError::Invalid(text) => text,
-        EditError::Forbidden(name) => format!("\"{name}\" is the gateway's to write"),
-        EditError::Limit(name) => format!("over the limit of {name}"),
-    }
+    format!("its answer is refused: {error}")
 }

@@ -1,4 +1,4 @@
-//! The one form of a path, which is matched and forwarded (RFC 3986 §6.2.2).
+//! The one form of a path, which is matched and forwarded (RFC 3986 §6.2.2); matching passes over parameters of segments.
 //! Text in, text out: which route may forward an encoded slash is the caller's to know.
 
 use std::borrow::Cow;
@@ -22,6 +22,10 @@ pub enum PathError {
     NotAbsolute,
     #[error("\"%\" in path is not followed by two hexadecimal digits")]
     InvalidEscape,
+    #[error("path has parameters on a dot segment, such as \"/..;\"")]
+    DotParameters,
+    #[error("path has a segment that consists of parameters alone, such as \"/;a/\"")]
+    BareParameters,
 }
 
 /// Decodes unreserved characters, writes other escapes in upper case, encodes what RFC 3986 §3.3 does not allow in a
@@ -29,7 +33,8 @@ pub enum PathError {
 ///
 /// # Errors
 ///
-/// The path does not start with `/`, or has a `%` without two hexadecimal digits.
+/// The path does not start with `/`, has a `%` without two hexadecimal digits, or has `;` where servers that strip parameters
+/// would find a dot segment or no segment.
 pub fn normalize(path: &str) -> Result<Normalized<'_>, PathError> {
     if is_plain(path) {
         return Ok(Normalized { path: Cow::Borrowed(path), encoded_slash: false });
@@ -44,14 +49,25 @@ pub fn normalize_pattern(pattern: &str) -> Result<String, PathError> {
     rewrite(pattern, |byte| is_legal(byte) || matches!(byte, b'{' | b'}')).map(|(normal, _)| normal)
 }
 
-/// A path, with or without a query, without a prefix of whole segments; none if it does not start with that.
+/// A path, with or without a query, without a prefix of whole segments; none if it does not start with that. Segments of
+/// the path match with their parameters taken off, as they do when a route is looked for.
 pub fn strip_prefix(target: &str, prefix: &str) -> Option<String> {
-    let rest = target.strip_prefix(prefix.trim_end_matches('/'))?;
-    match rest.as_bytes().first() {
-        Some(b'/') => Some(rest.to_owned()),
-        None | Some(b'?') => Some(format!("/{rest}")),
-        Some(_) => None,
+    let mut rest = target;
+    for wanted in prefix.trim_end_matches('/').split('/').skip(1) {
+        rest = rest.strip_prefix('/')?;
+        let end = rest.bytes().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+        let (segment, after) = rest.split_at(end);
+        if segment != wanted && segment_name(segment) != wanted {
+            return None;
+        }
+        rest = after;
     }
+    if rest.starts_with('/') { Some(rest.to_owned()) } else { Some(format!("/{rest}")) }
+}
+
+/// A segment without its parameters, which begin with `;` (RFC 3986 §3.3).
+pub fn segment_name(segment: &str) -> &str {
+    segment.split_once(';').map_or(segment, |(name, _)| name)
 }
 
 /// Tells in one scan that there is nothing to do; what looks like a dot segment or an escape is left to `rewrite`.
@@ -60,7 +76,7 @@ fn is_plain(path: &str) -> bool {
     let every_byte_is = path.bytes().all(|byte| {
         let after_slash = previous == b'/';
         previous = byte;
-        LEGAL[usize::from(byte)] && !(after_slash && matches!(byte, b'/' | b'.'))
+        LEGAL[usize::from(byte)] && !(after_slash && matches!(byte, b'/' | b'.' | b';'))
     });
     every_byte_is && path.starts_with('/') || path == "*"
 }
@@ -73,6 +89,9 @@ fn rewrite(path: &str, legal: impl Fn(u8) -> bool) -> Result<(String, bool), Pat
         let parent = normal.len();
         normal.push('/');
         encoded_slash |= push_segment(&mut normal, segment, &legal)?;
+        if has_dot_parameters(&normal[parent..]) {
+            return Err(PathError::DotParameters);
+        }
         let up = &normal[parent..] == "/..";
         ends_in_dots = up || &normal[parent..] == "/.";
         if ends_in_dots {
@@ -87,7 +106,16 @@ fn rewrite(path: &str, legal: impl Fn(u8) -> bool) -> Result<(String, bool), Pat
     }
     let mut previous = ' ';
     normal.retain(|c| std::mem::replace(&mut previous, c) != '/' || c != '/');
+    if normal.rsplit('/').skip(1).any(|segment| segment.starts_with(';')) {
+        return Err(PathError::BareParameters);
+    }
     Ok((normal, encoded_slash))
+}
+
+/// Says whether a segment after its slash is a dot segment to servers that strip parameters before they remove dot segments.
+fn has_dot_parameters(segment: &str) -> bool {
+    let rest = segment.strip_prefix("/..").or_else(|| segment.strip_prefix("/."));
+    rest.is_some_and(|rest| rest.starts_with(';') || rest.starts_with("%3B"))
 }
 
 /// Appends one segment; true if an octet in it hides a separator.
@@ -113,7 +141,7 @@ pub(super) fn octet(high: Option<u8>, low: Option<u8>) -> Option<u8> {
     u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }
 
-fn hex_digit(nibble: u8) -> char {
+pub(super) fn hex_digit(nibble: u8) -> char {
     char::from(b"0123456789ABCDEF"[usize::from(nibble)])
 }
 
@@ -225,25 +253,45 @@ mod tests {
     }
 
     #[test]
+    fn refuses_parameters_that_hide_a_segment() {
+        for path in ["/a/..;/b", "/a/.;x=1/b", "/..;", "/a/%2e%2E;/b", "/a/.%2e%3bx/b", "/%2e%3B", "/..;x/../a"] {
+            assert_eq!(normalize(path), Err(PathError::DotParameters), "{path}");
+        }
+        for path in ["/;/a", "/;x=1/a/", "/a//;x/b", "/a/;x/"] {
+            assert_eq!(normalize(path), Err(PathError::BareParameters), "{path}");
+        }
+        for path in ["/;x", "/a/;x", "/...;x/a", "/.a;x", "/a;/b", "/a;x=1;y=2/b"] {
+            assert_eq!(normal(path), path);
+        }
+        assert_eq!(normal("/a/;x/../b"), "/a/b");
+    }
+
+    #[test]
     fn strips_whole_segments_only() {
         let stripped = |target, prefix| strip_prefix(target, prefix).unwrap_or_default();
         assert_eq!(stripped("/users/7?x=1", "/users"), "/7?x=1");
         assert_eq!(stripped("/users/7", "/users/"), "/7");
         assert_eq!(stripped("/users", "/users"), "/");
         assert_eq!(stripped("/users?x=1", "/users"), "/?x=1");
+        assert_eq!(stripped("/users;v=1/7;a/b?x=1", "/users"), "/7;a/b?x=1");
+        assert_eq!(stripped("/a;x/users;v=1", "/a/users"), "/");
+        assert_eq!(stripped("/users;v=1?x", "/users;v=1"), "/?x");
+        assert_eq!(stripped("/users/7", "/"), "/users/7");
+        assert_eq!(strip_prefix("/users;v=2", "/users;v=1"), None);
+        assert_eq!(strip_prefix("/users?/7", "/users/7"), None);
         assert_eq!(strip_prefix("/usersx", "/users"), None);
         assert_eq!(strip_prefix("/other", "/users"), None);
     }
 
     proptest! {
         #[test]
-        fn is_idempotent_and_forwardable(path in "/([a./%\\\\{\u{e9}]|%2[eEfF5]|%[0-9a-fA-F]{2}){0,12}") {
+        fn is_idempotent_and_forwardable(path in "/([a.;/%\\\\{\u{e9}]|%2[eEfF5]|%[0-9a-fA-F]{2}){0,12}") {
             if let Ok(once) = normalize(&path) {
                 let twice = normalize(&once.path).expect("normal form");
                 prop_assert!(matches!(twice.path, Cow::Borrowed(same) if same == once.path));
                 prop_assert!(once.path.parse::<http::uri::PathAndQuery>().is_ok());
                 prop_assert!(!once.path.contains("//"));
-                prop_assert!(once.path.split('/').all(|segment| segment != "." && segment != ".."));
+                prop_assert!(once.path.split('/').map(segment_name).all(|segment| segment != "." && segment != ".."));
             }
         }
     }

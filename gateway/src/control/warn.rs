@@ -1,0 +1,47 @@
+//! Warnings about parts of a configuration that are valid and yet of no use.
+
+use std::net::SocketAddr;
+
+use crate::{descriptors, listener::reaches, snapshot::Snapshot};
+
+/// Logs the useless parts of a generation, unless the generation before had them too.
+pub(super) fn warn(snapshot: &Snapshot, before: Option<&Snapshot>) {
+    let promised = snapshot.promised_connections();
+    if before.is_none_or(|before| before.promised_connections() != promised)
+        && let Some(shortage) =
+            descriptors::shortage(descriptors::limit(), snapshot.limits.reserved_descriptors, promised)
+    {
+        tracing::warn!("{shortage}");
+    }
+    let unusable = before.map(Snapshot::unusable).unwrap_or_default();
+    for (api, version) in snapshot.unusable().difference(&unusable) {
+        tracing::warn!(
+            api,
+            version,
+            "nobody can use this version: it is not anonymous, and no filter on the way to it is an authenticator"
+        );
+    }
+    let hidden = before.map(Snapshot::hidden_call_timeouts).unwrap_or_default();
+    for plugin in snapshot.hidden_call_timeouts().difference(&hidden) {
+        tracing::warn!(
+            plugin,
+            "limits.call_timeout is not below limits.timeout: the plugin is ended before it sees that a call took too long"
+        );
+    }
+    let known = before.map(own_endpoints).unwrap_or_default();
+    for (service, address) in own_endpoints(snapshot) {
+        if !known.contains(&(service, address)) {
+            tracing::warn!(service, %address, "this endpoint is a listener of the gateway: its requests go round");
+        }
+    }
+}
+
+/// Endpoints of services that are addresses of listeners, as far as the configuration says.
+fn own_endpoints(snapshot: &Snapshot) -> Vec<(&str, SocketAddr)> {
+    let is_own = |address| snapshot.listeners.iter().any(|listener| reaches(listener.address, address));
+    let endpoints = snapshot
+        .services
+        .values()
+        .flat_map(|service| service.listed.fixed.iter().map(|member| (&*service.name, member.address)));
+    endpoints.filter(|(_, address)| is_own(*address)).collect()
+}

@@ -1,0 +1,114 @@
+//! Which phases of a filter run after which of its verdicts.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stile_tests::{
+    gateway::{Gateway, service},
+    guest::{plugin, plugin_with},
+    raw::Raw,
+    upstream::{Answer, Upstream},
+    wait::SOON,
+};
+use tokio::time::{sleep, timeout};
+
+const PHASES: [&str; 10] = [
+    "authenticate",
+    "request",
+    "request-body",
+    "request-stream",
+    "request-trailers",
+    "response",
+    "response-body",
+    "response-stream",
+    "response-trailers",
+    "log",
+];
+
+/// A POST with trailers.
+const REQUEST: &str = "POST /x HTTP/1.1\r\nhost: a\r\nte: trailers\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
+    3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n";
+/// An answer with trailers.
+const ANSWER: &str =
+    "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n";
+
+/// Two filters on one route: an editor, and behind it the one whose phases are counted.
+fn config(upstream: &Upstream, case: &str, editor: &Value, verdicts: &Value) -> Value {
+    let phases = json!({ "case": case, "verdicts": verdicts });
+    json!({
+        "workers": 1,
+        "plugins": [plugin("editor"), plugin_with("phases", json!({ "allow": ["metrics"], "limits": { "metrics": 1000 } }))],
+        "services": [service("echo", &[upstream.address()])],
+        "routes": [{ "name": "all", "service": "echo", "filters": [
+            { "plugin": "editor", "config": editor },
+            { "plugin": "phases", "config": phases },
+        ] }],
+    })
+}
+
+async fn ran(gateway: &Gateway, case: &str) -> Vec<&'static str> {
+    let mut ran = Vec::new();
+    for phase in PHASES {
+        let metric = format!(r#"stile_plugin_own_phases_total{{plugin="phases",case="{case}",phase="{phase}"}}"#);
+        match gateway.admin().metric(&metric).await {
+            0 => {}
+            1 => ran.push(phase),
+            times => panic!("{case}: {phase} ran {times} times"),
+        }
+    }
+    ran
+}
+
+#[tokio::test]
+async fn each_phase_runs_or_not_by_the_verdicts_before_it() {
+    let upstream = Upstream::start(|_| Answer::Bytes(ANSWER.as_bytes().to_vec())).await;
+    let none = json!({});
+    let gateway = Gateway::start(config(&upstream, "none", &none, &none)).await;
+    let requests = &PHASES[1..5];
+    let responses = &PHASES[5..9];
+    let all = |lists: &[&[&'static str]]| [&["authenticate"], lists.concat().as_slice()].concat();
+    let cases = [
+        ("proceed", none.clone(), all(&[requests, responses, &["log"]])),
+        ("refuse", json!({ "authenticate": "refuse" }), all(&[&["log"]])),
+        ("unknown", json!({ "authenticate": "fail" }), all(&[&["log"]])),
+        ("request-fails", json!({ "request": "fail" }), all(&[&["request", "log"]])),
+        ("request-done", json!({ "request": "done" }), all(&[&["request"]])),
+        ("request-passes", json!({ "request": "pass-body" }), all(&[&["request"], responses, &["log"]])),
+        ("request-answers", json!({ "request": "respond" }), all(&[&["request"], &responses[..3], &["log"]])),
+        ("body-fails", json!({ "request-body": "fail" }), all(&[&requests[..2], &responses[..3], &["log"]])),
+        ("body-replaced", json!({ "request-body": "replace" }), all(&[&requests[..3], responses, &["log"]])),
+        ("body-answers", json!({ "request-body": "respond" }), all(&[&requests[..2], &responses[..3], &["log"]])),
+        ("response-fails", json!({ "response": "fail" }), all(&[requests, &["response", "log"]])),
+        ("response-done", json!({ "response": "done" }), all(&[requests, &["response"]])),
+        ("response-passes", json!({ "response": "pass-body" }), all(&[requests, &["response", "log"]])),
+        ("response-answers", json!({ "response": "respond" }), all(&[requests, &["response", "log"]])),
+        ("late-body-fails", json!({ "response-body": "fail" }), all(&[requests, &responses[..2], &["log"]])),
+        ("late-body-replaced", json!({ "response-body": "replace" }), all(&[requests, &responses[..3], &["log"]])),
+        ("late-body-answers", json!({ "response-body": "respond" }), all(&[requests, &responses[..2], &["log"]])),
+    ];
+    for (case, verdicts, expected) in &cases {
+        gateway.rewrite(config(&upstream, case, &none, verdicts)).await;
+        exchange(&gateway, case, expected).await;
+    }
+    // The filter before it answers or fails: of this one nothing ran, and it is logged to all the same.
+    for (case, editor) in [("passed-over", json!({ "respond": 403 })), ("not-reached", json!({ "fail": true }))] {
+        gateway.rewrite(config(&upstream, case, &editor, &none)).await;
+        exchange(&gateway, case, &["log"]).await;
+    }
+    // The one worker has logged these exchanges behind all before them.
+    for (case, _, expected) in &cases {
+        assert_eq!(ran(&gateway, case).await, *expected, "{case}");
+    }
+}
+
+/// Sends one request, and waits for the phases that it is to meet; the log phase comes after the answer.
+async fn exchange(gateway: &Gateway, case: &str, expected: &[&'static str]) {
+    Raw::connect(gateway.address()).await.ask(REQUEST).await;
+    let met = async {
+        while ran(gateway, case).await != expected {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let _ = timeout(SOON, met).await;
+    assert_eq!(ran(gateway, case).await, expected, "{case}");
+}
