@@ -12,8 +12,9 @@ use stile_tests::{
     raw::Raw,
     upstream::{Answer, Upstream},
     wait::until,
-    wire::Framing,
+    wire::{Framing, Wire},
 };
+use tokio::net::TcpSocket;
 
 fn bodies(upstream: &Upstream, filter: Value) -> Value {
     filtered(upstream.address(), json!([plugin("bodies")]), json!([{ "plugin": "bodies", "config": filter }]))
