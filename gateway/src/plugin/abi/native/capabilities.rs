@@ -222,13 +222,15 @@ impl From<CallError> for http_client::Error {
 
 impl Host {
     /// Returns the bytes that the plugin's values may have in all, after what has lapsed made room for an entry if there was none.
-    async fn make_room(&mut self, key: &str, value: usize) -> wasmtime::Result<usize> {
+    fn make_room(&self, key: &str, value: usize) -> impl Future<Output = wasmtime::Result<usize>> + use<> {
         let bound = self.meter.limits.key_value;
-        if self.state.values.needs_sweep(bound, key, value) {
-            let state = Arc::clone(&self.state);
-            spawn_blocking(move || state.values.sweep()).await?;
+        let state = self.state.values.needs_sweep(bound, key, value).then(|| Arc::clone(&self.state));
+        async move {
+            if let Some(state) = state {
+                spawn_blocking(move || state.values.sweep()).await?;
+            }
+            Ok(bound)
         }
-        Ok(bound)
     }
 
     fn remembered<T>(&mut self, change: impl FnOnce(&Values) -> Result<T, ValueError>) -> Result<T, key_value::Error> {
