@@ -68,7 +68,6 @@ impl Limits {
             call_body: 1,
             copies: 1 << 20,
             handles: 10,
-            log_lines: 100,
         }
     }
 
