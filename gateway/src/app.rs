@@ -162,15 +162,8 @@ impl Gateway {
             grace,
             flush_timeout: config.flush_timeout.0,
         };
-        if let (Some(listener), Some(admin)) = (admin, config.admin) {
-            gateway.admin = listener.local_addr().ok();
-            let router = admin::router(Arc::clone(&gateway.control), &admin.tokens, gateway.stop.clone(), health);
-            let address = Address {
-                socket: listener,
-                limits: listener_limits(&admin.limits),
-                connections: gateway.control.listeners().admin().clone(),
-            };
-            gateway.tasks.spawn(admin::serve(address, router, gateway.drained.clone()));
+        if let (Some(socket), Some(admin)) = (admin, &config.admin) {
+            gateway.serve_admin(socket, admin, health);
         }
         gateway.watch();
         gateway.attend_trials();
@@ -178,6 +171,14 @@ impl Gateway {
         gateway.keep_counts();
         gateway.sweep();
         Ok(gateway)
+    }
+
+    fn serve_admin(&mut self, socket: TcpListener, admin: &schema::Admin, health: Arc<Health>) {
+        self.admin = socket.local_addr().ok();
+        let router = admin::router(Arc::clone(&self.control), &admin.tokens, self.stop.clone(), health);
+        let limits = listener_limits(&admin.limits);
+        let address = Address { socket, limits, connections: self.control.listeners().admin().clone() };
+        self.tasks.spawn(admin::serve(address, router, self.drained.clone()));
     }
 
     /// Every open socket by its listener's name, the admin one as `admin`.

@@ -108,29 +108,7 @@ impl Error {
             Self::NotAdmitted(Denied::NoGrant) => (StatusCode::FORBIDDEN, Blame::Client, "no-grant", false),
             Self::NotAdmitted(Denied::Scopes(_)) => (StatusCode::FORBIDDEN, Blame::Client, "scopes", false),
             Self::NotAdmitted(Denied::Exceeded(_)) => (StatusCode::TOO_MANY_REQUESTS, Blame::Client, "quota", true),
-            Self::Filter(failed) => {
-                let cause = failed.failure.cause;
-                match cause {
-                    Cause::Instances => (StatusCode::SERVICE_UNAVAILABLE, Blame::Gateway, cause.as_str(), true),
-                    Cause::Missing => (StatusCode::SERVICE_UNAVAILABLE, Blame::Gateway, cause.as_str(), false),
-                    Cause::Body if failed.phase != Phase::ResponseBody => {
-                        (StatusCode::PAYLOAD_TOO_LARGE, Blame::Client, cause.as_str(), false)
-                    }
-                    Cause::Body => (StatusCode::BAD_GATEWAY, Blame::Upstream, cause.as_str(), false),
-                    Cause::Trap
-                    | Cause::Deadline
-                    | Cause::Timeout
-                    | Cause::Memory
-                    | Cause::Table
-                    | Cause::Copies
-                    | Cause::Handles
-                    | Cause::Configure
-                    | Cause::KeyValue
-                    | Cause::Metrics
-                    | Cause::Calls
-                    | Cause::Error => (StatusCode::SERVICE_UNAVAILABLE, Blame::Plugin, cause.as_str(), false),
-                }
-            }
+            Self::Filter(failed) => of_filter(failed),
             Self::Denied(refusal) => (refusal.status, Blame::Client, "denied", false),
             Self::Astray(_) => (StatusCode::SERVICE_UNAVAILABLE, Blame::Plugin, "astray", false),
             Self::Unread(unread) => match unread {
@@ -203,6 +181,31 @@ impl Error {
                 Up::Cut(_) => "a filter failed".into(),
             },
         }
+    }
+}
+
+/// The meaning of a filter's failure.
+fn of_filter(failed: &Failed) -> (StatusCode, Blame, &'static str, bool) {
+    let cause = failed.failure.cause;
+    match cause {
+        Cause::Instances => (StatusCode::SERVICE_UNAVAILABLE, Blame::Gateway, cause.as_str(), true),
+        Cause::Missing => (StatusCode::SERVICE_UNAVAILABLE, Blame::Gateway, cause.as_str(), false),
+        Cause::Body if failed.phase != Phase::ResponseBody => {
+            (StatusCode::PAYLOAD_TOO_LARGE, Blame::Client, cause.as_str(), false)
+        }
+        Cause::Body => (StatusCode::BAD_GATEWAY, Blame::Upstream, cause.as_str(), false),
+        Cause::Trap
+        | Cause::Deadline
+        | Cause::Timeout
+        | Cause::Memory
+        | Cause::Table
+        | Cause::Copies
+        | Cause::Handles
+        | Cause::Configure
+        | Cause::KeyValue
+        | Cause::Metrics
+        | Cause::Calls
+        | Cause::Error => (StatusCode::SERVICE_UNAVAILABLE, Blame::Plugin, cause.as_str(), false),
     }
 }
 
