@@ -151,7 +151,8 @@ impl Door {
 }
 
 impl Open {
-    fn new(workers: usize) -> Self {
+    /// Counts of so many workers.
+    pub fn new(workers: usize) -> Self {
         Self {
             all: Arc::default(),
             clients: Clients::default(),

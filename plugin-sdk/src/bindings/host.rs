@@ -3168,6 +3168,7 @@ pub mod stile {
         pub method: _rt::String,
         /// `service://NAME/PATH?QUERY` for a service of the gateway, or `http://HOST/…`, `https://HOST/…`.
         pub url: _rt::String,
+        /// The gateway adds `Via` and, if it is not there, `x-request-id`: those of the exchange in hand.
         pub headers: _rt::Vec::<Header>,
         pub body: _rt::Vec::<u8>,
         /// In milliseconds; the plugin's `limits.call_timeout` where it is absent or longer.

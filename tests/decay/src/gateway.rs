@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, uri::Scheme};
 use stile_gateway::{
     access::Holdings,
     config::Document,
+    descriptors::Room,
     exchange::{Body, Client, Exchange, Passes, RequestHead, ResponseHead, Via, id::RequestIds},
     filter::Span,
     listener::{self, Open, Share},
@@ -60,7 +61,9 @@ pub(crate) async fn open(workload: Workload, service: SocketAddr) -> SocketAddr 
     let share = Share {
         listener: Arc::clone(&snapshot.listeners[0]),
         socket,
-        connections: Open::default(),
+        connections: Open::new(1),
+        windows: Arc::default(),
+        room: Arc::new(Room::measure()),
         stop: CancellationToken::new(),
     };
     let reader = Reader::new(Arc::new(ArcSwap::from_pointee(snapshot)), None);
