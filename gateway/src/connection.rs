@@ -193,8 +193,7 @@ impl Connection {
             }
         });
         let windows = self.terms.windows.grant(self.proxy.snapshot().limits.http2_windows);
-        let executor =
-            OnThisWorker { budget: Arc::clone(&budget), report: report.clone(), peer: Arc::clone(&self.client.peer) };
+        let executor = OnThisWorker { report: report.clone(), peer: Arc::clone(&self.client.peer) };
         let connection = http2::Builder::new(executor)
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
@@ -261,7 +260,6 @@ impl Connection {
                         return Ok(());
                     }
                     let Some(budget) = http2 else { continue };
-                    budget.give_up(terms.limits.header_timeout);
                     if silence.lasts(requests.get(), budget) {
                         if phase == Phase::Closing {
                             return Ok(());
@@ -353,7 +351,6 @@ async fn turn() {
 /// Runs the streams of an HTTP/2 connection on the worker that accepted it. They end with their connection.
 #[derive(Debug, Clone)]
 struct OnThisWorker {
-    budget: Arc<Budget>,
     report: Report,
     peer: Arc<Peer>,
 }
@@ -361,7 +358,6 @@ struct OnThisWorker {
 impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisWorker {
     /// hyper calls this right after the service that answers the stream, which opens it.
     fn execute(&self, stream: F) {
-        let stream = stream::run(stream, self.report.clone(), Arc::clone(&self.peer));
-        self.budget.runs(spawn_local(stream).abort_handle());
+        spawn_local(stream::run(stream, self.report.clone(), Arc::clone(&self.peer)));
     }
 }

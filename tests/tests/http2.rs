@@ -358,7 +358,7 @@ async fn a_stream_whose_client_takes_nothing_is_given_up_and_the_others_go_on() 
         _ => Answer::text("small"),
     })
     .await;
-    let gateway = Gateway::start(limited(&upstream, json!({ "header_timeout": "300ms" }))).await;
+    let gateway = Gateway::start(limited(&upstream, json!({ "progress": { "idle_timeout": "300ms" } }))).await;
     let mut client = Frames::connect(gateway.address(), 1 << 10).await;
     client.write(&frames::head(1, "GET", "/large", true)).await.expect("the gateway reads");
     let mut stream = 3;

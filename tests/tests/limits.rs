@@ -4,6 +4,7 @@ use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use serde_json::json;
 use stile_tests::{
+    admin::SECRET,
     client::Client,
     frames::{self, Frames},
     gateway::{Gateway, plain, service},
@@ -158,6 +159,21 @@ async fn a_gateway_without_descriptors_blames_no_endpoint_and_keeps_its_admin_ad
     let told = std::fs::read_to_string(&log).expect("a log");
     let lines = told.lines().filter(|line| line.contains("no connection can be opened")).count();
     assert!((1..20).contains(&lines), "{lines} lines:\n{told}");
+}
+
+#[tokio::test]
+async fn a_client_that_stops_sending_to_the_admin_address_is_given_up() {
+    let upstream = Upstream::echo().await;
+    let mut config = plain(upstream.address());
+    let token = json!({ "name": "ops", "role": "admin", "secret": SECRET });
+    let limits = json!({ "progress": { "idle_timeout": "300ms" } });
+    config["admin"] = json!({ "address": "127.0.0.1:0", "tokens": [token], "limits": limits });
+    let gateway = Gateway::start(config).await;
+    let mut client = Raw::connect(gateway.address_of("admin")).await;
+    let head =
+        "PUT /v1/services/other HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n";
+    client.write(format!("{head}authorization: Bearer {SECRET}\r\n\r\n{{")).await;
+    client.closed().await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The connections of the admin address: counted, bounded and timed as those of any listener. It knows no operation.
 
-use std::{net::SocketAddr, pin::pin, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, extract::ConnectInfo};
 use hyper::{
@@ -13,13 +13,21 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{linger::Lingering, listener::Open, snapshot::ListenerLimits};
+use crate::{
+    exchange::Body,
+    linger::Lingering,
+    listener::Open,
+    progress::Peer,
+    snapshot::ListenerLimits,
+    socket::{Socket, set_up},
+};
 
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -35,6 +43,9 @@ pub struct Address {
 /// Serves until stopped; requests in flight are then finished.
 pub async fn serve(address: Address, router: Router, stop: CancellationToken) {
     let Address { socket, limits, connections } = address;
+    if let Err(error) = set_up(&SockRef::from(&socket), limits.tcp_keepalive) {
+        tracing::warn!(listener = "admin", "silent peers are not probed: {error}");
+    }
     let router = TowerToHyperService::new(router);
     let tasks = TaskTracker::new();
     loop {
@@ -70,12 +81,13 @@ async fn connection(
 ) {
     // A peer that is gone already; reading shows it.
     let _ = stream.set_nodelay(true);
-    let stream = Lingering::new(stream, limits.linger);
+    let client = Arc::new(Peer::new(limits.progress));
+    let stream = Lingering::new(Socket::new(stream, Arc::clone(&client)), limits.linger);
     let phase = stream.phase();
     let service = service_fn(|mut request: Request<Incoming>| {
         phase.request(!request.body().is_end_stream());
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.call(request)
+        router.call(request.map(|body| Body::of_client(body, client.limits().pace(false))))
     });
     let mut connection = pin!(
         http1::Builder::new()

@@ -9,12 +9,10 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
-    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::{task::AbortHandle, time::Instant};
 
 use super::{MAX_STREAMS, stream::Report};
 use crate::{
@@ -45,8 +43,8 @@ struct State {
     vacant: Vec<usize>,
     /// Streams that need room, the first one first.
     waiting: VecDeque<usize>,
-    /// The last stream that was opened, until its task runs.
-    opened: Option<usize>,
+    /// The client has taken bytes since the last check.
+    has_moved: bool,
 }
 
 /// A stream and its pieces.
@@ -58,14 +56,6 @@ struct Holder {
     /// Its index is in `waiting`, perhaps for the stream that had it before.
     is_queued: bool,
     waker: Option<Waker>,
-    /// Runs it.
-    task: Option<AbortHandle>,
-    /// The client has taken some of its bytes since the last check.
-    has_moved: bool,
-    /// The first check that found bytes of which the client takes none.
-    stuck_since: Option<Instant>,
-    /// It was given up.
-    is_stuck: bool,
 }
 
 /// An open stream of a connection.
@@ -102,25 +92,11 @@ impl Budget {
         Self { state: Mutex::new(State { free, ..State::default() }), gauge, worker }
     }
 
-    /// Whether a stream is open, or the client is still to take bytes of one. A stream that was given up does not count.
+    /// Whether a stream is open, or the client has taken bytes since the last check: a stream whose whole body waits in HTTP/2 is
+    /// open no more.
     pub(super) fn is_in_use(&self) -> bool {
-        self.state().streams.iter().any(|holder| (holder.is_open || holder.held > 0) && !holder.is_stuck)
-    }
-
-    /// Ends the streams of which the client has taken no byte for `idle` though there are some. A stream whose whole body waits in
-    /// HTTP/2 ends with its connection.
-    pub(super) fn give_up(&self, idle: Duration) {
-        let now = Instant::now();
-        let given_up: Vec<_> = self.state().streams.iter_mut().filter_map(|holder| holder.give_up(now, idle)).collect();
-        given_up.iter().for_each(AbortHandle::abort);
-    }
-
-    /// The task of the stream that was opened last.
-    pub(super) fn runs(&self, task: AbortHandle) {
         let mut state = self.state();
-        if let Some(index) = state.opened.take() {
-            state.streams[index].task = Some(task);
-        }
+        mem::take(&mut state.has_moved) || state.streams.iter().any(|holder| holder.is_open)
     }
 
     pub(super) fn open(self: &Arc<Self>) -> Stream {
@@ -139,7 +115,6 @@ impl State {
             self.streams.len() - 1
         });
         self.streams[index].is_open = true;
-        self.opened = Some(index);
         index
     }
 
@@ -172,8 +147,8 @@ impl State {
         let holder = &mut self.streams[index];
         let beyond = holder.held.saturating_sub(SHARE);
         holder.held -= bytes;
-        holder.has_moved = true;
         self.free += beyond - holder.held.saturating_sub(SHARE);
+        self.has_moved = true;
         let waker = holder.waker.take();
         self.vacate(index);
         waker
@@ -183,7 +158,6 @@ impl State {
         let holder = &mut self.streams[index];
         holder.is_open = false;
         holder.waker = None;
-        holder.task = None;
         self.vacate(index);
     }
 
@@ -206,20 +180,6 @@ impl State {
             }
         }
         None
-    }
-}
-
-impl Holder {
-    /// Returns its task if it has been stuck for `idle`.
-    fn give_up(&mut self, now: Instant, idle: Duration) -> Option<AbortHandle> {
-        if mem::take(&mut self.has_moved) || self.held == 0 {
-            self.stuck_since = None;
-            self.is_stuck = false;
-            return None;
-        }
-        let since = *self.stuck_since.get_or_insert(now);
-        self.is_stuck = now - since >= idle;
-        self.task.take_if(|_| self.is_stuck)
     }
 }
 
@@ -372,28 +332,6 @@ mod tests {
         assert!(state.next().is_some());
         assert!(state.streams[first].waker.is_none() && state.streams[second].waker.is_some());
         assert_eq!(state.waiting, [second]);
-    }
-
-    #[test]
-    fn a_stream_of_which_the_client_takes_nothing_is_given_up() {
-        let mut state = state(PIECE);
-        let stream = state.open();
-        let idle = Duration::from_secs(60);
-        let start = Instant::now();
-        let stuck_after = |state: &mut State, seconds| {
-            state.streams[stream].give_up(start + Duration::from_secs(seconds), idle);
-            state.streams[stream].is_stuck
-        };
-        assert!(!stuck_after(&mut state, 0), "it holds nothing");
-        let taken = state.take(stream, PIECE);
-        assert!(!stuck_after(&mut state, 100), "it may have taken that just now");
-        assert!(!stuck_after(&mut state, 159));
-        state.give_back(stream, 1);
-        assert!(!stuck_after(&mut state, 160), "the client has taken a byte");
-        assert!(!stuck_after(&mut state, 170) && !stuck_after(&mut state, 229));
-        assert!(stuck_after(&mut state, 230));
-        state.give_back(stream, taken - 1);
-        assert!(!stuck_after(&mut state, 231));
     }
 
     #[test]
