@@ -73,6 +73,11 @@ impl Socket {
         Self::new(stream, peer, Followed::to_service(interim_responses))
     }
 
+    /// A connection of a client of the admin address.
+    pub fn of_admin(stream: TcpStream, peer: Arc<Peer>) -> Self {
+        Self::new(stream, peer, Followed::Admin)
+    }
+
     fn new(stream: TcpStream, peer: Arc<Peer>, followed: Followed) -> Self {
         Self { stream: stream.take(READ), peer, watch: None, turn: 0, followed }
     }

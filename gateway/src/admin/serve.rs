@@ -82,7 +82,7 @@ async fn connection(
     // A peer that is gone already; reading shows it.
     let _ = stream.set_nodelay(true);
     let client = Arc::new(Peer::new(limits.progress));
-    let stream = Lingering::new(Socket::new(stream, Arc::clone(&client)), limits.linger);
+    let stream = Lingering::new(Socket::of_admin(stream, Arc::clone(&client)), limits.linger);
     let phase = stream.phase();
     let service = service_fn(|mut request: Request<Incoming>| {
         phase.request(!request.body().is_end_stream());

@@ -12,6 +12,8 @@ pub(super) enum Followed {
     Client { requests: Arc<Requests>, frames: Frames, errors: Arc<WireErrors> },
     /// Those of a service: its interim responses.
     Service(Interim),
+    /// Those of a client of the admin address, which pass as they are.
+    Admin,
 }
 
 impl Followed {
@@ -30,6 +32,7 @@ impl Followed {
         match self {
             Self::Client { requests, .. } => requests.read(bytes),
             Self::Service(interim) => interim.read(bytes),
+            Self::Admin => Ok(()),
         }
     }
 
@@ -44,6 +47,7 @@ impl Followed {
         match self {
             Self::Client { frames, errors, .. } => frames.written(bytes, errors),
             Self::Service(interim) => interim.requested(),
+            Self::Admin => {}
         }
     }
 }
