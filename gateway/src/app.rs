@@ -109,16 +109,7 @@ impl Gateway {
         let config = document.config.clone();
         let engine = engine(&config)?;
         let workers = config.workers.map_or_else(cores, |workers| usize::from(workers.get()));
-        let mut admin = None;
-        if let Some(wanted) = config.admin.as_ref().filter(|_| document.is_sound()) {
-            match TcpListener::bind(wanted.address).await {
-                Ok(listener) => admin = Some(listener),
-                Err(error) => {
-                    let message = format!("cannot listen on {}: {error}", wanted.address);
-                    document.refuse(Problem::new("admin.address", message));
-                }
-            }
-        }
+        let admin = bind_admin(&mut document).await;
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
         let end_when_dropped = [stop.clone().drop_guard(), drained.clone().drop_guard()];
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
@@ -296,6 +287,18 @@ async fn flush(control: &Arc<Control>) {
     let log = control.live().load().access_log.clone();
     // The disk may be slow, and other gateways may run on this runtime.
     let _ = spawn_blocking(move || log.inspect(|log| log.flush())).await;
+}
+
+/// Binds the admin address; one that cannot be bound is a mistake of the document.
+async fn bind_admin(document: &mut Document) -> Option<TcpListener> {
+    let address = document.config.admin.as_ref().filter(|_| document.is_sound())?.address;
+    match TcpListener::bind(address).await {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            document.refuse(Problem::new("admin.address", format!("cannot listen on {address}: {error}")));
+            None
+        }
+    }
 }
 
 /// Another descriptor of a socket that listens, and its address.

@@ -225,6 +225,7 @@ mod tests {
     use crate::progress::Limits;
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the runtime ends with the test")]
     async fn one_poll_reads_a_bounded_number_of_bytes() {
         const ALL: usize = 1 << 20;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

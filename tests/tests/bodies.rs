@@ -208,7 +208,7 @@ async fn a_body_that_does_not_come_in_time_is_the_clients_doing() {
 
 /// A filter with one stream at a time, and a client whose body passes through it.
 async fn passing(upstream: &Upstream, wait: &str) -> (Gateway, Raw) {
-    let limits = json!({ "instances": 3, "streams": 1, "instance_wait": wait });
+    let limits = json!({ "instances": 3, "streams": 1, "streams_per_client": 100, "instance_wait": wait });
     let plugin = plugin_with("streams", json!({ "limits": limits }));
     let filters = json!([{ "plugin": "streams", "config": { "request": "copy" } }]);
     let gateway = Gateway::start(filtered(upstream.address(), json!([plugin]), filters)).await;
@@ -219,6 +219,7 @@ async fn passing(upstream: &Upstream, wait: &str) -> (Gateway, Raw) {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the runtime ends with the test")]
 async fn a_body_waits_for_its_turn_when_as_many_pass_as_may() {
     let upstream = Upstream::echo().await;
     let (gateway, mut first) = passing(&upstream, "20s").await;

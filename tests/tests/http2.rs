@@ -437,6 +437,7 @@ fn the_reference_of_limits_has_each_key_and_says_what_it_does_on_each_protocol()
     let read = |name: &str| fs::read_to_string(docs.join(name)).expect("a file of the documents");
     let schema: Value = serde_json::from_str(&read("configuration.schema.json")).expect("JSON");
     let text = read("limits.md");
+    let text = text.split("\n## ").find(|section| section.starts_with("Connections")).expect("a section");
     let keys = schema["$defs"]["ListenerLimits"]["properties"].as_object().expect("keys");
     for key in keys.keys() {
         let rows: Vec<_> = text.lines().filter(|line| line.starts_with(&format!("| `{key}` |"))).collect();

@@ -115,7 +115,7 @@ async fn an_endpoint_that_is_the_gateway_is_warned_of_and_not_registered() {
     });
     config["admin"] = Value::Null;
     let file = gateway::write(folder.path(), config);
-    let Output { status, stderr, stdout } = stile(&["check", file.to_str().expect("a path")]).await;
+    let Output { status, stderr, stdout } = stile(&["check", "--config", file.to_str().expect("a path")]).await;
     let told = [stderr, stdout].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(status.success() && told.contains("is a listener of the gateway"), "{told}");
     assert!(told.contains("own") && told.contains("127.0.0.1:8080"), "{told}");

@@ -166,6 +166,7 @@ fn laborious() -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "the runtime ends with the test")]
 async fn other_changes_go_live_while_a_push_compiles() {
     let upstream = Upstream::echo().await;
     let gateway = Gateway::start(config(&upstream, json!({}), Value::Null)).await;

@@ -352,7 +352,9 @@ mod tests {
     #[test]
     fn both_families_say_what_one_said() {
         let (x_for, x_host, x_proto) = (X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO);
-        let cases: [(&[(HeaderName, &str)], [&str; 4]); 9] = [
+        /// Fields that a trusted proxy sends, and the four fields that go on.
+        type Case<'a> = (&'a [(HeaderName, &'static str)], [&'static str; 4]);
+        let cases: [Case<'_>; 9] = [
             (&[], ["10.0.0.1", "for=10.0.0.1;host=\"inner\";proto=http", "inner", "http"]),
             (
                 &[(x_for.clone(), "192.0.2.1"), (x_host.clone(), "outer:81"), (x_proto.clone(), "HTTPS, http")],

@@ -65,10 +65,9 @@ pub fn check_response<B>(response: &mut Response<B>, method: &Method, asks_webso
     }
     is_chunked(response.headers()).map_err(|_| Unsound::Coding)?;
     // Where a body follows, hyper has read its length.
-    if *method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
-        if let Some(length) = content_length(response.headers())? {
-            set_length(response.headers_mut(), length);
-        }
+    let is_bodyless = *method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+    if is_bodyless && let Some(length) = content_length(response.headers())? {
+        set_length(response.headers_mut(), length);
     }
     Ok(())
 }

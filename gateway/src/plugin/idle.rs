@@ -42,6 +42,7 @@ impl IdleInstances {
     }
 
     /// Takes the instances that no call needed since the last sweep.
+    #[expect(clippy::vec_box, reason = "the shelf keeps them in their boxes")]
     pub(super) fn sweep(&self) -> Vec<Box<Instance>> {
         let mut unneeded = Vec::new();
         for mut shelf in self.0.all() {

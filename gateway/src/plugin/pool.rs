@@ -512,6 +512,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the runtime ends with the test")]
     async fn calls_that_wait_get_the_slots_of_instances_that_would_go_idle() {
         let pools = pools(2, 6);
         let busy = [pools[0].take(WORKER, None).await.expect("room"), pools[1].take(WORKER, None).await.expect("room")];
@@ -538,7 +539,7 @@ mod tests {
             (&pools[0], "all 2 instances are busy, as many as limits.instances allows"),
             (&pools[1], "all 2 instances of the gateway are busy (wasm.instances)"),
         ] {
-            let failure = pool.take(WORKER, None).await.err().expect("no room");
+            let failure = pool.take(WORKER, None).await.expect_err("no room");
             assert_eq!((failure.cause, failure.message.as_str()), (Cause::Instances, full));
         }
         drop(busy);

@@ -46,6 +46,7 @@ struct Waiter {
 /// Results of a search. Dropping either takes the lock of the queue, so a search leaves that to its caller.
 #[derive(Default)]
 struct Found {
+    #[expect(clippy::vec_box, reason = "the shelves keep them in their boxes")]
     instances: Vec<Box<Instance>>,
     /// Pools whose owners dropped them during the search.
     abandoned: Vec<IdleInstances>,
