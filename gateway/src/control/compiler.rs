@@ -17,8 +17,8 @@ use crate::plugin::{Cache, Digest256, Engine, LoadError, Module, WeakModule};
 
 /// Refused modules that are remembered, so that one is not tried again during the turn of a change.
 const MAX_REFUSED: usize = 64;
-/// Niceness of the thread while the gateway serves.
-const NICENESS: i32 = 10;
+/// Niceness of the thread while the gateway serves. At 10 a push took minutes where requests keep all cores busy.
+const NICENESS: i32 = 1;
 
 #[derive(Debug)]
 pub(super) struct Compiler {

@@ -202,7 +202,8 @@ impl Instances {
     /// `Instances`: there was no turn or no instance in time, or the client has its share already. A share keeps one client from
     /// taking the turns of all others.
     pub async fn admit(self: &Arc<Self>, worker: WorkerId, client: Option<IpAddr>) -> Result<Admission, Failure> {
-        let of_client = client.map(|client| self.share(client)).transpose()?;
+        let of_client = client.filter(|_| self.limits.streams_per_client < 100);
+        let of_client = of_client.map(|client| self.share(client)).transpose()?;
         // A body may take as long as its slowest reader. If all instances waited for such, heads would have none.
         let mut deadline = None;
         let turn = match Arc::clone(&self.streams).try_acquire_owned() {
