@@ -29,8 +29,16 @@ def summarise(rounds):
 
 def extra(plain, other):
     """What a workload costs over plain, round by round, so that what the machine did meanwhile drops out."""
-    pairs = list(zip((each["cpu_us"] for each in plain), (each["cpu_us"] for each in other)))
-    return summarise([{"more_us": b - a, "ratio": b / a} for a, b in pairs])
+    return summarise(
+        [
+            {
+                "more_us": b["cpu_us"] - a["cpu_us"],
+                "ratio": b["cpu_us"] / a["cpu_us"],
+                "p99_ratio": b["p99_us"] / a["p99_us"],
+            }
+            for a, b in zip(plain, other)
+        ]
+    )
 
 
 def table(results):
@@ -69,10 +77,11 @@ def differences(results):
         if workload == "plain" or not plain:
             continue
         cost = extra(plain, rounds)
-        more, ratio = cost["more_us"], cost["ratio"]
+        more, ratio, p99 = cost["more_us"], cost["ratio"], cost["p99_ratio"]
         lines.append(
             f"{peer} {workload}: {more['median']:+.1f} µs of CPU per request over plain "
-            f"({more['min']:+.1f} to {more['max']:+.1f}), × {ratio['median']:.2f}"
+            f"({more['min']:+.1f} to {more['max']:+.1f}), × {ratio['median']:.2f}; "
+            f"p99 × {p99['median']:.2f} ({p99['min']:.2f} to {p99['max']:.2f})"
         )
     return "\n".join(lines)
 
@@ -83,6 +92,7 @@ def machine(facts, settings):
         f"{facts['cores']} cores ({facts['processor']}), kernel {facts['kernel']}; proxies on core "
         f"{facts['proxy_core']}, wrk and the service on core {facts['load_core']}\n"
         f"{versions}\n"
-        f"{settings['rounds']} rounds of {settings['seconds']} s, {settings['connections']} connections; "
+        f"{settings['rounds']} rounds of {settings['seconds']} s, {settings['connections']} connections"
+        f"{', ' + str(settings['rate']) + ' requests/s' if settings['rate'] else ''}; "
         f"medians, spread is least–most; load average before: {facts['load_average']:.2f}"
     )
