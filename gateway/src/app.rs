@@ -130,9 +130,10 @@ impl Gateway {
         if let Some(log) = &log {
             log.set_buffer(usize::try_from(config.log.buffer.0).unwrap_or(usize::MAX));
         }
+        let control = Arc::new(Control::start(engine, document, listeners, workers).await?);
+        // Workers count from here on: none of them turns while plugins are compiled.
         let worker_timeout = config.admin.as_ref().map_or(Duration::MAX, |admin| admin.worker_timeout.0);
         let health = Arc::new(Health::new(workers, worker_timeout, log));
-        let control = Arc::new(Control::start(engine, document, listeners, workers).await?);
         let passes = passes(&config.via);
         let mut running = Vec::with_capacity(workers);
         for (number, shares) in receivers.into_iter().enumerate() {

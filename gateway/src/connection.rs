@@ -1,5 +1,6 @@
 //! One accepted socket: HTTP/1.1 or HTTP/2 by prior knowledge, its time-outs, its end. It reads no request itself.
 
+mod body;
 mod budget;
 mod preface;
 mod resets;
@@ -11,6 +12,7 @@ use std::{
     cell::Cell,
     convert::Infallible,
     future::poll_fn,
+    mem,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
     rc::Rc,
@@ -27,6 +29,7 @@ use hyper::{
     rt::Executor,
     server::conn::{http1, http2},
     service::service_fn,
+    upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -38,23 +41,21 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::windows::Windows;
 use self::{
-    budget::{Budget, Budgeted},
+    body::Budgeted,
+    budget::{Budget, Clock},
     preface::{Opened, Protocol},
-    resets::Resets,
-    stream::Report,
     unparsed::Unparsed,
 };
 use crate::{
     exchange::{Client, Refusal},
-    linger::Lingering,
+    linger::{Lingering, Upgradable, Upgrade},
     monitor::{
         count::{Count, Workers},
         record::{WireError, WireErrors},
     },
-    progress::Peer,
     proxy::{self, Outgoing, Proxy, Tunnel},
     snapshot::ListenerLimits,
-    socket::{Framing, Lenient, Queries, Requests, Socket, Verdict},
+    socket::{Framing, Requests, Socket, Verdict},
 };
 
 /// Streams that an HTTP/2 client may have open on one connection.
@@ -64,8 +65,6 @@ const MAX_STREAMS: u32 = 256;
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// How often within a time-out an HTTP/2 connection is checked for silence: requests need not read the clock for it.
 const CHECKS: u32 = 4;
-/// How long an HTTP/2 client may be silent before it is asked for a sign of life.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The listener's part in a connection.
 #[derive(Debug)]
@@ -93,7 +92,7 @@ pub async fn serve(stream: TcpStream, client: Arc<Client>, terms: Terms, proxy: 
 async fn requests(stream: TcpStream, client: Arc<Client>, terms: Terms, proxy: Rc<Proxy>) -> Option<Box<Tunnel>> {
     let followed = Arc::new(Requests::default());
     let socket = Socket::of_client(stream, Arc::clone(&client.peer), Arc::clone(&followed), Arc::clone(&terms.errors));
-    let mut opened = Opened::new(socket);
+    let mut opened = Opened::new(socket, Arc::clone(&client.peer));
     let first = Instant::now() + terms.limits.header_timeout;
     let protocol = tokio::select! {
         biased;
@@ -126,22 +125,23 @@ struct Connection {
 impl Connection {
     async fn http1(self, opened: Opened) -> Option<Box<Tunnel>> {
         let tunnel = Rc::new(Cell::new(None));
-        let queries = Arc::new(Queries::default());
-        let socket = Lingering::new(Lenient::new(opened, Arc::clone(&queries)), self.terms.limits.linger);
+        let socket = Lingering::new(opened, self.terms.limits.linger);
         let phase = socket.phase();
+        let upgrade = Upgrade::default();
         let service = service_fn(|mut request: Request<Incoming>| {
             phase.request(!request.body().is_end_stream());
+            if request.extensions().get::<OnUpgrade>().is_some() {
+                upgrade.asked();
+            }
             let is_last = follow(&self.followed, &mut request);
-            let body = request.body().size_hint().exact();
-            queries.began(request.uri_mut(), body);
             let (answer, tunnel, phase) = (self.answer(request), Rc::clone(&tunnel), phase.clone());
-            let (followed, queries) = (Arc::clone(&self.followed), Arc::clone(&queries));
+            let (followed, upgrade) = (Arc::clone(&self.followed), upgrade.clone());
             async move {
                 let mut answer = answer.await;
                 if let Some(agreed) = answer.body_mut().tunnel() {
+                    upgrade.agree().await;
                     phase.tunnel();
                     followed.stop();
-                    queries.stop();
                     tunnel.set(Some(agreed));
                 }
                 if is_last || (answer.status() == StatusCode::BAD_REQUEST && followed.is_broken()) {
@@ -156,9 +156,14 @@ impl Connection {
             .header_read_timeout(header_timeout)
             .max_buf_size(header_bytes)
             .max_headers(header_count)
-            .serve_connection(TokioIo::new(socket), service)
-            .with_upgrades();
-        let ended = self.drive(pin!(connection), http1::UpgradeableConnection::graceful_shutdown, None).await;
+            .serve_connection(TokioIo::new(socket), service);
+        let connection = pin!(Upgradable::new(connection, http1::Connection::with_upgrades, upgrade.clone()));
+        let shut_down = |connection: Pin<&mut Upgradable<http1::Connection<_, _>, _>>| {
+            if let Some(connection) = connection.get_mut().connection() {
+                connection.graceful_shutdown();
+            }
+        };
+        let ended = self.drive(connection, shut_down, None).await;
         if let Some(unparsed) = ended.err().as_ref().and_then(Unparsed::of) {
             self.unparsed(&unparsed);
         }
@@ -175,43 +180,29 @@ impl Connection {
     async fn http2(self, opened: Opened) {
         self.followed.stop();
         let ListenerLimits { header_bytes, response_buffer, stream_resets, .. } = self.terms.limits;
-        let budget = Arc::new(Budget::new(response_buffer, Arc::clone(&self.terms.buffered), self.proxy.worker()));
-        let resets = Rc::new(Resets::new(stream_resets));
-        let report = Report::default();
+        let buffered = Arc::clone(&self.terms.buffered);
+        let budget = Rc::new(Budget::new(response_buffer, stream_resets, buffered, self.proxy.worker()));
         let service = service_fn(|request: Request<Incoming>| {
-            let (answer, stream) = (self.answer(request), budget.open());
-            let unanswered = resets.watch();
-            let report = report.clone();
+            let (answer, stream, peer) = (self.answer(request), budget.open(), Arc::clone(&self.client.peer));
             async move {
                 turn().await;
-                let answer = answer.await;
-                unanswered.answered();
-                Ok::<_, Infallible>(answer.map(|body| {
+                Ok::<_, Infallible>(answer.await.map(|body| {
                     let streams = body.streams();
-                    Budgeted::new(body, streams, stream, report)
+                    Budgeted::new(body, streams, stream, peer)
                 }))
             }
         });
-        let windows = self.terms.windows.grant(self.proxy.snapshot().limits.http2_windows);
-        let executor = OnThisWorker { report: report.clone(), peer: Arc::clone(&self.client.peer) };
-        let connection = http2::Builder::new(executor)
-            .timer(TokioTimer::new())
+        let bound = self.proxy.snapshot().limits.http2_windows;
+        let share = (!self.client.trusted).then(|| self.client.address.ip());
+        let windows = self.terms.windows.grant(bound, share);
+        let connection = http2::Builder::new(OnThisWorker(Rc::clone(&budget)))
             .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
             .max_concurrent_streams(windows.streams)
             .initial_stream_window_size(windows.stream)
             .initial_connection_window_size(windows.connection)
             .max_send_buf_size(response_buffer)
-            .keep_alive_interval(PING_INTERVAL)
             .serve_connection(TokioIo::new(Lingering::new(opened, self.terms.limits.linger)), service);
-        let connection = pin!(connection);
-        tokio::select! {
-            biased;
-            _ = self.drive(connection, http2::Connection::graceful_shutdown, Some(&budget)) => {}
-            () = poll_fn(|_| if resets.are_too_many() { Poll::Ready(()) } else { Poll::Pending }) => {
-                let Client { address, listener, .. } = &*self.client;
-                tracing::debug!(client = %address, listener = &**listener, "connection ended: too many resets");
-            }
-        }
+        let _ = self.drive(pin!(connection), http2::Connection::graceful_shutdown, Some(&budget)).await;
     }
 
     /// Answers one request.
@@ -237,11 +228,13 @@ impl Connection {
     {
         let Self { client, terms, requests, .. } = self;
         let mut check = pin!(sleep_until(self.first));
-        let mut silence = Silence { requests: 0, checks: 0 };
+        let (mut silence, mut clock) = (Silence::default(), Clock::default());
         let mut phase = Phase::Open;
         loop {
             // Checked after the connection was polled, which is what counts them.
             let heard = poll_fn(|_| if requests.get() > 0 { Poll::Ready(()) } else { Poll::Pending });
+            let excess =
+                poll_fn(|cx| http2.map_or(Poll::Pending, |budget| budget.poll_excess(&mut clock, &client.peer, cx)));
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => {
@@ -249,6 +242,14 @@ impl Connection {
                         tracing::debug!(client = %client.address, listener = &*client.listener, "connection ended: {error}");
                     }
                     return ended;
+                }
+                excess = excess => {
+                    tracing::debug!(client = %client.address, listener = &*client.listener, "connection ends: {excess}");
+                    if mem::replace(&mut phase, Phase::Excess) == Phase::Excess {
+                        return Ok(());
+                    }
+                    shut_down(connection.as_mut());
+                    check.as_mut().reset(Instant::now() + FIRST_REQUEST / CHECKS);
                 }
                 () = heard, if phase == Phase::LastChance => {
                     phase = Phase::Closing;
@@ -260,35 +261,34 @@ impl Connection {
                         return Ok(());
                     }
                     let Some(budget) = http2 else { continue };
-                    if silence.lasts(requests.get(), budget) {
-                        if phase == Phase::Closing {
+                    if silence.lasts(requests.get(), budget.is_in_use() || client.peer.is_blocked()) {
+                        if phase.is_last() {
                             return Ok(());
                         }
                         phase = Phase::Closing;
                         shut_down(connection.as_mut());
                     }
-                    let limit = if phase == Phase::Closing { FIRST_REQUEST } else { terms.limits.header_timeout };
+                    let limit = if phase.is_last() { FIRST_REQUEST } else { terms.limits.header_timeout };
                     check.as_mut().reset(Instant::now() + limit / CHECKS);
                 }
                 () = terms.drain.cancelled(), if phase == Phase::Open => {
-                    let limit = if requests.get() > 0 {
+                    silence.checks = 0;
+                    if requests.get() > 0 {
                         phase = Phase::Closing;
                         shut_down(connection.as_mut());
-                        FIRST_REQUEST / CHECKS
+                        check.as_mut().reset(Instant::now() + FIRST_REQUEST / CHECKS);
                     } else {
                         phase = Phase::LastChance;
-                        FIRST_REQUEST
-                    };
-                    silence.checks = 0;
-                    let end = Instant::now() + limit;
-                    check.as_mut().reset(if requests.get() > 0 { end } else { end.min(self.first) });
+                        check.as_mut().reset(self.first.min(Instant::now() + FIRST_REQUEST));
+                    }
                 }
             }
         }
     }
 }
 
-/// For how long an HTTP/2 connection has had neither an open stream nor a new one.
+/// For how long an HTTP/2 connection has had neither a stream nor bytes for its client.
+#[derive(Default)]
 struct Silence {
     /// Requests at the last check.
     requests: u64,
@@ -298,29 +298,25 @@ struct Silence {
 
 impl Silence {
     /// Whether a whole time-out has passed in silence, which is then counted anew.
-    fn lasts(&mut self, requests: u64, budget: &Budget) -> bool {
-        let is_silent = requests == self.requests && !budget.is_in_use();
+    fn lasts(&mut self, requests: u64, is_in_use: bool) -> bool {
+        let is_silent = requests == self.requests && !is_in_use;
         self.requests = requests;
         self.checks = if is_silent { (self.checks + 1) % CHECKS } else { 0 };
         is_silent && self.checks == 0
     }
 }
 
-/// Lets the socket follow a request's framing, and says whether the connection must end with it.
+/// Compares a request with the one that the socket has followed, restores its query, and says whether the connection must end with it.
 fn follow(requests: &Requests, request: &mut Request<Incoming>) -> bool {
-    let framing = match (request.body().size_hint().exact(), request.headers().get(header::TRANSFER_ENCODING)) {
-        (None, Some(coding)) => Framing::Chunked(coding.as_bytes()),
-        (length, _) => Framing::Length(length.unwrap_or(0)),
+    let framing = request.body().size_hint().exact().map_or(Framing::Chunked, Framing::Length);
+    let reason = match requests.began(framing, request.uri_mut()) {
+        Verdict::Sound => return false,
+        Verdict::Unknown => return true,
+        Verdict::BareLf => "a line of the trailer section ends with a bare LF",
+        Verdict::TooLong => "the request target is too long once its query is escaped",
     };
-    match requests.began(framing) {
-        Verdict::Sound => false,
-        Verdict::Unknown => true,
-        Verdict::BareLf => {
-            let reason = "a line of the trailer section ends with a bare LF".to_owned();
-            request.extensions_mut().insert(Refusal::BadRequest(reason));
-            true
-        }
-    }
+    request.extensions_mut().insert(Refusal::BadRequest(reason.to_owned()));
+    true
 }
 
 /// The way of a connection to its end.
@@ -331,6 +327,14 @@ enum Phase {
     LastChance,
     /// The requests in flight are the last.
     Closing,
+    /// The same, since the client has exceeded a limit; once more, and the connection is dropped.
+    Excess,
+}
+
+impl Phase {
+    fn is_last(self) -> bool {
+        matches!(self, Self::Closing | Self::Excess)
+    }
 }
 
 /// Gives hyper a turn before a request is served: it drops a request whose stream was reset by then.
@@ -350,14 +354,11 @@ async fn turn() {
 
 /// Runs the streams of an HTTP/2 connection on the worker that accepted it. They end with their connection.
 #[derive(Debug, Clone)]
-struct OnThisWorker {
-    report: Report,
-    peer: Arc<Peer>,
-}
+struct OnThisWorker(Rc<Budget>);
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisWorker {
     /// hyper calls this right after the service that answers the stream, which opens it.
     fn execute(&self, stream: F) {
-        spawn_local(stream::run(stream, self.report.clone(), Arc::clone(&self.peer)));
+        self.0.served_by(spawn_local(stream).abort_handle());
     }
 }

@@ -150,7 +150,7 @@ impl Control {
         workers: usize,
     ) -> Result<Self, ApplyError> {
         let mut work = Work::open(store.clone(), modules, engine, document, workers).await?;
-        let artifacts = bring(&store, work.layers.document()).await?;
+        let artifacts = bring(&store, work.revisions.compiler().engine(), work.layers.document()).await?;
         let unfetched = AtomicBool::new(is_unfetched(&artifacts));
         let stage = work.stage_file(&work.layers, artifacts).await?;
         let draft = work.draft(None, Arc::clone(&work.layers), stage).await?;
@@ -280,9 +280,11 @@ impl Control {
     }
 
     async fn reload_document(&self, document: Document) -> Result<Reloaded, ApplyError> {
-        let artifacts = bring(&self.store, &document).await?;
+        let artifacts = bring(&self.store, self.compiler.engine(), &document).await?;
         self.unfetched.store(is_unfetched(&artifacts), Relaxed);
-        let _compiled = self.compile_sources(&artifacts).await?;
+        // Plugins of the store run already.
+        let plugins: Vec<&str> = document.config.plugins.iter().map(|plugin| plugin.name.as_str()).collect();
+        let _compiled = self.compile_ahead(&plugins, &artifacts).await?;
         let mut work = self.settled().await?;
         self.reload_locked(&mut work, document, artifacts).await
     }
@@ -366,7 +368,7 @@ impl Control {
 /// Everything that would keep this configuration from starting, but for addresses in use and what a store holds.
 pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError> {
     let work = Work::open(Store::in_memory()?, None, engine, document, 1).await?;
-    let artifacts = bring(&work.store, work.layers.document()).await?;
+    let artifacts = bring(&work.store, work.revisions.compiler().engine(), work.layers.document()).await?;
     let stage = work.stage_file(&work.layers, artifacts).await?;
     warn(&work.draft(None, Arc::clone(&work.layers), stage).await?.snapshot, None);
     Ok(())
@@ -500,7 +502,8 @@ mod tests {
         let (file, module) = (folder.path().join("stile.yaml"), folder.path().join("large.wasm"));
         std::fs::write(&file, "plugins: [{ name: large, file: large.wasm }]").expect("the folder is ours");
         std::fs::File::create(module).and_then(|module| module.set_len((64 << 20) + 1)).expect("the folder is ours");
-        let message = "the file has 67108865 bytes, more than the 67108864 that a module may have";
+        let message = "compiling the module would take too much: it has 67108865 bytes, more than wasm.module_bytes allows, \
+                       which is 67108864";
         assert_eq!(outcome(&file), format!("stile.yaml:1:32: plugins[0].file: {message}\n"));
     }
 

@@ -27,6 +27,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use crossbeam_utils::CachePadded;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
     uri::{Authority, PathAndQuery, Scheme},
@@ -143,6 +144,9 @@ pub enum Destination {
     Call(String),
 }
 
+/// Held by an exchange as long as it is on a revision of a plugin. Its count is on cache lines of its own.
+pub type Present = Arc<CachePadded<()>>;
+
 /// What one filter leaves behind on one exchange.
 #[derive(Debug, Clone, Default)]
 pub struct FilterSlot {
@@ -159,7 +163,7 @@ pub struct FilterSlot {
     /// It gets the revision that is on trial, or the good one; none before its first phase.
     pub on_trial: Option<bool>,
     /// As long as this is here, it counts as being on that revision.
-    pub revision: Option<Arc<()>>,
+    pub revision: Option<Present>,
 }
 
 impl Client {

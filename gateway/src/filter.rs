@@ -17,6 +17,7 @@ pub use self::{
 use crate::{
     exchange::{Body, Exchange, FilterSlot, RequestId},
     plugin::{Answer, Caller, Candidate, Cause, Failure, Given, Phase, Refusal, Summary, Verdict},
+    seldom::Seldom,
     worker::WorkerId,
 };
 
@@ -50,6 +51,7 @@ pub struct Filter {
     pub on_error: OnError,
     /// Of calls while there is no revision.
     pub missing: Arc<FilterRecord>,
+    pub missing_logged: Seldom,
     pub times: Arc<PluginRecord>,
 }
 
@@ -289,7 +291,7 @@ impl Filter {
     pub async fn tick(&self, caller: Caller<'_>) {
         let Some(version) = &self.version else { return };
         let start = self.times.is_kept(caller.worker).then(Instant::now);
-        let outcome = version.instances.alone(caller, Phase::Tick, Given::Nothing, None).await;
+        let outcome = version.instances.alone(caller, Phase::Tick, Given::Nothing, None, None).await;
         if let Some(start) = start {
             self.times.add(caller.worker, Phase::Tick, start.elapsed());
         }
@@ -314,7 +316,11 @@ impl Filter {
     }
 
     fn tell(&self, phase: Phase, failure: &Failure, request: Option<&RequestId>) {
-        if self.leading().is_some_and(|version| !version.instances.may_log()) {
+        let may_log = match self.leading() {
+            Some(version) => version.instances.may_log(),
+            None => self.missing_logged.due().is_some(),
+        };
+        if !may_log {
             return;
         }
         tracing::warn!(

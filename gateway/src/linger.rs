@@ -1,6 +1,8 @@
 //! Closing a connection whose peer may still be sending (RFC 9112 §9.6). A socket that is closed with unread bytes is reset, and
 //! the reset may overtake the answer: so the gateway ends its own side first, and reads on for a bounded while. A leaf.
 
+mod upgradable;
+
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -16,6 +18,8 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep},
 };
+
+pub use self::upgradable::{Upgradable, Upgrade};
 
 /// Time without a byte after which the peer is no longer waited for.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -40,14 +44,14 @@ pub struct Lingering<T> {
     closing: Option<Box<Closing>>,
 }
 
-/// What the peer may be sending.
+/// What the peer may be sending. Every byte that comes begins a message; on HTTP/2 nobody says where one ends.
 #[derive(Debug, Clone, Default)]
 pub struct Phase(Arc<AtomicU8>);
 
-/// Nothing that nobody reads.
+/// Nothing: it waits for an answer, or has not begun.
 const QUIET: u8 = 0;
-/// The body of a request.
-const UPLOAD: u8 = 1;
+/// The head or the body of a request.
+const MESSAGE: u8 = 1;
 /// Bytes of a tunnel, whose reader outlives the end of the gateway's side.
 const TUNNEL: u8 = 2;
 
@@ -75,7 +79,13 @@ impl<T> Lingering<T> {
 impl Phase {
     /// The head of a request has come, and perhaps a body follows.
     pub fn request(&self, has_body: bool) {
-        self.0.store(if has_body { UPLOAD } else { QUIET }, Relaxed);
+        self.0.store(if has_body { MESSAGE } else { QUIET }, Relaxed);
+    }
+
+    fn message(&self) {
+        if self.get() == QUIET {
+            self.0.store(MESSAGE, Relaxed);
+        }
     }
 
     /// The connection becomes a tunnel.
@@ -112,7 +122,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Lingering<T> {
                     closing.pause.as_mut().reset(pause);
                 }
                 Poll::Ready(_) => break,
-                Poll::Pending if closing.is_late || self.phase.get() == UPLOAD => {
+                Poll::Pending if closing.is_late || self.phase.get() == MESSAGE => {
                     return closing.pause.as_mut().poll(cx);
                 }
                 Poll::Pending => break,
@@ -126,7 +136,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Lingering<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.socket).poll_read(cx, buffer);
-        self.ended |= polled.is_ready() && buffer.filled().len() == before;
+        if buffer.filled().len() > before {
+            self.phase.message();
+        } else {
+            self.ended |= polled.is_ready();
+        }
         polled
     }
 }
@@ -242,6 +256,25 @@ mod tests {
         let (socket, _peer) = duplex(1 << 10);
         let mut socket = Lingering::new(socket, LIMITS);
         timeout(Duration::from_millis(1), socket.shutdown()).await.expect("at once").expect("an end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_in_the_middle_of_a_head_is_waited_for() {
+        let (socket, mut peer) = duplex(1 << 10);
+        let mut socket = Lingering::new(socket, LIMITS);
+        socket.phase().request(false);
+        peer.write_all(b"GET /").await.expect("room");
+        socket.read_exact(&mut [0; 5]).await.expect("a piece of a head");
+        let closing = async {
+            socket.shutdown().await.expect("an end");
+            drop(socket);
+        };
+        let sending = async {
+            assert_eq!(peer.read(&mut [0; 1]).await.expect("an end"), 0);
+            peer.write_all(b"late").await.expect("the gateway reads on");
+            peer.shutdown().await.expect("an end");
+        };
+        tokio::join!(closing, sending);
     }
 
     #[tokio::test(start_paused = true)]

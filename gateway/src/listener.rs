@@ -75,19 +75,8 @@ pub async fn accept(share: Share, proxy: Rc<Proxy>, tasks: TaskTracker) {
     };
     let Share { listener, connections, windows, room, stop, .. } = share;
     let door = Door { listener, connections, windows, room, stop, proxy, tasks };
-    loop {
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            () = door.stop.cancelled() => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => door.admit(stream, peer),
-            Err(error) => {
-                door.connections.cannot_accept(&door.listener.name, &error);
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+    let admit = |stream, peer| door.admit(stream, peer);
+    accept_until(&door.stop, &socket, &door.listener.name, &door.connections, admit).await;
     // Past tokio, whose idea of what is ready may be older than the last connection.
     let Ok(socket) = socket.into_std() else { return };
     while let Ok((stream, peer)) = socket.accept() {
@@ -95,6 +84,29 @@ pub async fn accept(share: Share, proxy: Rc<Proxy>, tasks: TaskTracker) {
             && let Ok(stream) = TcpStream::from_std(stream)
         {
             door.admit(stream, peer);
+        }
+    }
+}
+
+/// Hands each connection that a socket accepts to `admit`, until stopped.
+pub(crate) async fn accept_until(
+    stop: &CancellationToken,
+    socket: &TcpListener,
+    listener: &str,
+    connections: &Open,
+    admit: impl Fn(TcpStream, SocketAddr),
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(stream, peer),
+            Err(error) => {
+                connections.cannot_accept(listener, &error);
+                sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
 }
@@ -193,8 +205,13 @@ impl Open {
         }
     }
 
+    /// Errors on the wire that its connections were sent.
+    pub(crate) fn errors(&self) -> &Arc<WireErrors> {
+        &self.errors
+    }
+
     /// Logs a failure of `listener` to accept.
-    pub(crate) fn cannot_accept(&self, listener: &str, error: &std::io::Error) {
+    fn cannot_accept(&self, listener: &str, error: &std::io::Error) {
         if let Some(left_out) = self.log.due() {
             tracing::warn!(listener, left_out, "cannot accept: {error}");
         }

@@ -10,6 +10,9 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+/// Least time between two checks of a transfer.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Bounds of a listener for its clients, or of a service for its endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -48,6 +51,19 @@ pub struct Peer {
     streams: AtomicBool,
     /// Its socket takes no more bytes.
     stalled: AtomicBool,
+    /// The last write found the socket full.
+    blocked: AtomicBool,
+    /// A write has found the socket full since `take_blocked` was called.
+    was_blocked: AtomicBool,
+}
+
+/// What a peer owes of one transfer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Account {
+    /// Time since the last byte.
+    silence: Duration,
+    /// Part of the grace that is used up.
+    behind: Duration,
 }
 
 /// The clock of one transfer: it runs only while the peer owes bytes.
@@ -57,8 +73,7 @@ pub struct Peer {
 pub struct Watch {
     /// Since when the peer owes bytes; `None` while it does not.
     since: Option<Instant>,
-    /// What is left of the grace.
-    left: Duration,
+    account: Account,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -86,7 +101,13 @@ impl Default for Limits {
 
 impl Peer {
     pub fn new(limits: Limits) -> Self {
-        Self { limits, streams: AtomicBool::new(false), stalled: AtomicBool::new(false) }
+        Self {
+            limits,
+            streams: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            was_blocked: AtomicBool::new(false),
+        }
     }
 
     pub fn limits(&self) -> &Limits {
@@ -110,32 +131,77 @@ impl Peer {
     pub fn set_stalled(&self, stalled: bool) {
         self.stalled.store(stalled, Relaxed);
     }
+
+    /// Records whether a write found the socket full.
+    pub fn set_blocked(&self, blocked: bool) {
+        if blocked {
+            self.was_blocked.store(true, Relaxed);
+        }
+        self.blocked.store(blocked, Relaxed);
+    }
+
+    /// Whether the last write found the socket full.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.load(Relaxed)
+    }
+
+    /// Whether a write has found the socket full since the last call, or the socket is full still.
+    pub fn take_blocked(&self) -> bool {
+        self.was_blocked.swap(self.is_blocked(), Relaxed)
+    }
+}
+
+impl Pace {
+    /// How often a transfer has to be checked where its account is kept by checks.
+    pub fn check_interval(&self) -> Duration {
+        let grace = if self.min_rate == 0 { Duration::MAX } else { self.grace };
+        (self.idle / 8).min(grace / 4).max(MIN_INTERVAL)
+    }
+}
+
+impl Account {
+    /// Adds a time in which the peer owed bytes, and the bytes that it has sent or taken in it.
+    ///
+    /// # Errors
+    ///
+    /// The peer owes for too long. One silence counts for no more than the grace, since the idle time-out bounds it.
+    pub fn add(&mut self, time: Duration, bytes: usize, pace: &Pace) -> Result<(), Stalled> {
+        self.silence += time;
+        if bytes == 0 {
+            return if self.silence < pace.idle { Ok(()) } else { Err(Stalled::Idle(pace.idle)) };
+        }
+        let owed = std::mem::take(&mut self.silence).min(pace.grace);
+        if pace.min_rate == 0 {
+            return Ok(());
+        }
+        let earned = Duration::from_nanos((bytes as u64).saturating_mul(1_000_000_000) / u64::from(pace.min_rate));
+        self.behind = (self.behind + owed).saturating_sub(earned);
+        if self.behind > pace.grace { Err(Stalled::Slow(pace.min_rate)) } else { Ok(()) }
+    }
+
+    /// The peer owes nothing for now.
+    pub fn rest(&mut self) {
+        self.silence = Duration::ZERO;
+    }
 }
 
 impl Watch {
     /// A watch that begins to run now.
     pub fn new(pace: &Pace) -> Self {
         let now = Instant::now();
-        Self { since: Some(now), left: pace.grace, timer: Box::pin(sleep_until(now + pace.idle)) }
+        Self { since: Some(now), account: Account::default(), timer: Box::pin(sleep_until(now + pace.idle)) }
     }
 
     /// The peer has sent or taken so many bytes.
     ///
     /// # Errors
     ///
-    /// `Slow`: they come too late. One silence counts for no more than the grace, since the idle time-out bounds it.
+    /// `Slow`: they come too late.
     pub fn progressed(&mut self, bytes: usize, pace: &Pace) -> Result<(), Stalled> {
         let Some(since) = self.since.take() else { return Ok(()) };
-        if pace.min_rate == 0 {
-            return Ok(());
-        }
+        // The timer bounds a silence.
         let owed = since.elapsed().min(pace.grace);
-        let earned = Duration::from_nanos((bytes as u64).saturating_mul(1_000_000_000) / u64::from(pace.min_rate));
-        match (self.left + earned).checked_sub(owed) {
-            Some(left) => self.left = left.min(pace.grace),
-            None => return Err(Stalled::Slow(pace.min_rate)),
-        }
-        Ok(())
+        self.account.add(owed, bytes.max(1), pace)
     }
 
     /// The peer owes nothing for now.

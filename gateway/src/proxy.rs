@@ -22,7 +22,7 @@ use crate::{
     openapi::Invalid,
     plugin::Caller,
     snapshot::{Pinned, Reader, Route, Snapshot},
-    upstream::{Lease, Sending},
+    upstream::{Idle, Lease, Sending, longest_idle},
     worker::WorkerId,
 };
 
@@ -64,6 +64,11 @@ impl Proxy {
     /// The generation that a request would be served by now.
     pub fn snapshot(&self) -> Pinned {
         self.snapshot.latest()
+    }
+
+    /// Takes the connection to a service that has been idle longest on this worker.
+    pub fn longest_idle(&self) -> Option<Idle> {
+        longest_idle(self.snapshot.latest().services.values(), self.worker)
     }
 
     /// The `Via` of what goes out for an exchange that came with these entries, the gateway's own among them.
@@ -195,7 +200,7 @@ impl Proxy {
         let Route { service, host, timeout, .. } = route;
         let head = &ending.exchange.request;
         let sending = Sending { worker: self.worker, head, host: *host, timeout: *timeout, transfer };
-        Ok(service.send(&sending, body, chosen).await?)
+        Ok(service.send(&sending, body, chosen, &|| self.longest_idle()).await?)
     }
 
     /// What a request gets in the place of the service's answer: it is found out who calls, whether they may, whether it is what its

@@ -1,6 +1,6 @@
 //! A TCP connection as hyper drives it. A small message that comes in pieces is sent as one, the bytes of one read are bounded, a peer
-//! that takes no bytes is given up, one that always has bytes lets others have their turn, and what hyper does not say of messages is
-//! followed.
+//! that takes no bytes is given up, one that always has bytes lets others have their turn, and the socket follows the parts of messages
+//! that hyper does not report.
 
 mod chunks;
 mod follow;
@@ -31,7 +31,7 @@ use crate::{
 };
 
 pub use self::{
-    query::{Lenient, Queries},
+    interim::{Exchanges, InterimBounded},
     requests::{Framing, Requests, Verdict},
 };
 
@@ -68,14 +68,19 @@ impl Socket {
         Self::new(stream, peer, Followed::of_client(requests, errors))
     }
 
-    /// A connection to a service, which may send so many interim responses to a request.
-    pub fn to_service(stream: TcpStream, peer: Arc<Peer>, interim_responses: u32) -> Self {
-        Self::new(stream, peer, Followed::to_service(interim_responses))
+    /// A connection to a service, which may send so many interim responses in each of the exchanges.
+    pub fn to_service(stream: TcpStream, peer: Arc<Peer>, interim_responses: u32, exchanges: Exchanges) -> Self {
+        Self::new(stream, peer, Followed::to_service(interim_responses, exchanges))
     }
 
     /// A connection of a client of the admin address.
     pub fn of_admin(stream: TcpStream, peer: Arc<Peer>) -> Self {
-        Self::new(stream, peer, Followed::Admin)
+        Self::new(stream, peer, Followed::Nothing)
+    }
+
+    /// A connection to a host that is no service, perhaps under TLS: `InterimBounded` counts the interim responses above that.
+    pub fn to_host(stream: TcpStream, peer: Arc<Peer>) -> Self {
+        Self::new(stream, peer, Followed::Nothing)
     }
 
     fn new(stream: TcpStream, peer: Arc<Peer>, followed: Followed) -> Self {
@@ -171,7 +176,7 @@ impl AsyncRead for Socket {
         self.stream.set_limit(READ);
         match Pin::new(&mut self.stream).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) => {
-                let bytes = &buffer.filled()[before..];
+                let bytes = &mut buffer.filled_mut()[before..];
                 self.turn += bytes.len();
                 Poll::Ready(self.followed.read(bytes))
             }
@@ -232,7 +237,7 @@ mod tests {
         let mut peer = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("it accepts");
         let (stream, _) = listener.accept().await.expect("a connection");
         let writer = tokio::spawn(async move { peer.write_all(&[b'x'; ALL]).await });
-        let mut socket = Socket::to_service(stream, Arc::new(Peer::new(Limits::default())), 0);
+        let mut socket = Socket::to_host(stream, Arc::new(Peer::new(Limits::default())));
         let (mut bytes, mut all) = (vec![0; 16 << 10], 0);
         while all < ALL {
             let here = poll_fn(|cx| {

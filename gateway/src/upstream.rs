@@ -42,8 +42,8 @@ use crate::{
     worker::{PerWorker, WorkerId},
 };
 
-use connect::Connection;
-pub use connect::Transport;
+use connect::{Connection, Try};
+pub use connect::{Idle, LongestIdle, Transport, longest_idle};
 pub use error::Error;
 pub use pool::PoolLimits;
 pub use table::{Listed, Member, Metadata, Roster, Table};
@@ -72,6 +72,8 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// The address, which is told of with every request.
     text: Arc<str>,
+    /// The configuration of its connections; with another one, the endpoint is made anew.
+    settings: (PoolLimits, Transport),
     pool: pool::Pool,
     health: health::Health,
     in_flight: AtomicUsize,
@@ -118,7 +120,7 @@ impl Service {
     ) -> Self {
         let table = before.map(|before| before.table.load_full());
         let roster = table.as_ref().map_or_else(Arc::default, |table| Arc::clone(&table.roster));
-        let table = Table::new(&listed, roster, table.as_deref());
+        let table = Table::new(&listed, &transport, roster, table.as_deref());
         let cursors = before.map_or_else(
             || Arc::new(PerWorker::new(listed.workers, |worker| Cursor::new(worker as u64))),
             |before| Arc::clone(&before.cursors),
@@ -129,14 +131,15 @@ impl Service {
     /// Makes this its roster, for requests that come from now on. Endpoints of `before`, too, keep their connections.
     pub fn enroll(&self, roster: Arc<Roster>, before: Option<&Self>) {
         let tables = [Some(self), before].map(|service| service.map(|it| it.table.load_full()));
-        let table = Table::new(&self.listed, roster, tables.iter().flatten().map(|table| &**table));
+        let before = tables.iter().flatten().map(|table| &**table);
+        let table = Table::new(&self.listed, &self.transport, roster, before);
         self.table.store(Arc::new(table));
     }
 
     /// Sends one request to one endpoint and waits for the head of the response.
     ///
     /// An endpoint that takes no connection has had nothing of the request: another is tried, of at most `ENDPOINTS`, and the
-    /// first is passed over for a while.
+    /// first is passed over for a while. Without a descriptor for a connection, the one that `longest_idle` gives is closed first.
     ///
     /// A pooled connection that turns out to be closed is replaced by another where nothing can have reached the
     /// endpoint twice: the request was never written, or it is idempotent and has no body (RFC 9110 §9.2.2).
@@ -145,56 +148,35 @@ impl Service {
         sending: &Sending<'_>,
         mut body: Body,
         chosen: Option<Arc<Endpoint>>,
+        longest_idle: LongestIdle<'_>,
     ) -> Result<(Response<Incoming>, Lease), Error> {
         let worker = sending.worker;
         let mut endpoint = chosen.map_or_else(|| self.choose(worker), Ok)?;
-        let mut left = ENDPOINTS;
         let begin = Instant::now();
-        let mut start = begin;
+        let mut current = Try { begin, start: begin, left: ENDPOINTS - 1, longest_idle };
         loop {
             let sent = {
-                let sent = pin!(self.send_to(&endpoint, sending, &mut body, start));
+                let sent = pin!(self.send_to(&endpoint, sending, &mut body, current));
                 let sent = sending.within_timeout(begin, sent).await;
                 sent.unwrap_or(Err(Error::Timeout(endpoint.address, sending.timeout)))
             };
             // The time that a client took for its request is not the endpoint's.
-            let from = sending.ended().map_or(start, |ended| ended.max(start));
+            let from = sending.ended().map_or(current.start, |ended| ended.max(current.start));
             let took = from.elapsed();
             self.record.attempt(worker, sent.as_ref().map_or_else(Error::outcome, |_| Outcome::Answered), took);
-            left -= 1;
             match sent {
                 Ok(sent) => {
                     endpoint.answered_after(took);
                     return Ok(sent);
                 }
-                Err(error) if error.is_unreached() && left > 0 => match self.other(worker, &endpoint) {
-                    Some(other) => (endpoint, start) = (other, Instant::now()),
+                Err(error) if error.is_unreached() && current.left > 0 => match self.other(worker, &endpoint) {
+                    Some(other) => {
+                        endpoint = other;
+                        current = Try { start: Instant::now(), left: current.left - 1, ..current };
+                    }
                     None => return Err(error),
                 },
                 Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn connect(&self, endpoint: &Endpoint, worker: WorkerId) -> Result<Connection, Error> {
-        let attempt = endpoint.health.begin(self.transport.connect_timeout);
-        match connect::open(endpoint.address, &self.transport, self.listed.reserved_descriptors).await {
-            Ok(opened) => {
-                endpoint.health.clear();
-                self.record.connected(worker);
-                Ok(opened)
-            }
-            Err(error) if error.is_exhausted() => {
-                if let Some(left_out) = self.log.due() {
-                    tracing::warn!(service = &*self.name, left_out, "no connection can be opened: {error}");
-                }
-                Err(error)
-            }
-            Err(error) => {
-                if let Some(pause) = endpoint.health.failed(&attempt) {
-                    tracing::warn!(service = &*self.name, pause = ?pause, "an endpoint is passed over: {error}");
-                }
-                Err(error)
             }
         }
     }
@@ -224,20 +206,21 @@ impl Service {
         endpoint: &Arc<Endpoint>,
         sending: &Sending<'_>,
         body: &mut Body,
-        start: Instant,
+        current: Try<'_>,
     ) -> Result<(Response<Incoming>, Lease), Error> {
         let Sending { worker, head, host, .. } = *sending;
         let replayable = body.is_empty() && is_idempotent(&head.method);
         let mut idle = true;
         loop {
-            let (mut connection, reused) = match idle.then(|| endpoint.pool.take(worker, start)).flatten() {
+            let (mut connection, reused) = match idle.then(|| endpoint.pool.take(worker, current.start)).flatten() {
                 Some(connection) => (connection, true),
                 // Boxed, or every request would be as large as what few of them do.
-                None => (Box::pin(self.connect(endpoint, worker)).await?, false),
+                None => (Box::pin(self.connect(endpoint, sending, current)).await?, false),
             };
             let request = endpoint.request(head, mem::take(body), host)?;
             let flight = Lease::new(endpoint, self.transport.progress, worker);
             connection.peer.set_streams(head.streams);
+            connection.exchanges.begin();
             let response = connection.sender.try_send_request(request).await.map(|mut response| {
                 let sound = check_response(&mut response, &head.method, head.asks_websocket());
                 sound.map(|()| response)
@@ -279,6 +262,12 @@ impl Sending<'_> {
         self.transfer.as_ref()?.ended()
     }
 
+    /// The end of the time-out, which began at `begin` or with the end of the request; `None` while that is under way.
+    fn deadline(&self, begin: Instant) -> Option<Instant> {
+        let from = self.transfer.as_ref().map_or(Some(begin), |transfer| transfer.ended())?;
+        Some(from.max(begin) + self.timeout)
+    }
+
     /// Waits for the head of an answer. The time-out runs from the end of the request: while that is under way, its progress alone
     /// is bounded.
     async fn within_timeout<T>(&self, begin: Instant, mut sent: Pin<&mut impl Future<Output = T>>) -> Option<T> {
@@ -298,10 +287,11 @@ impl Sending<'_> {
 }
 
 impl Endpoint {
-    pub fn new(address: SocketAddr, limits: PoolLimits, workers: usize) -> Self {
+    pub fn new(address: SocketAddr, limits: PoolLimits, transport: Transport, workers: usize) -> Self {
         Self {
             address,
             text: address.to_string().into(),
+            settings: (limits, transport),
             pool: pool::Pool::new(limits, workers),
             health: health::Health::default(),
             in_flight: AtomicUsize::new(0),
@@ -317,10 +307,6 @@ impl Endpoint {
     /// Forgets that it took no connections, since a server has announced itself there.
     pub fn announced(&self) {
         self.health.clear();
-    }
-
-    pub fn limits(&self) -> PoolLimits {
-        self.pool.limits()
     }
 
     /// How long its answers took to begin of late; none before the first.

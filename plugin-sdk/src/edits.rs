@@ -6,12 +6,14 @@ use std::borrow::Cow;
 use std::fmt;
 
 #[cfg(not(target_arch = "wasm32"))]
-use super::path::normalize;
+use super::path::{PathError, normalize};
 
 /// Bytes that one filter keeps of an exchange.
 pub const MAX_KEPT: usize = 4096;
 /// Bytes of a path with its query.
 pub const MAX_TARGET: usize = 16 << 10;
+/// Characters that a message quotes of a refused text.
+const MAX_QUOTED: usize = 100;
 
 /// Why an edit is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,12 +57,12 @@ pub fn is_field_value(value: &[u8]) -> bool {
 
 /// The refusal of a text that is no name of a field.
 pub fn not_a_field_name(name: &str) -> Refused {
-    Refused::Invalid(format!("\"{}\" is not a field name", name.escape_debug()))
+    Refused::Invalid(format!("{} is not a field name", quoted(name)))
 }
 
 /// The refusal of a value, whose field has this name.
 pub fn not_a_field_value(name: &str) -> Refused {
-    Refused::Invalid(format!("the value of \"{name}\" has a character that no field may have"))
+    Refused::Invalid(format!("the value of {} has a character that no field may have", quoted(name)))
 }
 
 /// Any method but CONNECT, which asks for a tunnel (RFC 9110 §9.3.6).
@@ -68,7 +70,7 @@ pub fn method(text: &str) -> Result<(), Refused> {
     match text {
         "CONNECT" => Err(Refused::Invalid("a plugin cannot make it a CONNECT".to_owned())),
         _ if is_token(text) => Ok(()),
-        _ => Err(Refused::Invalid(format!("\"{}\" is not a method", text.escape_debug()))),
+        _ => Err(Refused::Invalid(format!("{} is not a method", quoted(text)))),
     }
 }
 
@@ -87,6 +89,10 @@ pub fn path(text: &str) -> Result<Cow<'_, str>, Refused> {
         let query = if found == '?' { "; a query is set by itself" } else { "" };
         return Err(Refused::Invalid(format!("the path has a \"{found}\", which only its encoded form may be{query}")));
     }
+    // The normal form of "*", which asks about a server as a whole, is "*": OPTIONS alone may have it (RFC 9112 §3.2.4).
+    if text == "*" {
+        return Err(Refused::Invalid(PathError::NotAbsolute.to_string()));
+    }
     let normal = normalize(text).map_err(|error| Refused::Invalid(error.to_string()))?;
     if normal.encoded_slash {
         return Err(Refused::Invalid("the path has an encoded slash, backslash or NUL".to_owned()));
@@ -98,9 +104,9 @@ pub fn path(text: &str) -> Result<Cow<'_, str>, Refused> {
 pub fn query(text: &str) -> Result<(), Refused> {
     let must_be_encoded = |byte: u8| !byte.is_ascii_graphic() || b"\"#<>".contains(&byte);
     if text.bytes().any(must_be_encoded) {
-        let shown = text.escape_debug();
         return Err(Refused::Invalid(format!(
-            "\"{shown}\" is not a query: encode spaces, \", #, <, > and all that is not printable ASCII"
+            "{} is not a query: encode spaces, \", #, <, > and all that is not printable ASCII",
+            quoted(text)
         )));
     }
     Ok(())
@@ -117,6 +123,13 @@ pub fn kept(state: &[u8]) -> Result<(), Refused> {
     if state.len() > MAX_KEPT { Err(Refused::Limit("4096 bytes of kept state")) } else { Ok(()) }
 }
 
+/// A text in quotes, escaped and shortened.
+fn quoted(text: &str) -> String {
+    let shown: String = text.chars().take(MAX_QUOTED).collect();
+    let rest = if shown.len() < text.len() { "…" } else { "" };
+    format!("\"{}{rest}\"", shown.escape_debug())
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -124,5 +137,35 @@ impl fmt::Display for Refused {
             Self::Forbidden(name) => write!(f, "\"{name}\" is the gateway's to write"),
             Self::Limit(name) => write!(f, "over the limit of {name}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_that_of_a_resource() {
+        let refused = Refused::Invalid("path does not start with \"/\"".to_owned());
+        assert_eq!(path("*"), Err(refused.clone()));
+        assert_eq!(path("users"), Err(refused));
+        assert_eq!(path("/*"), Ok("/*".into()));
+    }
+
+    #[test]
+    fn messages_quote_the_beginning_of_what_is_refused() {
+        let text = "\n".repeat(1 << 20);
+        for refused in [
+            not_a_field_name(&text),
+            not_a_field_value(&text),
+            method(&text).expect_err("it is no method"),
+            query(&text).expect_err("it is no query"),
+        ] {
+            let message = refused.to_string();
+            assert!(message.len() < 400 && message.contains("\\n…\""), "{message}");
+        }
+        assert_eq!(not_a_field_name("a b").to_string(), "\"a b\" is not a field name");
+        let whole = "é".repeat(100);
+        assert_eq!(method(&whole), Err(Refused::Invalid(format!("\"{whole}\" is not a method"))));
     }
 }

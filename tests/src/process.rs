@@ -171,6 +171,12 @@ impl Stile {
         fs::read_dir(folder).expect("Linux tells").filter_map(|thread| Some(thread.ok()?.path())).collect()
     }
 
+    /// Files and sockets that it has open.
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id().expect("it is running"));
+        fs::read_dir(folder).expect("Linux tells").count()
+    }
+
     /// A line of `/proc/PID/status`, in bytes: `VmRSS` is the memory in use, `VmHWM` the most there ever was.
     pub fn memory(&self, line: &str) -> u64 {
         let id = self.child.id().expect("it is running");

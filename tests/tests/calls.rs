@@ -131,12 +131,12 @@ async fn calls_are_bounded_in_number_time_and_size() {
     let limits = json!({ "limits": { "calls": 3, "call_timeout": "200ms", "call_body": "1KiB", "timeout": "5s" } });
     let gateway = Gateway::start(config(&upstream, &asked, &[], limits)).await;
     let many = call(&gateway, &[("x-call", "service://asked/"), ("x-times", "5")]).await;
-    let limit = "more than the plugin may: 3 calls in one phase";
+    let limit = "more than the plugin may: 3 calls in one phase (limits.calls)";
     assert_eq!(many, ["200 ok", "200 ok", "200 ok", limit, limit].join("\n"));
     assert_eq!(call(&gateway, &[("x-call", "service://asked/never")]).await, "no answer in time");
     assert_eq!(call(&gateway, &[("x-call", "service://asked/never"), ("x-timeout", "1")]).await, "no answer in time");
     let large = call(&gateway, &[("x-call", "service://asked/large")]).await;
-    assert_eq!(large, "more than the plugin may: an answer of 1024 bytes");
+    assert_eq!(large, "more than the plugin may: an answer of 1024 bytes (limits.call_body)");
     let overruns = r#"stile_plugin_overruns_total{plugin="caller",route="all",cause="calls"}"#;
     assert_eq!(gateway.admin().metric(overruns).await, 4, "two late, one of many, one too large");
     let broken = call(&gateway, &[("x-call", "service://asked/broken")]).await;
@@ -155,6 +155,29 @@ async fn calls_are_bounded_in_number_time_and_size() {
     assert_eq!(client.send(with("/", &[("x-call", "service://asked/never")])).await.status, 503);
     let overruns = r#"stile_plugin_overruns_total{plugin="caller",route="all",cause="timeout"}"#;
     assert_eq!(gateway.admin().metric(overruns).await, 1);
+}
+
+#[tokio::test]
+async fn interim_responses_of_services_and_hosts_are_bounded() {
+    let hints = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n";
+    let asked = Upstream::start(move |received| {
+        let count = received.target()[1..].parse().expect("a number of responses");
+        // The body looks like more of them.
+        let body = hints.repeat(40);
+        let last = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        Answer::Bytes(format!("{}{last}", hints.repeat(count)).into_bytes())
+    })
+    .await;
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(config(&upstream, &asked, &[origin(asked.address())], json!({}))).await;
+    for base in ["service://asked".to_owned(), origin(asked.address())] {
+        for (count, is_served) in [(0, true), (32, true), (32, true), (33, false), (32, true)] {
+            let answer = call(&gateway, &[("x-call", &format!("{base}/{count}"))]).await;
+            assert_eq!(answer.starts_with("200 HTTP/1.1 103"), is_served, "{base} {count}: {answer}");
+            assert_eq!(answer.starts_with("the call failed: "), !is_served, "{base} {count}: {answer}");
+        }
+    }
+    assert_eq!(asked.connections(), 4, "each connection has many exchanges");
 }
 
 #[tokio::test]

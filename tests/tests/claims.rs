@@ -5,6 +5,7 @@ use stile_tests::{
     client::{Client, with},
     gateway::{Gateway, filtered, plain},
     guest::plugin,
+    raw::ask,
     upstream::Upstream,
 };
 
@@ -66,6 +67,24 @@ async fn claims_of_strangers_are_dropped_and_counted() {
         let metric = r#"stile_request_fields_dropped_total{listener="public",reason="untrusted"}"#;
         let dropped = gateway.admin().metric(metric).await;
         assert_eq!(dropped, if trusted { 0 } else { CLAIMS.len() as u64 });
+    }
+}
+
+#[tokio::test]
+async fn claims_pass_as_trailers_neither() {
+    let upstream = Upstream::echo().await;
+    for trusted in [json!([]), json!(["127.0.0.1"])] {
+        let mut config = plain(upstream.address());
+        config["listeners"] = json!([{ "name": "public", "address": "127.0.0.1:0", "trusted": trusted }]);
+        let gateway = Gateway::start(config).await;
+        let names: Vec<&str> = CLAIMS.iter().map(|(name, _)| *name).chain(["x-client-id"]).collect();
+        let lines: String = names.iter().map(|name| format!("{name}: 1\r\n")).collect();
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntrailer: {}\r\n\r\n",
+            names.join(", ")
+        );
+        assert_eq!(ask(gateway.address(), format!("{head}0\r\n{lines}\r\n")).await.status(), 200);
+        assert_eq!(upstream.last().trailers, ["x-client-id: 1"], "{trusted}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Stopping: what is in flight finishes within the grace period, nothing new begins.
 
+mod closing;
+
 use std::time::Duration;
 
 use serde_json::json;

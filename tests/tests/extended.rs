@@ -8,6 +8,7 @@ mod endpoints;
 mod kills;
 mod neighbours;
 mod plugins;
+mod slow;
 mod streams;
 
 use stile_tests::{

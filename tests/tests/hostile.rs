@@ -5,14 +5,18 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use serde_json::{Value, json};
 use stile_tests::{
     admin::Admin,
-    client::{Answer, Client, get, with},
+    client::{Answer, Client, get, request, with},
     gateway::{Gateway, filtered, service},
     guest::{plugin, plugin_with},
     load::{Load, Probe},
     process::Stile,
+    raw::Raw,
     upstream::Upstream,
 };
-use tokio::time::Instant;
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep},
+};
 
 /// The default of `limits.deadline`.
 const DEADLINE: Duration = Duration::from_millis(5);
@@ -230,6 +234,38 @@ async fn a_call_that_finds_no_instance_waits_only_so_long() {
     assert_eq!(refused.header("retry-after"), "1");
     assert!(admin.metric(counted).await >= 1);
     assert_eq!(other.send(get("/")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stream_filter_that_waits_for_something_else_than_its_body_is_ended() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let host = format!("http://{}", silent.local_addr().expect("an address"));
+    let upstream = Upstream::echo().await;
+    let caller = |limits: Value| {
+        let plugin =
+            plugin_with("caller", json!({ "allow": ["http-client"], "http": { "hosts": [&host] }, "limits": limits }));
+        filtered(upstream.address(), json!([plugin]), json!([{ "plugin": "caller", "config": {} }]))
+    };
+    let gateway = Gateway::start(caller(json!({ "timeout": "100ms", "call_timeout": "1h" }))).await;
+    let mut client = Client::connect(gateway.address()).await;
+    let answer = client.send(request("POST", "/", &[("x-call", &*host), ("x-stream", "1")], "body")).await;
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    let errors = gateway.admin().get("/v1/errors").await.text();
+    assert!(errors.contains("the call took longer than 100ms (limits.timeout)"), "{errors}");
+}
+
+#[tokio::test]
+async fn a_stream_filter_may_wait_for_its_body_beyond_its_timeout() {
+    let upstream = Upstream::echo().await;
+    let streams = plugin_with("streams", json!({ "limits": { "timeout": "20ms", "call_timeout": "10ms" } }));
+    let filters = json!([{ "plugin": "streams", "config": { "request": "upper" } }]);
+    let gateway = Gateway::start(filtered(upstream.address(), json!([streams]), filters)).await;
+    let mut client = Raw::connect(gateway.address()).await;
+    client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nhalf").await;
+    // However much longer it takes: it is the client's time.
+    sleep(Duration::from_millis(100)).await;
+    client.write("half").await;
+    assert_eq!(client.answer_to("POST").await.json()["body"], "HALFHALF");
 }
 
 async fn quickest_exchange(client: &mut Client) -> Duration {

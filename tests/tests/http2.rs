@@ -1,5 +1,7 @@
 //! HTTP/2 by prior knowledge on the port of HTTP/1.1; services are spoken to in HTTP/1.1.
 
+mod slow;
+
 use std::{
     convert::Infallible,
     fs,
@@ -11,7 +13,6 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -32,7 +33,6 @@ use stile_tests::{
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
-    time::sleep,
 };
 
 #[tokio::test]
@@ -332,56 +332,6 @@ async fn a_silent_connection_ends_though_it_answers_pings() {
     assert!(is_answered);
 }
 
-#[tokio::test]
-async fn a_connection_with_an_open_stream_is_not_silent() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let upstream = Upstream::start(move |_| Answer::Behind(held.clone(), Box::new(Answer::Pattern(100)))).await;
-    let gateway = Gateway::start(limited(&upstream, json!({ "header_timeout": "100ms" }))).await;
-    let mut client = Frames::connect(gateway.address(), 50).await;
-    client.write(&frames::head(1, "GET", "/", true)).await.expect("the gateway reads");
-    upstream.received(1).await;
-    sleep(Duration::from_millis(500)).await;
-    gate.cancel();
-    // The rest of the answer waits for the window.
-    assert_eq!(client.until(frames::DATA, 1).await.expect("the connection lasts").payload.len(), 50);
-    sleep(Duration::from_millis(500)).await;
-    let more = frames::frame(frames::WINDOW_UPDATE, 0, 1, &50_u32.to_be_bytes());
-    client.write(&more).await.expect("the gateway reads");
-    assert_eq!(client.until(frames::DATA, 1).await.expect("the connection lasts").payload.len(), 50);
-}
-
-#[tokio::test]
-async fn a_stream_whose_client_takes_nothing_is_given_up_and_the_others_go_on() {
-    let upstream = Upstream::start(|received| match received.target() {
-        "/large" => Answer::Pattern(1 << 20),
-        _ => Answer::text("small"),
-    })
-    .await;
-    let gateway = Gateway::start(limited(&upstream, json!({ "progress": { "idle_timeout": "300ms" } }))).await;
-    let mut client = Frames::connect(gateway.address(), 1 << 10).await;
-    client.write(&frames::head(1, "GET", "/large", true)).await.expect("the gateway reads");
-    let mut stream = 3;
-    loop {
-        // Others go on all the while.
-        client.write(&frames::head(stream, "GET", "/small", true)).await.expect("the gateway reads");
-        let frame = loop {
-            let frame = client.next().await.expect("the connection lasts");
-            if frame.stream == stream && frame.flags & frames::END_STREAM != 0 || frame.kind == frames::RST_STREAM {
-                break frame;
-            }
-        };
-        if frame.kind == frames::RST_STREAM {
-            assert_eq!(frame.stream, 1);
-            break;
-        }
-        stream += 2;
-        sleep(Duration::from_millis(10)).await;
-    }
-    until("the service's connection is closed", async || (upstream.open() <= 1).then_some(())).await;
-    until("its bytes are given back", async || (buffered(&gateway).await == 0).then_some(())).await;
-}
-
 /// A request and, at once, a window beyond the largest: an error of its stream (RFC 9113 §6.9.1).
 fn reset(stream: u32) -> Vec<u8> {
     let overflow = frames::frame(frames::WINDOW_UPDATE, 0, stream, &WIDE.to_be_bytes());
@@ -412,21 +362,33 @@ async fn streams_that_are_reset_before_their_answer_are_bounded() {
             json!([{ "name": "public", "address": "127.0.0.1:0", "limits": { "stream_resets": 20 } }]);
         let gateway = Gateway::start(config).await;
         let mut client = Frames::connect(gateway.address(), WIDE).await;
-        let mut sent = 0;
-        while sent < 100 {
+        let (mut sent, mut is_announced) = (0, false);
+        'sending: while sent < 100 {
             let stream = 2 * sent + 1;
             let one =
                 if by_client { [frames::head(stream, "GET", "/", true), own(stream)].concat() } else { reset(stream) };
-            if client.write(&one).await.is_err() {
+            // The gateway has read it once it answers the ping.
+            let ping = frames::frame(frames::PING, 0, 0, b"12345678");
+            if client.write(&[one, ping].concat()).await.is_err() {
                 break;
             }
-            // The gateway has read it once it answers the ping.
-            let asked = client.write(&frames::frame(frames::PING, 0, 0, b"12345678")).await.is_ok();
-            if !asked || client.until(frames::PING, 0).await.is_none() {
-                break;
+            loop {
+                let Some(frame) = client.next().await else { break 'sending };
+                is_announced |= frame.kind == frames::GOAWAY;
+                match (frame.kind, frame.flags & frames::ACK) {
+                    (frames::PING, 0) => {
+                        let answer = frames::frame(frames::PING, frames::ACK, 0, &frame.payload);
+                        if client.write(&answer).await.is_err() {
+                            break 'sending;
+                        }
+                    }
+                    (frames::PING, _) => break,
+                    _ => {}
+                }
             }
             sent += 1;
         }
+        assert!(is_announced, "by the client: {by_client}");
         assert!((20..40).contains(&sent), "{sent} resets, by the client: {by_client}");
     }
 }

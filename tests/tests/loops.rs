@@ -4,12 +4,13 @@ use std::{net::SocketAddr, process::Output};
 
 use serde_json::{Value, json};
 use stile_tests::{
-    client::{Client, fetch, with},
+    client::{Client, fetch, request, with},
     gateway::{self, Gateway, filtered, plain, service},
     guest::{plugin, plugin_with},
     process::stile,
     raw::ask,
     upstream::Upstream,
+    wait::until,
 };
 
 /// A gateway whose only service is at `next(its own address)`.
@@ -91,6 +92,12 @@ async fn a_plugin_that_calls_its_own_route_ends_as_a_loop_does() {
     assert_eq!(answer.matches("200 ").count(), 7, "{answer}");
     assert!(answer.contains("508 ") && answer.contains("has passed this gateway 8 times"), "{answer}");
     assert_eq!(requests(&gateway).await, 1, "one exchange is refused");
+    let fields = [("x-call", &*own), ("x-stream", "1")];
+    let answer = Client::connect(gateway.address()).await.send(request("POST", "/", &fields, "body")).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(requests(&gateway).await, 2, "one more is refused");
+    until("the outermost request has passed", async || (upstream.count() >= 8).then_some(())).await;
+    assert_eq!(upstream.count(), 8, "the first body of each pass arrives");
 }
 
 #[tokio::test]

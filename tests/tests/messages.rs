@@ -5,10 +5,14 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use stile_tests::{
     client::{Answer as Response, Client, fetch, request, with},
-    gateway::{Gateway, plain},
+    gateway::{Gateway, filtered, plain},
+    guest::plugin,
     raw::{Raw, ask},
     upstream::{Answer, Upstream},
+    wait::soon,
+    wire::{Framing, Wire},
 };
+use tokio::net::TcpListener;
 
 /// A service that answers every request with these bytes and then closes.
 async fn answering(bytes: impl Into<Vec<u8>>) -> (Upstream, Gateway) {
@@ -222,9 +226,13 @@ async fn the_reason_phrase_of_a_service_is_kept() {
 const TRAILERS: &str = "x-sum: 7\r\nconnection: x-mine\r\nx-mine: 1\r\nx-forwarded-for: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\n\
                         x-request-id: evil\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\nhost: evil\r\n\
                         authorization: evil\r\ncookie: a=1\r\nkeep-alive: 5\r\nx-real-ip: 6.6.6.6\r\nexpect: x\r\n\
-                        upgrade: x\r\nvia: 1.1 evil\r\nx_forwarded_for: 6.6.6.6\r\n";
+                        upgrade: x\r\nvia: 1.1 evil\r\nx_forwarded_for: 6.6.6.6\r\ncf-connecting-ip: 6.6.6.6\r\n\
+                        x-original-url: /admin\r\nx-rewrite-url: /admin\r\nclient-cert: :a:\r\nssl-client-verify: SUCCESS\r\n\
+                        x-remote-user: root\r\nx_remote_user: root\r\nx-ssl-client-verify: SUCCESS\r\n";
 const NAMES: &str = "x-sum, connection, x-mine, x-forwarded-for, forwarded, x-request-id, transfer-encoding, content-length, \
-                     host, authorization, cookie, keep-alive, x-real-ip, expect, upgrade, via, x_forwarded_for";
+                     host, authorization, cookie, keep-alive, x-real-ip, expect, upgrade, via, x_forwarded_for, cf-connecting-ip, \
+                     x-original-url, x-rewrite-url, client-cert, ssl-client-verify, x-remote-user, x_remote_user, \
+                     x-ssl-client-verify";
 
 #[tokio::test]
 async fn trailers_of_a_request_carry_nothing_that_its_head_may_not() {
@@ -233,6 +241,18 @@ async fn trailers_of_a_request_carry_nothing_that_its_head_may_not() {
     let head = format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntrailer: {NAMES}\r\n");
     let answer = ask(gateway.address(), format!("{head}\r\n5\r\nhello\r\n0\r\n{TRAILERS}\r\n")).await;
     assert_eq!(answer.status(), 200);
+    assert_eq!(upstream.last().trailers, ["x-sum: 7"]);
+}
+
+#[tokio::test]
+async fn a_trailer_stands_for_no_field_that_a_filter_has_set() {
+    let upstream = Upstream::echo().await;
+    let edits = json!({ "request": { "set": { "x-user": "ann" } } });
+    let filters = json!([{ "plugin": "add-headers", "config": edits }]);
+    let gateway = Gateway::start(filtered(upstream.address(), json!([plugin("add-headers")]), filters)).await;
+    let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntrailer: x-user, x_user, x-sum\r\n\r\n";
+    let answer = ask(gateway.address(), format!("{head}0\r\nx-user: root\r\nx_user: root\r\nx-sum: 7\r\n\r\n")).await;
+    assert_eq!((answer.status(), &answer.json()["headers"]["x-user"]), (200, &json!("ann")));
     assert_eq!(upstream.last().trailers, ["x-sum: 7"]);
 }
 
@@ -278,8 +298,27 @@ async fn interim_responses_of_one_exchange_are_bounded() {
     for (count, status) in [("/0", 200), ("/1", 200), ("/32", 200), ("/33", 502), ("/500", 502), ("/endless", 502)] {
         assert_eq!(client.get(count).await.status, status, "{count}");
     }
-    // What comes after a response does not count for the next one.
+    // Each response begins another count.
     for _ in 0..3 {
         assert_eq!(client.get("/32").await.text(), "ok");
     }
+}
+
+#[tokio::test]
+async fn the_body_of_an_early_answer_has_no_interim_responses() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let gateway = Gateway::start(plain(listener.local_addr().expect("an address"))).await;
+    let mut client = Raw::connect(gateway.address()).await;
+    client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\npart").await;
+    let (stream, _) = soon("a connection", listener.accept()).await.expect("a connection");
+    let mut service = Wire::new(stream);
+    let body = HINTS.repeat(40);
+    service.head().await.expect("a head");
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    service.write(head.as_bytes()).await.expect("the gateway reads");
+    assert_eq!(client.head().await.status(), 200);
+    client.write("rest").await;
+    soon("the rest of the request", service.body(Framing::Length(8), |_| ())).await.expect("a body");
+    service.write(body.as_bytes()).await.expect("the gateway reads");
+    assert_eq!(client.text(body.len() as u64).await, body);
 }

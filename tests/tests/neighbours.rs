@@ -285,7 +285,7 @@ fn of_a_call_that_is_never_answered() {
     let called = gateways.block_on(Called::start(caller, filter, Some(Arc::new(Silence::default()))));
     let fields = [("x-call", "http://127.0.0.1:9/"), ("x-times", "8")];
     let harm = async || exchanged(&called, &fields, Body::Empty).await;
-    let late = |result: &Result<usize, String>| result.as_ref().is_err_and(|error| error.contains("took too long"));
+    let late = |result: &Result<usize, String>| result.as_ref().is_err_and(|error| error.contains("took longer"));
     LocalSet::new().block_on(&worker, bounded("a call", harm, late));
 }
 

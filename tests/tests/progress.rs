@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use stile_tests::{
     client::HOST,
     gateway::{Gateway, plain},
+    guest::plugin,
     raw::{self, Raw},
     upstream::{Answer, Upstream},
     wait::{soon, until},
@@ -57,16 +58,59 @@ async fn attempts(gateway: &Gateway, outcome: &str) -> u64 {
 async fn a_slow_upload_is_not_bounded_by_the_timeout() {
     let upstream = Upstream::echo().await;
     let mut config = config(upstream.address(), json!({}), json!({}));
-    config["routes"][0]["timeout"] = json!("150ms");
+    // Long enough for an answer on any machine, and the upload takes longer.
+    config["routes"][0]["timeout"] = json!("3s");
     let gateway = Gateway::start(config).await;
     let mut client = Raw::connect(gateway.address()).await;
-    client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n").await;
-    for _ in 0..10 {
-        sleep(PAUSE).await;
+    client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n").await;
+    for _ in 0..4 {
+        sleep(Duration::from_secs(1)).await;
         client.write("x").await;
     }
-    let answer = client.answer_to("POST").await;
-    assert_eq!((answer.status(), &answer.json()["body_length"]), (200, &json!(10)));
+    let answer = client.ask("x").await;
+    assert_eq!((answer.status(), &answer.json()["body_length"]), (200, &json!(5)));
+}
+
+/// A filter that reads whole bodies, or a description, changes nothing in whose fault a body is that does not come.
+#[tokio::test]
+async fn a_body_that_is_collected_has_the_same_causes() {
+    let upstream = Upstream::echo().await;
+    let filters = json!([{ "plugin": "bodies", "config": { "request": "judge" } }]);
+    let mut filter = config(upstream.address(), json!({ "idle_timeout": "200ms" }), json!({}));
+    filter["plugins"] = json!([plugin("bodies")]);
+    filter["routes"][0]["filters"] = filters;
+    let mut described = config(upstream.address(), json!({ "idle_timeout": "200ms" }), json!({}));
+    described["routes"] = json!([]);
+    let content = json!({ "application/json": { "schema": { "type": "object" } } });
+    let paths = json!({ "/slow": { "post": { "requestBody": { "content": content } } } });
+    let mut all = paths.clone();
+    for path in ["/chunk", "/lf", "/left"] {
+        all[path] = paths["/slow"].clone();
+    }
+    described["apis"] = json!([{ "name": "api", "versions": [{
+        "name": "1", "state": "published", "anonymous": true, "validate": {}, "import": { "service": "echo" },
+        "openapi": { "openapi": "3.1.0", "info": { "title": "A", "version": "1" }, "paths": all },
+    }] }]);
+    for config in [filter, described] {
+        let gateway = Gateway::start(config).await;
+        let head = |path: &str| {
+            let fields = "content-type: application/json\r\ntransfer-encoding: chunked\r\nexpect: 100-continue";
+            format!("POST {path} HTTP/1.1\r\nhost: a\r\n{fields}\r\n\r\n")
+        };
+        let mut lines = Vec::new();
+        for (path, rest, status) in [("/slow", "", 408), ("/chunk", "zz\r\n", 400), ("/lf", "0\r\nx: y\n\r\n", 400)] {
+            let mut client = Raw::connect(gateway.address()).await;
+            client.write(head(path)).await;
+            assert_eq!(client.head().await.status(), 100, "the body is being read");
+            client.write(format!("2\r\n{{}}\r\n{rest}")).await;
+            assert_eq!(client.answer_to("POST").await.status(), status, "{path}");
+            lines = log(&gateway, lines.len() + 1).await;
+        }
+        assert_eq!(
+            lines,
+            ["/slow 408 client slow-client", "/chunk 400 client request-framing", "/lf 400 client request-framing"]
+        );
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,15 @@
 //! Revisions that come by and by, are pinned, and are taken back by themselves.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use stile_tests::{
     admin::Admin,
-    client::{Client, with},
+    by_hand::{self, DROP, request_filter},
+    client::{Client, request, with},
     gateway::{Gateway, filtered},
     guest,
     upstream::{Answer, Gate, Upstream},
@@ -113,18 +117,12 @@ async fn what_fails_too_often_is_taken_back_and_clients_see_no_more_than_the_bud
     }
 }
 
+/// A plugin with the phase `tick` alone, which does nothing.
+const TICK: &str = include_str!("../../gateway/src/plugin/tick.wat");
+
 /// A plugin with the phase `tick` alone, which does this.
 fn ticking(instruction: &str) -> Vec<u8> {
-    let text = format!(
-        r#"(component
-        (core module $m (func (export "f") (result i32) {instruction}) (memory (export "memory") 1))
-        (core instance $i (instantiate $m))
-        (func $tick (result (result (error string)))
-            (canon lift (core func $i "f") (memory (core memory $i "memory"))))
-        (instance $tick-interface (export "on-tick" (func $tick)))
-        (export "stile:plugin/tick@0.1.0" (instance $tick-interface)))"#
-    );
-    wat::parse_str(text).expect("a component")
+    wat::parse_str(TICK.replace("i32.const 0", instruction)).expect("a component")
 }
 
 #[tokio::test]
@@ -153,15 +151,7 @@ fn laborious() -> Vec<u8> {
     };
     let body: String = (0..60).map(step).collect();
     let functions = format!("(func (local {locals}) {body})").repeat(200);
-    let text = format!(
-        r#"(component
-        (core module $m {functions} (func (export "f") (result i32) i32.const 0) (memory (export "memory") 1))
-        (core instance $i (instantiate $m))
-        (func $tick (result (result (error string)))
-            (canon lift (core func $i "f") (memory (core memory $i "memory"))))
-        (instance $tick-interface (export "on-tick" (func $tick)))
-        (export "stile:plugin/tick@0.1.0" (instance $tick-interface)))"#
-    );
+    let text = TICK.replace("(core module $m", &format!("(core module $m {functions}"));
     wat::parse_str(text).expect("a component")
 }
 
@@ -172,15 +162,22 @@ async fn other_changes_go_live_while_a_push_compiles() {
     let gateway = Gateway::start(config(&upstream, json!({}), Value::Null)).await;
     let admin = gateway.admin();
     let other = gateway.admin();
-    let pushed = tokio::spawn(async move { push(&other, laborious(), "").await });
+    let module = laborious();
+    let begun = Instant::now();
+    let pushed = tokio::spawn(async move { push(&other, module, "").await });
     let mut changes = 0;
+    let mut longest = Duration::ZERO;
     while !pushed.is_finished() {
         let consumer = format!("/v1/consumers/c{changes}");
+        let sent = Instant::now();
         assert!(admin.send("PUT", &consumer, json!({})).await.status.is_success());
+        longest = longest.max(sent.elapsed());
         changes += 1;
     }
     assert_eq!(pushed.await.expect("it does not panic")["revision"], 1);
-    assert!(changes > 30, "{changes} changes while a module compiled");
+    // A change that waits for a compilation takes nearly as long as the push, on a slow machine as on a fast one.
+    let push = begun.elapsed();
+    assert!(longest < push / 2, "one of {changes} changes took {longest:?} of the {push:?} that a module compiled");
 }
 
 #[tokio::test]
@@ -259,4 +256,62 @@ async fn trials_go_on_after_a_restart_and_only_so_many_revisions_are_kept() {
     let running = gateway.app().control().view().revisions["p"].clone();
     let trial = running.trial.expect("a trial");
     assert_eq!((running.revision.number, trial.revision.number, trial.percent), (1, 5, 20));
+}
+
+/// A plugin with a trial that may fail once, of two modules that are written by hand and take no configuration.
+async fn on_trial(upstream: &Upstream, good: Vec<u8>, trial: Vec<u8>) -> Gateway {
+    let mut config = config(upstream, json!({ "failures": 1, "within": "1h" }), Value::Null);
+    config["plugins"][0]["limits"] = json!({ "deadline": "1s", "timeout": "60s" });
+    let gateway = Gateway::start(config).await;
+    push(&gateway.admin(), good, "").await;
+    push(&gateway.admin(), trial, "?percent=100").await;
+    gateway
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_deadline_of_the_good_revision_is_its_own() {
+    let upstream = Upstream::echo().await;
+    let counting = "(local $n i32)
+        (call $drop (local.get $request))
+        (loop $again
+            (local.set $n (i32.add (local.get $n) (i32.const 1)))
+            (br_if $again (i32.lt_u (local.get $n) (i32.const 20000000))))
+        (i32.const 1024)";
+    let good = request_filter(&[], DROP, counting);
+    let trial = request_filter(&[], DROP, "(loop $again (br $again)) unreachable");
+    let gateway = on_trial(&upstream, good, trial).await;
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(gateway.get("/").await.status.as_u16());
+    }
+    // The first is within the budget. The second costs the trial its place, after it has computed to its deadline.
+    assert_eq!(statuses, [503, 200, 200]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revision_that_fails_at_a_whole_body_does_not_get_the_rest() {
+    let phases = |body: &str, stream: &str| {
+        let text = format!(
+            r#"(module
+                {DROP}
+                (import "stile:plugin/body@0.1.0" "[resource-drop]body-stream" (func $drop-stream (param i32)))
+                (memory (export "memory") 1)
+                (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8192))
+                (func (export "stile:plugin/request-body@0.1.0#on-request-body") (param $request i32) (param i32 i32)
+                    (result i32) (call $drop (local.get $request)) {body})
+                (func (export "stile:plugin/request-stream@0.1.0#on-request-stream") (param $body i32) (result i32)
+                    (call $drop-stream (local.get $body)) {stream}))"#
+        );
+        by_hand::module(&["exchange", "body"], &["request-body", "request-stream"], &text)
+    };
+    let upstream = Upstream::echo().await;
+    let proceed = "(i32.const 1024)";
+    let gateway = on_trial(&upstream, phases(proceed, proceed), phases("unreachable", "unreachable")).await;
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        let mut client = Client::connect(gateway.address()).await;
+        answers.push(client.send(request("POST", "/", &[], "body")).await);
+    }
+    assert_eq!(answers.iter().map(|answer| answer.status.as_u16()).collect::<Vec<_>>(), [503, 200, 200]);
+    assert_eq!(answers[1].json()["body_length"], 4);
 }

@@ -291,6 +291,48 @@ async fn a_lost_syn_does_not_fail_a_connection() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_is_dead_is_found_out_within_the_timeout_of_a_route() {
+    let (full, live) = (Full::new().await, Upstream::named("live").await);
+    let mut config = one_worker(plain(live.address()));
+    config["services"] = json!([service("echo", &[full.address, live.address()]), service("alone", &[full.address])]);
+    for service in config["services"].as_array_mut().expect("services") {
+        service["connect_timeout"] = json!("30s");
+    }
+    config["routes"] = json!([
+        { "name": "both", "match": { "path": "/both" }, "service": "echo", "timeout": "4s" },
+        { "name": "alone", "match": { "path": "/alone" }, "service": "alone", "timeout": "300ms" },
+    ]);
+    let gateway = Gateway::start(config).await;
+    for n in 0..4 {
+        assert_eq!(fetch(gateway.address(), "/both").await.status, 200, "{n}");
+    }
+    let outcome = r#"stile_upstream_attempts_total{service="echo",outcome="connect-timeout"}"#;
+    assert!(gateway.admin().metric(outcome).await > 0, "the dead one had its turn");
+    assert_eq!(live.count(), 4);
+    assert_eq!(fetch(gateway.address(), "/alone").await.status, 504);
+    let cause = r#"stile_errors_total{route="alone",service="alone",blame="upstream",cause="connect-timeout"}"#;
+    assert_eq!(gateway.admin().metric(cause).await, 1);
+}
+
+#[tokio::test]
+async fn a_reload_reaches_connections_that_are_kept() {
+    let upstream = Upstream::start(|_| {
+        let cookies: String = (0..80).map(|n| format!("set-cookie: {n}=\r\n")).collect();
+        Answer::Bytes(format!("HTTP/1.1 200 OK\r\n{cookies}content-length: 2\r\n\r\nok").into_bytes())
+    })
+    .await;
+    let mut config = one_worker(plain(upstream.address()));
+    config["services"][0]["header_count"] = json!(200);
+    let gateway = Gateway::start(config.clone()).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    config["services"][0]["header_count"] = json!(60);
+    gateway.rewrite(config).await;
+    assert_eq!((gateway.get("/").await.status.as_u16(), upstream.connections()), (502, 2));
+    let errors = gateway.admin().get("/v1/errors").await.text();
+    assert!(errors.contains("more than 60 fields"), "{errors}");
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_does_not_look_whole() {
     let upstream = Upstream::start(|received| match received.target() {
         "/length" => Answer::BytesThenReset(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_vec()),

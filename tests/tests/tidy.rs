@@ -178,7 +178,7 @@ const MAY_USE: [(&str, &[&str]); 38] = [
     ("store", &[]),
     // Leaves for everybody.
     ("exchange", &["progress"]),
-    ("client", &[]),
+    ("client", &["progress", "socket"]),
     ("socket", &["monitor::record", "progress"]),
     ("progress", &[]),
     ("linger", &[]),

@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 use stile_tests::{
+    frames::{DATA, END_HEADERS, END_STREAM, Frames, HEADERS, block, frame},
     gateway::{Gateway, plain},
     raw::Raw,
     upstream::Upstream,
@@ -90,38 +91,25 @@ async fn the_log_never_has_a_user_name_as_host() {
     }
 }
 
-/// One frame of HTTP/2 (RFC 9113 §4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a small frame").to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// A field of HPACK that is not indexed (RFC 7541 §6.2.2).
-fn literal(name: &str, value: &str) -> Vec<u8> {
-    let part = |text: &str| [&[u8::try_from(text.len()).expect("a short text")], text.as_bytes()].concat();
-    [vec![0], part(name), part(value)].concat()
-}
-
 #[tokio::test]
 async fn errors_of_http2_are_counted_by_their_code() {
     let (_upstream, gateway) = logging().await;
-    let start = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat();
     // DATA on the connection itself: PROTOCOL_ERROR. A frame that is too large: FRAME_SIZE_ERROR.
     for (bytes, reason) in [
-        (frame(0, 0, 0, b"x"), "PROTOCOL_ERROR"),
-        ([&[0xff, 0xff, 0xff, 0, 0][..], &1u32.to_be_bytes()].concat(), "FRAME_SIZE_ERROR"),
+        (frame(DATA, 0, 0, b"x"), "PROTOCOL_ERROR"),
+        ([&[0xff, 0xff, 0xff, DATA][..], &1u32.to_be_bytes()].concat(), "FRAME_SIZE_ERROR"),
     ] {
-        let mut client = Raw::connect(gateway.address()).await;
-        client.write([start.clone(), bytes].concat()).await;
+        let mut client = Frames::connect(gateway.address(), 65_535).await;
+        client.write(&bytes).await.expect("the gateway reads");
         client.closed().await;
         let line = format!("stile_http2_connection_errors_total{{listener=\"public\",code=\"{reason}\"}}");
         counted(&gateway, &line, 1).await;
     }
     // A head with a field of the connection is malformed: the stream is reset.
     let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/"), ("connection", "x")];
-    let block: Vec<u8> = fields.iter().flat_map(|(name, value)| literal(name, value)).collect();
-    let mut client = Raw::connect(gateway.address()).await;
-    client.write([start, frame(1, 5, 1, &block)].concat()).await;
+    let mut client = Frames::connect(gateway.address(), 65_535).await;
+    let head = frame(HEADERS, END_STREAM | END_HEADERS, 1, &block(&fields));
+    client.write(&head).await.expect("the gateway reads");
     let line = "stile_http2_stream_resets_total{listener=\"public\",code=\"PROTOCOL_ERROR\"}";
     counted(&gateway, line, 1).await;
 }

@@ -51,6 +51,22 @@ async fn bytes_pass_both_ways_once_both_sides_agree() {
     until("the service's side ends too", async || (upstream.open() == 0).then_some(())).await;
 }
 
+/// Frames may look like status lines: each of these would be an interim response.
+#[tokio::test]
+async fn frames_are_no_interim_responses() {
+    let upstream = mirror().await;
+    let mut config = plain(upstream.address());
+    config["services"][0]["interim_responses"] = json!(0);
+    let gateway = Gateway::start(config).await;
+    let (mut client, _) = open(&gateway).await;
+    assert_eq!(client.text(5).await, "hello");
+    for _ in 0..3 {
+        let frame = "HTTP/1.1 103 Early Hints\r\n\r\n";
+        client.write(frame).await;
+        assert_eq!(client.text(frame.len() as u64).await, frame);
+    }
+}
+
 #[tokio::test]
 async fn it_counts_as_one_exchange_with_its_bytes_when_it_ends() {
     let upstream = mirror().await;

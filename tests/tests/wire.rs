@@ -105,6 +105,84 @@ async fn requests_in_one_piece_are_answered_in_order() {
     }
 }
 
+/// A query that browsers send, and hyper refuses.
+const RAW: &str = "GET /raw?q={\"a\":<1>} HTTP/1.1\r\nhost: a\r\n\r\n";
+const ESCAPED: &str = "/raw?q={%22a%22:%3C1%3E}";
+
+/// Requests whose bodies must stay as they are.
+fn before() -> [String; 6] {
+    let sized = |method: &str| format!("{method} /b HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{RAW}", RAW.len());
+    let chunks = format!("{:x}\r\n{RAW}\r\n0\r\nx: /?\"\r\n\r\n", RAW.len());
+    [
+        "GET /a HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(),
+        format!("POST /b HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunks}"),
+        sized("POST"),
+        sized("GET"),
+        "\r\nDELETE /a HTTP/1.1\r\nhost: a\r\n\r\n\r\n".to_owned(),
+        RAW.to_owned(),
+    ]
+}
+
+#[tokio::test]
+async fn a_raw_query_passes_behind_every_request_and_in_the_same_bytes() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    for before in before() {
+        for is_one_piece in [true, false] {
+            let mut client = Raw::connect(gateway.address()).await;
+            if is_one_piece {
+                client.write(format!("{before}{RAW}")).await;
+            } else {
+                client.write(&before).await;
+            }
+            let first = client.answer().await.json();
+            if first["target"] == "/b" {
+                assert_eq!(first["body"], RAW, "the body stays");
+            }
+            if !is_one_piece {
+                client.write(RAW).await;
+            }
+            let second = client.answer().await;
+            assert_eq!(
+                (second.status(), &second.json()["target"]),
+                (200, &json!(ESCAPED)),
+                "{before:?} {is_one_piece}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_raw_query_passes_whatever_segments_it_comes_in() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    let mut client = Raw::connect(gateway.address()).await;
+    client.0.stream.set_nodelay(true).expect("a socket");
+    for at in 1..RAW.len() {
+        client.write(&RAW[..at]).await;
+        // The gateway may or may not read before the rest comes; the answer is the same.
+        tokio::task::yield_now().await;
+        let answer = client.ask(&RAW[at..]).await;
+        assert_eq!((answer.status(), &answer.json()["target"]), (200, &json!(ESCAPED)), "{at}");
+    }
+}
+
+#[tokio::test]
+async fn a_raw_query_that_is_too_long_with_its_escapes_is_refused() {
+    let upstream = Upstream::echo().await;
+    let mut config = limited(&upstream, json!({ "header_bytes": "256KiB" }));
+    config["services"][0]["header_bytes"] = json!("400KiB");
+    let gateway = Gateway::start(config).await;
+    for (count, status) in [(10_000, 200), (30_000, 400)] {
+        let answer = ask(gateway.address(), RAW.replace("<1>", &"\"".repeat(count))).await;
+        assert_eq!(answer.status(), status, "{count}");
+        if status == 400 {
+            assert_eq!(answer.json()["detail"], "the request target is too long once its query is escaped");
+        }
+    }
+    assert_eq!(upstream.count(), 1);
+}
+
 #[tokio::test]
 async fn chunks_go_through_as_chunks_both_ways() {
     let chunks = vec![(Duration::ZERO, "one "), (Duration::ZERO, "two "), (Duration::ZERO, "three")];

@@ -1,36 +1,39 @@
 //! The connections of the admin address: counted, bounded and timed as those of any listener. It knows no operation.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::{Infallible, identity},
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+};
 
-use axum::{Router, extract::ConnectInfo};
+use axum::{Router, extract::ConnectInfo, response::IntoResponse};
 use hyper::{
-    Request,
+    Request, StatusCode,
     body::{Body as _, Incoming},
+    header::{CONNECTION, HeaderValue},
     server::conn::http1,
     service::{Service, service_fn},
+    upgrade::OnUpgrade,
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use socket2::SockRef;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::sleep,
-};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::Problem;
 use crate::{
     exchange::Body,
-    linger::Lingering,
-    listener::Open,
+    linger::{Lingering, Upgradable, Upgrade},
+    listener::{Open, accept_until},
+    monitor::record::WireErrors,
     progress::Peer,
     snapshot::ListenerLimits,
-    socket::{Socket, set_up},
+    socket::{Framing, Requests, Socket, Verdict, set_up},
 };
-
-/// Pause after a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// The admin address, bound.
 #[derive(Debug)]
@@ -48,26 +51,16 @@ pub async fn serve(address: Address, router: Router, stop: CancellationToken) {
     }
     let router = TowerToHyperService::new(router);
     let tasks = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let Some(admitted) = connections.admit("admin", peer, false, &limits) else { continue };
-                let served = connection(stream, peer, limits, router.clone(), stop.clone());
-                tasks.spawn(async move {
-                    served.await;
-                    drop(admitted);
-                });
-            }
-            Err(error) => {
-                connections.cannot_accept("admin", &error);
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+    let admit = |stream, peer| {
+        let Some(admitted) = connections.admit("admin", peer, false, &limits) else { return };
+        let errors = Arc::clone(connections.errors());
+        let served = connection(stream, peer, limits, errors, router.clone(), stop.clone());
+        tasks.spawn(async move {
+            served.await;
+            drop(admitted);
+        });
+    };
+    accept_until(&stop, &socket, "admin", &connections, admit).await;
     tasks.close();
     tasks.wait().await;
 }
@@ -76,31 +69,57 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     limits: ListenerLimits,
+    errors: Arc<WireErrors>,
     router: TowerToHyperService<Router>,
     stop: CancellationToken,
 ) {
     // A peer that is gone already; reading shows it.
     let _ = stream.set_nodelay(true);
     let client = Arc::new(Peer::new(limits.progress));
-    let stream = Lingering::new(Socket::of_admin(stream, Arc::clone(&client)), limits.linger);
-    let phase = stream.phase();
+    let requests = Arc::new(Requests::default());
+    let socket = Socket::of_client(stream, Arc::clone(&client), Arc::clone(&requests), errors);
+    let stream = Lingering::new(socket, limits.linger);
+    let (phase, upgrade) = (stream.phase(), Upgrade::default());
     let service = service_fn(|mut request: Request<Incoming>| {
         phase.request(!request.body().is_end_stream());
+        if request.extensions().get::<OnUpgrade>().is_some() {
+            upgrade.asked();
+        }
+        let framing = request.body().size_hint().exact().map_or(Framing::Chunked, Framing::Length);
+        let verdict = requests.began(framing, request.uri_mut());
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.call(request.map(|body| Body::of_client(body, client.limits().pace(false))))
+        let answer = router.call(request.map(|body| Body::of_client(body, client.limits().pace(false))));
+        let requests = Arc::clone(&requests);
+        async move {
+            let refusal = match verdict {
+                Verdict::Sound | Verdict::Unknown => None,
+                Verdict::BareLf => Some("a line of the trailer section ends with a bare LF"),
+                Verdict::TooLong => Some("the request target is too long once its query is escaped"),
+            };
+            let mut answer = match refusal {
+                None => answer.await?,
+                Some(refusal) => Problem::new(StatusCode::BAD_REQUEST, refusal).into_response(),
+            };
+            if verdict != Verdict::Sound || requests.is_broken() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.header_timeout)
-            .max_buf_size(limits.header_bytes)
-            .max_headers(limits.header_count)
-            .serve_connection(TokioIo::new(stream), service)
-    );
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(limits.header_bytes)
+        .max_headers(limits.header_count)
+        .serve_connection(TokioIo::new(stream), service);
+    // Nothing here agrees to an upgrade.
+    let mut connection = pin!(Upgradable::new(connection, identity, upgrade.clone()));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
+            if let Some(connection) = connection.as_mut().get_mut().connection() {
+                connection.graceful_shutdown();
+            }
             connection.await
         }
     };

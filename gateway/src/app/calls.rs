@@ -90,7 +90,7 @@ async fn to_service(worker: WorkerId, proxy: &Proxy, call: CallOut) -> Called {
     let service = service.ok_or_else(|| CallError::Failed(format!("there is no service \"{name}\"")))?;
     let head = RequestHead { method, target: path, headers, ..RequestHead::default() };
     let sending = Sending { worker, head: &head, host: HostHeader::Endpoint, timeout, transfer: None };
-    let sent = service.send(&sending, Body::from(body), None).await;
+    let sent = service.send(&sending, Body::from(body), None, &|| proxy.longest_idle()).await;
     let (response, lease) = sent.map_err(|error| match error {
         upstream::Error::Timeout(..) => CallError::Timeout,
         error => CallError::Failed(error.to_string()),
@@ -130,7 +130,7 @@ where
 {
     let (Parts { status, mut headers, .. }, body) = response.into_parts();
     let body = collect(body, max_body).await.map_err(|incomplete| match incomplete {
-        Incomplete::TooLarge(most) => CallError::Limit(format!("an answer of {most} bytes")),
+        Incomplete::TooLarge(most) => CallError::Limit(format!("an answer of {most} bytes (limits.call_body)")),
         Incomplete::Broken(why) => CallError::Failed(why),
     })?;
     // Framing and fields of the connection are about a message that has ended here. A reply may not have them.

@@ -130,8 +130,8 @@ pub struct Portal {
 pub struct ListenerLimits {
     /// Open connections; one more is closed at once.
     pub connections: u32,
-    /// Open connections from one client address; one more is closed at once. Trusted proxies are exempt: their connections are
-    /// those of many clients.
+    /// Open connections from one client, which is an IPv4 address or the /64 network of an IPv6 address; one more is closed at once.
+    /// Trusted proxies are exempt: their connections are those of many clients.
     pub connections_per_client: u32,
     /// Bytes of a request head, at least 8KiB.
     pub header_bytes: Size,

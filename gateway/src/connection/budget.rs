@@ -1,23 +1,33 @@
 //! Bytes of response bodies that an HTTP/2 connection may hold until its client has taken them.
 //!
 //! hyper hands a body to HTTP/2 piece by piece, whatever the client's windows are: the budget bounds the pieces. Each stream has
-//! a share of its own, so that streams whose windows are closed cannot starve the others; the rest is for any stream.
+//! a share of its own, so that streams whose windows are closed cannot starve the others; the rest is for any stream. As it knows
+//! which streams hold bytes, it also checks them (`stream.rs`).
 
 use std::{
+    cell::{RefCell, RefMut},
     collections::VecDeque,
-    mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, Sleep, sleep},
+};
 
-use super::{MAX_STREAMS, stream::Report};
+use super::{
+    MAX_STREAMS,
+    resets::Resets,
+    stream::{Taking, Traffic},
+};
 use crate::{
-    exchange::BodyError,
     monitor::count::{Count, Workers},
+    progress::{Limits, Peer},
     worker::WorkerId,
 };
 
@@ -26,25 +36,31 @@ const SHARE: usize = 1 << 10;
 /// Bytes of the largest piece: those of the largest DATA frame.
 const PIECE: usize = 16 << 10;
 
-/// The budget of one connection. All of its streams run on one worker, so its lock is never waited for.
+/// The budget of one connection, and the streams that take from it.
 #[derive(Debug)]
 pub(super) struct Budget {
-    state: Mutex<State>,
+    state: RefCell<State>,
     gauge: Arc<Workers<Count>>,
     worker: WorkerId,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Bytes that any stream may take.
     free: usize,
+    /// Bytes that all streams hold.
+    held: usize,
     streams: Vec<Holder>,
     /// Indices of `streams` that stand for no stream.
     vacant: Vec<usize>,
+    /// Index of the stream that was opened last.
+    newest: usize,
     /// Streams that need room, the first one first.
     waiting: VecDeque<usize>,
-    /// The client has taken bytes since the last check.
-    has_moved: bool,
+    traffic: Traffic,
+    resets: Resets,
+    /// The task of the connection, where it waits for bytes to be held or for resets.
+    connection: Option<Waker>,
 }
 
 /// A stream and its pieces.
@@ -56,65 +72,160 @@ struct Holder {
     /// Its index is in `waiting`, perhaps for the stream that had it before.
     is_queued: bool,
     waker: Option<Waker>,
+    /// The task that serves it.
+    task: Option<AbortHandle>,
+    /// Its response may rest, by its media type.
+    streams: bool,
+    taking: Taking,
+    /// It ends because its client takes too little.
+    is_stalled: bool,
 }
 
 /// An open stream of a connection.
 #[derive(Debug)]
 pub(super) struct Stream {
-    budget: Arc<Budget>,
+    budget: Rc<Budget>,
     index: usize,
+    is_answered: bool,
 }
 
 /// A part of a body on its way to the client. A copy, so that it keeps no larger buffer alive.
 #[derive(Debug)]
-struct Piece {
+pub(super) struct Piece {
     bytes: Box<[u8]>,
-    budget: Arc<Budget>,
+    /// Bytes that have gone to the socket.
+    taken: usize,
+    number: u64,
+    budget: Rc<Budget>,
     stream: usize,
 }
 
-/// A body that takes from the budget of its connection what it gives to HTTP/2.
-#[derive(Debug)]
-pub(super) struct Budgeted<B> {
-    body: B,
-    /// The part of the last chunk that found no room yet.
-    rest: Bytes,
-    stream: Stream,
-    report: Report,
-    /// It may rest, by its media type.
-    streams: bool,
+/// The time of the next check of a connection's streams. It runs while bytes are held.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The last check.
+    last: Option<Instant>,
+}
+
+/// Why a connection has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Excess {
+    #[error("too many resets")]
+    Resets,
+    /// The stream cannot be reset, since its task has ended (`body.rs`).
+    #[error("the client takes too little of a stream that has ended")]
+    Stalled,
+}
+
+/// The result of a check.
+#[derive(Debug, Default)]
+struct Check {
+    /// Tasks of stalled streams.
+    stalled: Vec<AbortHandle>,
+    /// A stream is stalled that has no task any more.
+    is_stuck: bool,
+    /// All that is held is of responses that may rest.
+    may_rest: bool,
 }
 
 impl Budget {
     /// A budget of `bytes`, of which `gauge` shows those in use.
-    pub(super) fn new(bytes: usize, gauge: Arc<Workers<Count>>, worker: WorkerId) -> Self {
+    pub(super) fn new(bytes: usize, resets: u32, gauge: Arc<Workers<Count>>, worker: WorkerId) -> Self {
         let free = bytes.saturating_sub(MAX_STREAMS as usize * SHARE);
-        Self { state: Mutex::new(State { free, ..State::default() }), gauge, worker }
+        Self { state: RefCell::new(State::new(free, resets)), gauge, worker }
     }
 
-    /// Whether a stream is open, or the client has taken bytes since the last check: a stream whose whole body waits in HTTP/2 is
-    /// open no more.
+    /// Whether a stream is open, or bytes of one that was are on their way.
     pub(super) fn is_in_use(&self) -> bool {
+        self.state().in_use() > 0
+    }
+
+    pub(super) fn open(self: &Rc<Self>) -> Stream {
+        Stream { budget: Rc::clone(self), index: self.state().open(), is_answered: false }
+    }
+
+    /// Sets the task that serves the stream that was opened last.
+    pub(super) fn served_by(&self, task: AbortHandle) {
         let mut state = self.state();
-        mem::take(&mut state.has_moved) || state.streams.iter().any(|holder| holder.is_open)
+        let newest = state.newest;
+        state.streams[newest].task = Some(task);
     }
 
-    pub(super) fn open(self: &Arc<Self>) -> Stream {
-        Stream { budget: Arc::clone(self), index: self.state().open() }
+    /// Checks the streams of the client from time to time, and ends those whose client takes too little. Waits until the
+    /// connection has to end; it may be waited for again then.
+    pub(super) fn poll_excess(&self, clock: &mut Clock, peer: &Peer, cx: &mut Context<'_>) -> Poll<Excess> {
+        if self.state().resets.take_excess() {
+            return Poll::Ready(Excess::Resets);
+        }
+        let limits = peer.limits();
+        let interval = limits.pace(false).check_interval().min(limits.pace(true).check_interval());
+        loop {
+            let mut state = self.state();
+            if state.connection.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                state.connection = Some(cx.waker().clone());
+            }
+            if state.held == 0 {
+                if clock.last.take().is_some() {
+                    peer.set_streams(false);
+                }
+                return Poll::Pending;
+            }
+            drop(state);
+            let timer = clock.timer.get_or_insert_with(|| Box::pin(sleep(interval)));
+            let Some(last) = clock.last else {
+                clock.last = Some(Instant::now());
+                timer.as_mut().reset(Instant::now() + interval);
+                continue;
+            };
+            ready!(timer.as_mut().poll(cx));
+            let now = Instant::now();
+            timer.as_mut().reset(now + interval);
+            clock.last = Some(now);
+            // A worker that was late itself is no fault of the client's.
+            let time = (now - last).min(2 * interval);
+            let check = self.state().check(time, peer.take_blocked(), limits);
+            peer.set_streams(check.may_rest);
+            check.stalled.iter().for_each(AbortHandle::abort);
+            if check.is_stuck {
+                return Poll::Ready(Excess::Stalled);
+            }
+        }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> RefMut<'_, State> {
+        self.state.borrow_mut()
     }
 }
 
 impl State {
+    fn new(free: usize, resets: u32) -> Self {
+        Self {
+            free,
+            held: 0,
+            streams: Vec::new(),
+            vacant: Vec::new(),
+            newest: 0,
+            waiting: VecDeque::new(),
+            traffic: Traffic::default(),
+            resets: Resets::new(resets),
+            connection: None,
+        }
+    }
+
+    /// Streams that are open or hold bytes.
+    fn in_use(&self) -> usize {
+        self.streams.len() - self.vacant.len()
+    }
+
     fn open(&mut self) -> usize {
+        self.resets.opened(self.in_use());
         let index = self.vacant.pop().unwrap_or_else(|| {
             self.streams.push(Holder::default());
             self.streams.len() - 1
         });
         self.streams[index].is_open = true;
+        self.newest = index;
         index
     }
 
@@ -127,8 +238,12 @@ impl State {
         if taken < wanted.min(SHARE) {
             return 0;
         }
+        if holder.held == 0 {
+            holder.taking.begin(&self.traffic);
+        }
         self.free -= taken.saturating_sub(own);
         holder.held += taken;
+        self.held += taken;
         taken
     }
 
@@ -148,17 +263,56 @@ impl State {
         let beyond = holder.held.saturating_sub(SHARE);
         holder.held -= bytes;
         self.free += beyond - holder.held.saturating_sub(SHARE);
-        self.has_moved = true;
+        self.held -= bytes;
+        if holder.held == 0 {
+            holder.taking.rest();
+        }
         let waker = holder.waker.take();
         self.vacate(index);
         waker
     }
 
-    fn close(&mut self, index: usize) {
+    /// Closes a stream. Returns the task of the connection if it has to look at the resets.
+    fn close(&mut self, index: usize, is_answered: bool) -> Option<Waker> {
+        let open = self.in_use();
         let holder = &mut self.streams[index];
         holder.is_open = false;
         holder.waker = None;
+        holder.task = None;
         self.vacate(index);
+        if is_answered {
+            return None;
+        }
+        self.resets.reset(open);
+        self.connection.clone()
+    }
+
+    /// Ends an interval of so much time; `is_blocked` says whether the socket was full in it.
+    fn check(&mut self, time: Duration, is_blocked: bool, limits: &Limits) -> Check {
+        let all = self.traffic.end_interval();
+        let mut check = Check { may_rest: true, ..Check::default() };
+        for holder in self.streams.iter_mut().filter(|holder| holder.held > 0) {
+            check.may_rest &= holder.streams;
+            // While the connection is the bound, the socket watches it.
+            if is_blocked {
+                holder.taking.end_interval();
+                continue;
+            }
+            if holder.taking.check(time, all, &self.traffic, &limits.pace(holder.streams)).is_ok() {
+                continue;
+            }
+            match &holder.task {
+                Some(task) => {
+                    holder.is_stalled = true;
+                    check.stalled.push(task.clone());
+                }
+                None => {
+                    holder.taking.forgive();
+                    check.is_stuck = true;
+                }
+            }
+        }
+        check
     }
 
     fn vacate(&mut self, index: usize) {
@@ -184,44 +338,78 @@ impl State {
 }
 
 impl Stream {
+    /// The answer of the stream begins; `streams` says whether it may rest.
+    pub(super) fn answered(&mut self, streams: bool) {
+        self.is_answered = true;
+        self.budget.state().streams[self.index].streams = streams;
+    }
+
     /// Moves a part of `rest` into a piece, once there is room.
-    fn poll_take(&self, rest: &mut Bytes, cx: &Context<'_>) -> Poll<Bytes> {
+    pub(super) fn poll_take(&self, rest: &mut Bytes, cx: &Context<'_>) -> Poll<Piece> {
         let mut state = self.budget.state();
+        let is_first = state.held == 0;
         let taken = state.take(self.index, rest.len());
         if taken == 0 {
             state.wait(self.index, cx.waker());
             return Poll::Pending;
         }
+        let number = state.traffic.next_piece();
         let next = state.next();
+        // It is woken for the piece in any case, unless the windows are closed.
+        let connection = state.connection.take_if(|_| is_first);
         drop(state);
-        if let Some(next) = next {
-            next.wake();
-        }
+        [next, connection].into_iter().flatten().for_each(Waker::wake);
         if let Some(gauge) = self.budget.gauge.of(self.budget.worker) {
             gauge.add(taken as u64);
         }
         let bytes = rest[..taken].into();
         rest.advance(taken);
-        Poll::Ready(Bytes::from_owner(Piece { bytes, budget: Arc::clone(&self.budget), stream: self.index }))
+        Poll::Ready(Piece { bytes, taken: 0, number, budget: Rc::clone(&self.budget), stream: self.index })
+    }
+
+    /// Waits until the client has taken all pieces.
+    pub(super) fn poll_taken(&self, cx: &Context<'_>) -> Poll<()> {
+        let holder = &mut self.budget.state().streams[self.index];
+        if holder.held == 0 {
+            return Poll::Ready(());
+        }
+        holder.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        self.budget.state().streams[self.index].held > 0
+    }
+
+    pub(super) fn is_stalled(&self) -> bool {
+        self.budget.state().streams[self.index].is_stalled
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         let mut state = self.budget.state();
-        state.close(self.index);
+        let connection = state.close(self.index, self.is_answered);
         // The turn may have been this stream's.
         let next = state.next();
         drop(state);
-        if let Some(next) = next {
-            next.wake();
-        }
+        [connection, next].into_iter().flatten().for_each(Waker::wake);
     }
 }
 
-impl AsRef<[u8]> for Piece {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.len() - self.taken
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes[self.taken..]
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.taken += bytes;
+        let state = &mut *self.budget.state();
+        state.streams[self.stream].taking.take(self.number, bytes, &mut state.traffic);
     }
 }
 
@@ -237,59 +425,12 @@ impl Drop for Piece {
     }
 }
 
-impl<B> Budgeted<B> {
-    /// `streams` says whether the body may rest.
-    pub(super) fn new(body: B, streams: bool, stream: Stream, report: Report) -> Self {
-        Self { body, rest: Bytes::new(), stream, report, streams }
-    }
-}
-
-impl<B: HttpBody<Data = Bytes, Error = BodyError> + Unpin> HttpBody for Budgeted<B> {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        while this.rest.is_empty() {
-            let Poll::Ready(polled) = Pin::new(&mut this.body).poll_frame(cx) else {
-                this.report.waits();
-                return Poll::Pending;
-            };
-            match polled {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(chunk) => this.rest = chunk,
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-                },
-                ended => return Poll::Ready(ended),
-            }
-        }
-        // Also while there is no room, which its client could make.
-        this.report.gives(0, this.streams);
-        let piece = ready!(this.stream.poll_take(&mut this.rest, cx));
-        this.report.gives(piece.len(), this.streams);
-        Poll::Ready(Some(Ok(Frame::data(piece))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let (mut size, rest) = (self.body.size_hint(), self.rest.len() as u64);
-        if let Some(upper) = size.upper() {
-            size.set_upper(upper + rest);
-        }
-        size.set_lower(size.lower() + rest);
-        size
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn state(free: usize) -> State {
-        State { free, ..State::default() }
+        State::new(free, 0)
     }
 
     #[test]
@@ -326,7 +467,7 @@ mod tests {
         for stream in [ended, first, second, first] {
             state.wait(stream, Waker::noop());
         }
-        state.close(ended);
+        state.close(ended, true);
         assert!(state.next().is_none(), "there is no room");
         state.give_back(greedy, PIECE);
         assert!(state.next().is_some());
@@ -339,7 +480,7 @@ mod tests {
         let mut state = state(PIECE);
         let stream = state.open();
         let taken = state.take(stream, PIECE);
-        state.close(stream);
+        state.close(stream, true);
         assert_ne!(state.open(), stream, "its bytes are under way");
         state.give_back(stream, taken);
         assert_eq!(state.open(), stream);

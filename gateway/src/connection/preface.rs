@@ -3,12 +3,13 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use crate::socket::Socket;
+use crate::{progress::Peer, socket::Socket};
 
 /// The first bytes of every HTTP/2 client (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -20,18 +21,24 @@ pub(super) enum Protocol {
     Http2,
 }
 
-/// A socket whose first bytes may have been read already.
+/// A socket whose first bytes may have been read already. It records where the client takes no bytes.
 #[derive(Debug)]
 pub(super) struct Opened {
     socket: Socket,
+    peer: Arc<Peer>,
     first: [u8; PREFACE.len()],
     /// The part of `first` that was read from the socket and that no reader has taken yet.
     unread: std::ops::Range<usize>,
 }
 
 impl Opened {
-    pub(super) fn new(socket: Socket) -> Self {
-        Self { socket, first: [0; PREFACE.len()], unread: 0..0 }
+    pub(super) fn new(socket: Socket, peer: Arc<Peer>) -> Self {
+        Self { socket, peer, first: [0; PREFACE.len()], unread: 0..0 }
+    }
+
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.peer.set_blocked(written.is_pending());
+        written
     }
 
     /// Reads until the bytes are the preface of HTTP/2, or cannot become it.
@@ -62,7 +69,8 @@ impl AsyncRead for Opened {
 
 impl AsyncWrite for Opened {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -70,7 +78,8 @@ impl AsyncWrite for Opened {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, pieces)
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, pieces);
+        self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,81 +1,72 @@
 //! Streams of an HTTP/2 connection that are reset before they are answered, by the client or for an error of it: each may have
 //! cost a connection to a service, so their number is bounded.
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time in which they are counted.
-const PERIOD: Duration = Duration::from_secs(10);
+/// Half of the time in which streams and resets are counted.
+const HALF: Duration = Duration::from_secs(5);
 
-/// The count of one connection.
+/// The counts of one connection, of the last 5 to 10 s.
 #[derive(Debug)]
 pub(super) struct Resets {
     limit: u32,
-    /// Streams in this period.
-    streams: Cell<u32>,
-    period: RefCell<Option<Period>>,
-}
-
-/// Begins with a reset: a connection without any never reads the clock.
-#[derive(Debug)]
-struct Period {
     since: Instant,
-    resets: u32,
+    current: Counts,
+    /// Counts of the 5 s before `since`.
+    previous: Counts,
 }
 
-/// A stream without an answer.
-#[derive(Debug)]
-pub(super) struct Unanswered {
-    resets: Rc<Resets>,
-    is_answered: bool,
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    /// New streams.
+    streams: u32,
+    /// Streams that were open at the beginning.
+    open: u32,
+    resets: u32,
 }
 
 impl Resets {
     pub(super) fn new(limit: u32) -> Self {
-        Self { limit, streams: Cell::new(0), period: RefCell::default() }
+        Self { limit, since: Instant::now(), current: Counts::default(), previous: Counts::default() }
     }
 
-    /// Counts a new stream, and its reset if it is dropped without an answer.
-    pub(super) fn watch(self: &Rc<Self>) -> Unanswered {
-        self.streams.set(self.streams.get().saturating_add(1));
-        Unanswered { resets: Rc::clone(self), is_answered: false }
+    /// Counts a new stream of a connection that has `open` others.
+    pub(super) fn opened(&mut self, open: usize) {
+        self.advance(open);
+        self.current.streams = self.current.streams.saturating_add(1);
     }
 
-    /// More than the limit and more than half of all streams.
-    pub(super) fn are_too_many(&self) -> bool {
-        let resets = self.period.borrow().as_ref().map_or(0, |period| period.resets);
-        resets > self.limit && resets > self.streams.get() / 2
+    /// Counts a stream that ended without an answer; it is one of the `open` streams of its connection.
+    pub(super) fn reset(&mut self, open: usize) {
+        self.advance(open);
+        self.current.resets = self.current.resets.saturating_add(1);
     }
 
-    fn reset(&self) {
-        let now = Instant::now();
-        let mut period = self.period.borrow_mut();
-        match &mut *period {
-            Some(period) if now - period.since < PERIOD => period.resets += 1,
-            before => {
-                *before = Some(Period { since: now, resets: 1 });
-                self.streams.set(1);
-            }
+    /// Whether the resets exceed the limit and half of all streams. Counts them anew once they do.
+    pub(super) fn take_excess(&mut self) -> bool {
+        let resets = self.current.resets.saturating_add(self.previous.resets);
+        let new = self.current.streams.saturating_add(self.previous.streams);
+        // With the streams of the previous half, those that were open at its beginning are all that can have been reset.
+        let all = new.saturating_add(self.previous.open);
+        let is_excess = resets > self.limit && resets > all / 2;
+        if is_excess {
+            self.current = Counts::default();
+            self.previous = Counts::default();
         }
+        is_excess
     }
-}
 
-impl Unanswered {
-    pub(super) fn answered(mut self) {
-        self.is_answered = true;
-    }
-}
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        if !self.is_answered {
-            self.resets.reset();
+    fn advance(&mut self, open: usize) {
+        let elapsed = self.since.elapsed();
+        if elapsed < HALF {
+            return;
         }
+        let open = u32::try_from(open).unwrap_or(u32::MAX);
+        self.previous = if elapsed < 2 * HALF { self.current } else { Counts { open, ..Counts::default() } };
+        self.current = Counts { open, ..Counts::default() };
+        self.since = Instant::now();
     }
 }
 
@@ -87,21 +78,50 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn resets_are_too_many_beyond_the_limit_and_half_of_the_streams_of_ten_seconds() {
-        let resets = Rc::new(Resets::new(3));
+        let mut resets = Resets::new(3);
         for _ in 0..3 {
-            drop(resets.watch());
+            resets.opened(0);
+            resets.reset(1);
         }
-        assert!(!resets.are_too_many());
-        drop(resets.watch());
-        assert!(resets.are_too_many());
+        assert!(!resets.take_excess(), "as many as the limit");
+        for _ in 0..5 {
+            resets.opened(0);
+        }
+        resets.reset(1);
+        assert!(!resets.take_excess(), "half of all");
+        resets.reset(1);
+        assert!(resets.take_excess());
+        assert!(!resets.take_excess(), "they are counted anew");
         for _ in 0..4 {
-            resets.watch().answered();
+            resets.opened(0);
+            resets.reset(1);
         }
-        assert!(!resets.are_too_many(), "half of all");
-        drop(resets.watch());
-        assert!(resets.are_too_many());
-        advance(PERIOD).await;
-        drop(resets.watch());
-        assert!(!resets.are_too_many(), "another period");
+        advance(2 * HALF).await;
+        resets.opened(0);
+        resets.reset(1);
+        assert!(!resets.take_excess(), "another ten seconds");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_that_were_opened_before_the_first_reset_count() {
+        let mut resets = Resets::new(100);
+        for _ in 0..1000 {
+            resets.opened(0);
+        }
+        advance(HALF).await;
+        for _ in 0..101 {
+            resets.reset(250);
+        }
+        assert!(!resets.take_excess(), "101 of 1000 streams of the last ten seconds");
+        advance(2 * HALF).await;
+        for _ in 0..101 {
+            resets.reset(250);
+        }
+        assert!(!resets.take_excess(), "101 of 250 streams that have been open for longer");
+        advance(2 * HALF).await;
+        for _ in 0..101 {
+            resets.reset(101);
+        }
+        assert!(resets.take_excess(), "all streams of the connection");
     }
 }

@@ -1,159 +1,211 @@
-//! Streams of an HTTP/2 connection whose client takes nothing of an answer. hyper does not poll a body while the windows of its
-//! stream are closed, so the task of the stream watches what its body does.
+//! Whether the client of an HTTP/2 connection takes what is there for each stream. It counts bytes as they go to the socket,
+//! among them those that wait in HTTP/2 behind the end of the task of their stream.
+//!
+//! HTTP/2 serves streams that can be sent in turn. If a piece that was handed over later has passed a stream, the window of that
+//! stream is closed, and its client has to open it. If none has, the whole connection is slow, and each byte of it counts.
 
-use std::{
-    cell::Cell,
-    future::poll_fn,
-    pin::pin,
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::time::Duration;
 
-use crate::progress::{Peer, Stalled, Watch};
+use crate::progress::{Account, Pace, Stalled};
 
-/// What the body of a stream did while the task of the stream was polled. All streams of a connection run on one worker, one after
-/// the other, so they share one report.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Report(Rc<Cell<Polls>>);
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Polls {
-    /// Bytes that it gave.
-    bytes: usize,
-    last: Option<Last>,
+/// The bytes of all streams on their way to the client.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    /// Number of the last piece that was handed to HTTP/2; the first one has 1.
+    last: u64,
+    /// The highest number of a piece of which bytes were taken.
+    newest_taken: u64,
+    /// Bytes taken since the last check.
+    taken: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Last {
-    /// It gave a piece, or has one: the client has to take it. The answer may rest or not.
-    Gave { streams: bool },
-    /// It had nothing: the service owes a piece.
-    Waits,
+/// The bytes of one stream on their way to the client.
+#[derive(Debug, Default)]
+pub(super) struct Taking {
+    /// `Traffic::last` when bytes of the stream were last taken, or began to wait.
+    last: u64,
+    /// Bytes taken since the last check.
+    taken: usize,
+    /// Set if a newer piece has been taken since the last check.
+    is_passed_over: bool,
+    /// Bytes have waited without a break since the last check.
+    owes: bool,
+    account: Account,
 }
 
-impl Report {
-    /// The body gave so many bytes, or has some that find no room: the client has to take them. `streams` says whether the answer
-    /// may rest.
-    pub(super) fn gives(&self, bytes: usize, streams: bool) {
-        let before = self.0.get();
-        self.0.set(Polls { bytes: before.bytes + bytes, last: Some(Last::Gave { streams }) });
+impl Traffic {
+    /// Numbers a new piece.
+    pub(super) fn next_piece(&mut self) -> u64 {
+        self.last += 1;
+        self.last
     }
 
-    /// The body had nothing.
-    pub(super) fn waits(&self) {
-        self.0.set(Polls { last: Some(Last::Waits), ..self.0.get() });
+    /// Ends an interval, and returns the bytes that were taken in it.
+    pub(super) fn end_interval(&mut self) -> usize {
+        std::mem::take(&mut self.taken)
     }
-}
-
-/// Runs a stream to its end, or until its client has taken nothing for too long: then it is reset.
-pub(super) async fn run(stream: impl Future<Output = ()>, report: Report, peer: Arc<Peer>) {
-    let is_stalled = {
-        let mut stream = pin!(stream);
-        let mut taking = Taking { watch: None, streams: None };
-        let ended = poll_fn(|cx| {
-            report.0.take();
-            if stream.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            taking.poll(report.0.get(), &peer, cx).map(Err)
-        });
-        let is_stalled = ended.await.is_err();
-        if is_stalled {
-            // The record of its exchange is dropped with it, and looks for the reason.
-            peer.set_stalled(true);
-        }
-        is_stalled
-    };
-    // The other streams of the connection go on.
-    if is_stalled {
-        peer.set_stalled(false);
-    }
-}
-
-/// Whether the client takes what there is for it.
-struct Taking {
-    watch: Option<Watch>,
-    /// Set while it has to take something: whether the answer may rest.
-    streams: Option<bool>,
 }
 
 impl Taking {
-    fn poll(&mut self, polls: Polls, peer: &Peer, cx: &mut Context<'_>) -> Poll<Stalled> {
-        if polls.bytes > 0
-            && let (Some(watch), Some(streams)) = (&mut self.watch, self.streams)
-            && let Err(stalled) = watch.progressed(polls.bytes, &peer.limits().pace(streams))
-        {
-            return Poll::Ready(stalled);
-        }
-        match polls.last {
-            Some(Last::Gave { streams }) => self.streams = Some(streams),
-            Some(Last::Waits) => {
-                self.streams = None;
-                self.watch.iter_mut().for_each(Watch::rest);
-            }
-            None => {}
-        }
-        let Some(streams) = self.streams else { return Poll::Pending };
-        let pace = peer.limits().pace(streams);
-        let watch = self.watch.get_or_insert_with(|| Watch::new(&pace));
-        Poll::Ready(ready!(watch.poll_stalled(cx, &pace)))
+    /// Bytes of the stream begin to wait.
+    pub(super) fn begin(&mut self, traffic: &Traffic) {
+        self.last = traffic.last;
+    }
+
+    /// So many bytes of a piece were taken.
+    pub(super) fn take(&mut self, piece: u64, bytes: usize, traffic: &mut Traffic) {
+        self.is_passed_over |= traffic.newest_taken > self.last;
+        self.last = traffic.last;
+        self.taken += bytes;
+        traffic.newest_taken = traffic.newest_taken.max(piece);
+        traffic.taken += bytes;
+    }
+
+    /// All bytes of the stream were taken.
+    pub(super) fn rest(&mut self) {
+        self.owes = false;
+        self.account.rest();
+    }
+
+    /// Ends an interval in which the socket took bytes whenever there were some; `all` is the bytes that were taken of all
+    /// streams.
+    ///
+    /// # Errors
+    ///
+    /// The client has taken too little for too long.
+    pub(super) fn check(&mut self, time: Duration, all: usize, traffic: &Traffic, pace: &Pace) -> Result<(), Stalled> {
+        let is_passed_over = self.is_passed_over || traffic.newest_taken > self.last;
+        let bytes = if is_passed_over { self.taken } else { all };
+        if self.end_interval() { self.account.add(time, bytes, pace) } else { Ok(()) }
+    }
+
+    /// Ends an interval. Returns whether bytes waited during the whole of it.
+    pub(super) fn end_interval(&mut self) -> bool {
+        self.taken = 0;
+        self.is_passed_over = false;
+        std::mem::replace(&mut self.owes, true)
+    }
+
+    /// Forgets what the client owes so far.
+    pub(super) fn forgive(&mut self) {
+        self.account = Account::default();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::time::{Instant, sleep, timeout};
-
     use super::*;
     use crate::progress::Limits;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const PIECE: usize = 16 << 10;
 
-    /// For how many seconds a stream runs whose client takes such pieces, each after a pause; `None` stands for a second without one.
-    async fn lasts(pieces: Vec<Option<usize>>, pause: Duration) -> u64 {
-        let report = Report::default();
-        let body = report.clone();
-        let stream = async move {
-            for piece in pieces {
-                match piece {
-                    Some(size) => {
-                        body.gives(size, false);
-                        sleep(pause).await;
-                    }
-                    None => {
-                        body.waits();
-                        sleep(SECOND).await;
-                    }
+    /// Streams that always have bytes waiting.
+    struct Connection {
+        traffic: Traffic,
+        streams: Vec<(Taking, u64)>,
+    }
+
+    impl Connection {
+        fn new(streams: usize) -> Self {
+            let mut traffic = Traffic::default();
+            let streams = (0..streams).map(|_| {
+                let mut taking = Taking::default();
+                let piece = traffic.next_piece();
+                taking.begin(&traffic);
+                (taking, piece)
+            });
+            Self { streams: streams.collect(), traffic }
+        }
+
+        /// A stream takes bytes of its piece, and has another one then.
+        fn take(&mut self, stream: usize, bytes: usize) {
+            let (taking, piece) = &mut self.streams[stream];
+            taking.take(*piece, bytes, &mut self.traffic);
+            *piece = self.traffic.next_piece();
+        }
+
+        /// The streams that are stalled once `time` has passed since the last check.
+        fn check(&mut self, time: Duration) -> Vec<usize> {
+            let all = self.traffic.end_interval();
+            let pace = Limits::default().pace(false);
+            let mut stalled = Vec::new();
+            for (number, (taking, _)) in self.streams.iter_mut().enumerate() {
+                if taking.check(time, all, &self.traffic, &pace).is_err() {
+                    stalled.push(number);
                 }
             }
-        };
-        let start = Instant::now();
-        let running = run(stream, report, Arc::new(Peer::new(Limits::default())));
-        timeout(100_000 * SECOND, running).await.expect("it ends");
-        start.elapsed().as_secs()
+            stalled
+        }
+
+        /// Seconds until a stream is stalled, of at most `most`, and which ones are; each second begins with `step`.
+        fn lasts(&mut self, most: usize, mut step: impl FnMut(&mut Self, usize)) -> Option<(usize, Vec<usize>)> {
+            self.check(SECOND);
+            for second in 1..=most {
+                step(self, second);
+                let stalled = self.check(SECOND);
+                if !stalled.is_empty() {
+                    return Some((second, stalled));
+                }
+            }
+            None
+        }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_stream_whose_client_takes_nothing_ends() {
-        assert_eq!(lasts(vec![Some(1000); 3], 90 * SECOND).await, 60);
+    #[test]
+    fn streams_of_a_client_that_takes_nothing_are_stalled() {
+        assert_eq!(Connection::new(2).lasts(100, |_, _| {}), Some((60, vec![0, 1])));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_pieces_steadily_has_all_the_time_it_needs() {
-        assert_eq!(lasts(vec![Some(16 << 10); 50], 50 * SECOND).await, 2500);
+    #[test]
+    fn streams_that_share_a_slow_link_are_not() {
+        // 2 kB/s for 100 streams: each one has to wait for 800 s between two pieces.
+        let lasts = Connection::new(100).lasts(5000, |connection, second| {
+            if second % 8 == 0 {
+                connection.take((second / 8 - 1) % 100, PIECE);
+            }
+        });
+        assert_eq!(lasts, None);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_too_little_is_behind() {
-        assert!(lasts(vec![Some(100); 1000], SECOND).await < 30);
+    #[test]
+    fn a_stream_with_a_closed_window_is_stalled_beside_one_that_goes_on() {
+        let mut connection = Connection::new(3);
+        // Its next piece is newer than those of the others.
+        connection.take(1, PIECE);
+        let lasts = connection.lasts(100, |connection, _| connection.take(1, PIECE));
+        assert_eq!(lasts, Some((60, vec![0, 2])));
+        // One small response a minute.
+        let mut connection = Connection::new(3);
+        connection.take(1, 100);
+        let lasts = connection.lasts(200, |connection, second| {
+            if second % 55 == 0 {
+                connection.take(1, 100);
+                connection.streams[1].0.rest();
+                connection.streams[1].0.begin(&connection.traffic);
+            }
+            connection.streams[1].0.rest();
+        });
+        assert!(lasts.as_ref().is_some_and(|(second, stalled)| *second <= 120 && *stalled == [0, 2]), "{lasts:?}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_service_is_not_its_clients_fault() {
-        let drops: Vec<_> = [Some(1), None].into_iter().cycle().take(2000).collect();
-        assert!(lasts(drops, Duration::ZERO).await >= 900);
+    #[test]
+    fn a_window_that_opens_by_a_byte_at_a_time_is_a_stall() {
+        let lasts = Connection::new(2).lasts(100, |connection, _| {
+            for _ in 0..3 {
+                connection.take(1, PIECE);
+            }
+            connection.take(0, 1);
+        });
+        assert!(lasts.as_ref().is_some_and(|(second, stalled)| *second <= 20 && *stalled == [0]), "{lasts:?}");
+    }
+
+    #[test]
+    fn a_slow_service_is_not_its_clients_fault() {
+        let lasts = Connection::new(1).lasts(5000, |connection, _| {
+            connection.take(0, 1);
+            connection.streams[0].0.rest();
+        });
+        assert_eq!(lasts, None);
     }
 }

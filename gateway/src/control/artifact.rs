@@ -11,7 +11,6 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use http::{Method, Request, Response, StatusCode, Uri, header::LOCATION, uri::PathAndQuery};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use tokio::{io, sync::OnceCell, task::spawn_blocking, time::timeout};
 
 use super::revisions::{Origin, module, records};
@@ -19,8 +18,7 @@ use crate::{
     client::{Client, causes, client, collect},
     config::{Document, schema, signature_file},
     plugin::{
-        Digest256, LoadError, Signature,
-        loader::{MAX_MODULE, fits},
+        Digest256, Engine, LoadError, Signature,
         signature::{self, SignatureError},
     },
     store::{Store, StoreError},
@@ -59,15 +57,15 @@ pub enum ArtifactError {
     Load(#[from] LoadError),
 }
 
-/// Reads and fetches all that this configuration names; what the store has already is not fetched again.
-pub(super) async fn bring(store: &Store, document: &Document) -> Result<Artifacts, StoreError> {
+/// Reads and fetches all modules that this configuration names; what the store has already is not fetched again.
+pub(super) async fn bring(store: &Store, engine: &Engine, document: &Document) -> Result<Artifacts, StoreError> {
     let hosts = Hosts::default();
     let brought = document.config.plugins.iter().map(async |plugin| {
         let artifact = match (&plugin.file, &plugin.url) {
-            (Some(file), _) => Artifact::read(plugin, file).await,
+            (Some(file), _) => Artifact::read(plugin, file, engine).await,
             (None, Some(url)) => match known(store, plugin).await? {
                 Some(known) => Ok(known),
-                None => Artifact::fetch(plugin, url, &hosts).await,
+                None => Artifact::fetch(plugin, url, &hosts, engine).await,
             },
             (None, None) => return Ok(None),
         };
@@ -90,13 +88,22 @@ impl Artifact {
         bytes: impl Into<Bytes>,
         signature: Option<&str>,
         origin: Origin,
+        engine: &Engine,
     ) -> Result<Self, ArtifactError> {
-        let bytes = bytes.into();
-        fits(bytes.len())?;
-        let (sha256, signature) = (Digest256::of(&bytes), signature.map(str::parse).transpose()?);
-        let artifact = Self { bytes, sha256, origin, signature };
+        let artifact = Self::unchecked(bytes.into(), signature, origin, engine)?;
         artifact.check(plugin)?;
         Ok(artifact)
+    }
+
+    fn unchecked(
+        bytes: Bytes,
+        signature: Option<&str>,
+        origin: Origin,
+        engine: &Engine,
+    ) -> Result<Self, ArtifactError> {
+        engine.check_size(bytes.len())?;
+        let signature = signature.map(str::parse).transpose()?;
+        Ok(Self { sha256: Digest256::of(&bytes), bytes, origin, signature })
     }
 
     /// Whether a key that the plugin trusts has signed it, if it trusts any.
@@ -104,13 +111,13 @@ impl Artifact {
         Ok(signature::check(&plugin.signed_by, self.sha256, self.signature.as_ref())?)
     }
 
-    async fn read(plugin: &schema::Plugin, file: &Path) -> Result<Self, ArtifactError> {
+    async fn read(plugin: &schema::Plugin, file: &Path, engine: &Engine) -> Result<Self, ArtifactError> {
         let unread = |file: &Path| {
             let file = file.to_owned();
             move |error| ArtifactError::Read(file, error)
         };
         let size = tokio::fs::metadata(file).await.map_err(unread(file))?.len();
-        fits(usize::try_from(size).unwrap_or(usize::MAX))?;
+        engine.check_size(usize::try_from(size).unwrap_or(usize::MAX))?;
         let bytes = tokio::fs::read(file).await.map_err(unread(file))?;
         let beside = signature_file(file);
         let signature = match plugin.signed_by.is_empty() {
@@ -121,11 +128,11 @@ impl Artifact {
                 Err(error) => return Err(unread(&beside)(error)),
             },
         };
-        Self::new(plugin, bytes, signature.as_deref(), Origin::File)
+        Self::new(plugin, bytes, signature.as_deref(), Origin::File, engine)
     }
 
-    async fn fetch(plugin: &schema::Plugin, url: &str, hosts: &Hosts) -> Result<Self, ArtifactError> {
-        let bytes = hosts.get(url, MAX_MODULE).await?;
+    async fn fetch(plugin: &schema::Plugin, url: &str, hosts: &Hosts, engine: &Engine) -> Result<Self, ArtifactError> {
+        let bytes = hosts.get(url, engine.module_bytes()).await?;
         let bytes = bytes.ok_or_else(|| unfetched(url, StatusCode::NOT_FOUND.to_string()))?;
         let signature = match plugin.signed_by.is_empty() {
             true => None,
@@ -134,11 +141,12 @@ impl Artifact {
                 signature.map(|signature| String::from_utf8_lossy(&signature).into_owned())
             }
         };
-        let found = Digest256::of(&bytes);
-        if Some(found.to_string()) != plugin.sha256 {
-            return Err(ArtifactError::Digest(found));
+        let artifact = Self::unchecked(bytes, signature.as_deref(), Origin::Url, engine)?;
+        if Some(artifact.sha256.to_string()) != plugin.sha256 {
+            return Err(ArtifactError::Digest(artifact.sha256));
         }
-        Self::new(plugin, bytes, signature.as_deref(), Origin::Url)
+        artifact.check(plugin)?;
+        Ok(artifact)
     }
 }
 
@@ -207,7 +215,7 @@ async fn get(client: &Client, url: &str, most: usize) -> Result<Option<Bytes>, S
 }
 
 /// Where a redirect leads: a whole URL, or a path on the same host.
-fn redirected(from: &Uri, response: &Response<Incoming>) -> Result<Uri, String> {
+fn redirected<B>(from: &Uri, response: &Response<B>) -> Result<Uri, String> {
     let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok()).unwrap_or_default();
     let nowhere = || format!("it is redirected to \"{}\"", location.escape_debug());
     let to: Uri = location.parse().map_err(|_| nowhere())?;

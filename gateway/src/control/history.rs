@@ -10,9 +10,11 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Control, PluginError, StoreError, Work,
+    Control, PluginError, StoreError, View,
+    artifact::Artifacts,
     audit::{self, Action, Change},
     resources::{Condition, ResourceError, Together, Wish},
+    revisions::state,
 };
 use crate::{
     config::{
@@ -97,18 +99,22 @@ impl Control {
 
     /// What is otherwise now than in this generation, and would be as it was then if that came back.
     pub async fn differences(&self, generation: u64) -> Result<Vec<Difference>, HistoryError> {
-        let work = self.settled().await?;
+        let view = self.settled().await?.view();
         let past = self.past(generation).await?;
-        differences(&work, past).await
+        self.differences_to(past, &view).await
     }
 
-    /// Has the revisions compiled that would run again, before a change takes its turn.
+    /// Compiles the revisions that would run again, before a change takes its turn.
     async fn compile_past(&self, generation: u64) -> Result<Vec<Module>, HistoryError> {
-        let mut modules = Vec::new();
-        for Difference { kind, name, then, .. } in self.differences(generation).await? {
+        let past = self.past(generation).await?;
+        let differences = self.differences_to(past, &self.view()).await?;
+        let is_plugin = |it: &&Difference| it.kind == Kind::Plugin.list() && !it.then.is_null();
+        let plugins: Vec<&str> = differences.iter().filter(is_plugin).map(|it| it.name.as_str()).collect();
+        let mut modules = self.compile_ahead(&plugins, &Artifacts::new()).await?;
+        for Difference { kind, name, then, .. } in &differences {
             let number = then["revision"].as_u64().and_then(|number| u32::try_from(number).ok());
             if let (None, Some(number)) = (Kind::of_list(kind), number) {
-                let compiled = self.compile_stored(&name, number).await;
+                let compiled = self.compile_stored(name, number).await;
                 modules.extend(compiled.map_err(|error| HistoryError::Revision(generation, error))?);
             }
         }
@@ -127,7 +133,7 @@ impl Control {
             let _compiled = this.compile_past(generation).await?;
             let mut work = this.settled().await?;
             let past = this.past(generation).await?;
-            let differences = differences(&work, past).await?;
+            let differences = this.differences_to(past, &work.view()).await?;
             let mut together = Together::default();
             for Difference { kind, name, then, .. } in &differences {
                 let Some(kind) = Kind::of_list(kind) else {
@@ -183,36 +189,45 @@ impl Control {
         }
         Err(HistoryError::Forgotten(generation, oldest))
     }
-}
 
-async fn differences(work: &Work, Past { resources, revisions }: Past) -> Result<Vec<Difference>, HistoryError> {
-    let mut differences = Vec::new();
-    let layers = &work.layers;
-    // Of a plugin that was not there no revision was.
-    let was_there = |name: &str| match resources.get(&(Kind::Plugin, name.to_owned())) {
-        Some(then) => then.is_some(),
-        None => layers.origin(Kind::Plugin, name).is_some(),
-    };
-    let revisions: Vec<_> = revisions.into_iter().filter(|(name, _)| was_there(name)).collect();
-    for ((kind, name), then) in resources {
-        let now = match layers.origin(kind, &name) {
-            Some(Origin::Store(kept)) => Some(kept.stored.value.clone()),
-            // What came to the file in the meantime is in the way of what was stored, not of what was not.
-            Some(Origin::File) | None => None,
+    /// Lists what is otherwise in a view than it was.
+    async fn differences_to(
+        &self,
+        Past { resources, revisions }: Past,
+        view: &View,
+    ) -> Result<Vec<Difference>, HistoryError> {
+        let mut differences = Vec::new();
+        let layers = &view.layers;
+        // Of a plugin that was not there no revision was.
+        let was_there = |name: &str| match resources.get(&(Kind::Plugin, name.to_owned())) {
+            Some(then) => then.is_some(),
+            None => layers.origin(Kind::Plugin, name).is_some(),
         };
-        if now != then {
-            let (now, then) = (now.unwrap_or_default(), then.unwrap_or_default());
-            differences.push(Difference { kind: kind.list(), name, now, then });
+        let revisions: Vec<_> = revisions.into_iter().filter(|(name, _)| was_there(name)).collect();
+        for ((kind, name), then) in resources {
+            let now = match layers.origin(kind, &name) {
+                Some(Origin::Store(kept)) => Some(kept.stored.value.clone()),
+                // What came to the file in the meantime is in the way of what was stored, not of what was not.
+                Some(Origin::File) | None => None,
+            };
+            if now != then {
+                let (now, then) = (now.unwrap_or_default(), then.unwrap_or_default());
+                differences.push(Difference { kind: kind.list(), name, now, then });
+            }
         }
-    }
-    for (name, then) in revisions {
-        let now = work.revisions.number(&name).await?;
-        if now.is_some_and(|now| now != then) {
-            let (now, then) = (json!({ "revision": now }), json!({ "revision": then }));
-            differences.push(Difference { kind: "revisions", name, now, then });
+        for (name, then) in revisions {
+            // Without a revision that runs, the one that would lead if the plugin came back.
+            let now = match view.revisions.get(name.as_str()) {
+                Some(running) => Some(running.leading().number),
+                None => state(&self.store, &name).await?.map(|state| state.leading()),
+            };
+            if now.is_some_and(|now| now != then) {
+                let (now, then) = (json!({ "revision": now }), json!({ "revision": then }));
+                differences.push(Difference { kind: "revisions", name, now, then });
+            }
         }
+        Ok(differences)
     }
-    Ok(differences)
 }
 
 /// The audit log, the newest change first, read by and by.

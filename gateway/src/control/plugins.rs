@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{Errors, Layers, schema},
-    plugin::{Exhausted, LoadError, Module, Revision, Trial, WHOLE},
+    plugin::{Digest256, Exhausted, LoadError, Module, Revision, Trial, WHOLE},
     store::{Commit, StoreError},
 };
 
@@ -86,10 +86,11 @@ impl Control {
         let (this, plugin) = (Arc::clone(self), plugin.to_owned());
         self.to_its_end(async move {
             let Push { module, signature, percent } = push;
-            let artifact =
-                Artifact::new(named(&this.view().layers, &plugin)?, module, signature.as_deref(), Origin::Push)?;
-            // Before the turn, or other changes would wait for it. What holds then is checked again.
-            let _compiled = this.compiler.module(artifact.bytes.clone()).await?;
+            let (view, engine) = (this.view(), this.compiler.engine());
+            let known = named(&view.layers, &plugin)?;
+            let artifact = Artifact::new(known, module, signature.as_deref(), Origin::Push, engine)?;
+            // Before the turn, or other changes would wait for it. The turn checks again what holds then.
+            let _compiled = this.compiler.module(artifact.bytes.clone(), artifact.sha256).await?;
             let mut work = this.settled().await?;
             let plugin = named(&work.layers, &plugin)?;
             artifact.check(plugin)?;
@@ -210,34 +211,43 @@ impl Control {
         })
     }
 
-    /// Has a revision of the store compiled before a change takes its turn to run it; none if there is no such revision.
+    /// Compiles a revision of the store before a change takes its turn to run it; `None` if there is no such revision.
     pub(super) async fn compile_stored(&self, plugin: &str, number: u32) -> Result<Option<Module>, PluginError> {
         let records = records(&self.store, plugin).await?;
         let Some(record) = records.into_iter().find(|record| record.revision == number) else { return Ok(None) };
         let Some(bytes) = module(&self.store, plugin, &record.sha256).await? else { return Ok(None) };
-        Ok(Some(self.compiler.module(bytes.into()).await?))
+        let sha256 = Digest256::of(&bytes);
+        Ok(Some(self.compiler.module(bytes.into(), sha256).await?))
     }
 
-    /// The same for the revisions that ran last of a plugin, which run again once it is in the configuration.
-    pub(super) async fn compile_resumed(&self, plugin: &str) -> Result<Vec<Module>, PluginError> {
+    /// Compiles, before a change takes its turn, the revisions that begin to run once these plugins are in the configuration: those
+    /// that ran last, and modules of files and URLs that are new. A module that is refused is refused again in the turn.
+    pub(super) async fn compile_ahead(
+        &self,
+        plugins: &[&str],
+        artifacts: &Artifacts,
+    ) -> Result<Vec<Module>, StoreError> {
+        let view = self.view();
         let mut modules = Vec::new();
-        if self.view().revisions.contains_key(plugin) {
-            return Ok(modules);
-        }
-        for number in state(&self.store, plugin).await?.iter().flat_map(State::running) {
-            modules.extend(self.compile_stored(plugin, number).await?);
-        }
-        Ok(modules)
-    }
-
-    /// The same for what files and URLs gave that is new; a module that is refused is refused again when its turn comes.
-    pub(super) async fn compile_sources(&self, artifacts: &Artifacts) -> Result<Vec<Module>, StoreError> {
-        let mut modules = Vec::new();
-        for (plugin, artifact) in artifacts {
-            let Ok(artifact) = artifact else { continue };
-            let seen = state(&self.store, plugin).await?.and_then(|state| state.source_sha256);
-            if seen != Some(artifact.sha256.to_string()) {
-                modules.extend(self.compiler.module(artifact.bytes.clone()).await);
+        for plugin in plugins {
+            let stored = state(&self.store, plugin).await?;
+            let mut goes_on = view.revisions.contains_key(*plugin);
+            if !goes_on {
+                for number in stored.iter().flat_map(State::running) {
+                    match self.compile_stored(plugin, number).await {
+                        Ok(module) => {
+                            goes_on |= module.is_some();
+                            modules.extend(module);
+                        }
+                        Err(PluginError::Store(error)) => return Err(error),
+                        Err(_) => {}
+                    }
+                }
+            }
+            let Some(Ok(artifact)) = artifacts.get(*plugin) else { continue };
+            let seen = stored.and_then(|state| state.source_sha256);
+            if !goes_on || seen != Some(artifact.sha256.to_string()) {
+                modules.extend(self.compiler.module(artifact.bytes.clone(), artifact.sha256).await);
             }
         }
         Ok(modules)
@@ -269,4 +279,90 @@ impl Control {
 fn named<'l>(layers: &'l Layers, plugin: &str) -> Result<&'l schema::Plugin, PluginError> {
     let known = layers.config().plugins.iter().find(|known| known.name == plugin);
     known.ok_or_else(|| PluginError::UnknownPlugin(plugin.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, pin::pin};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        config::{
+            Document,
+            resource::{Kind, Stored},
+        },
+        control::{resources, tests::over, transfer::Bundle},
+        store::Store,
+    };
+
+    const MODULE: &str = include_str!("../plugin/tick.wat");
+
+    fn wish(stored: Option<&str>) -> resources::Wish {
+        let stored = stored.map(|text| Arc::new(Stored::parse(Kind::Plugin, "p", text).expect("a plugin")));
+        resources::Wish {
+            kind: Kind::Plugin,
+            name: "p".to_owned(),
+            stored,
+            condition: Default::default(),
+            by: "ops".into(),
+        }
+    }
+
+    /// A control plane over the store of an earlier one, whose plugin `p` was deleted, and the digest of its module.
+    async fn restarted() -> (Arc<Control>, Digest256) {
+        let store = Store::in_memory().expect("a store");
+        let module = wat::parse_str(MODULE).expect("a component");
+        let sha256 = Digest256::of(&module);
+        let before = over(store.clone()).await;
+        before.change(wish(Some("{}"))).await.expect("room");
+        before.push("p", Push { module, signature: None, percent: 100 }, "ops".into()).await.expect("it is a plugin");
+        before.change(wish(None)).await.expect("nothing needs it");
+        (over(store).await, sha256)
+    }
+
+    /// Checks that a change compiles the module while it waits for its turn.
+    async fn compiles_ahead<T, E: std::fmt::Debug>(
+        (control, sha256): &(Arc<Control>, Digest256),
+        change: impl Future<Output = Result<T, E>>,
+    ) {
+        let work = control.work.lock().await;
+        let mut change = pin!(change);
+        let compiled = async {
+            while control.compiler.known(*sha256).is_none() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            _ = &mut change => panic!("it does not wait for its turn"),
+            () = compiled => {}
+            () = sleep(Duration::from_secs(60)) => panic!("it does not compile before its turn"),
+        }
+        drop(work);
+        change.await.unwrap_or_else(|error| panic!("{error:?}"));
+        let runs = control.view().revisions.contains_key("p");
+        assert_eq!(runs, control.view().layers.origin(Kind::Plugin, "p").is_some());
+    }
+
+    fn bundle() -> Bundle {
+        serde_json::from_value(json!({ "plugins": [{ "name": "p" }] })).expect("a bundle")
+    }
+
+    #[tokio::test]
+    async fn every_change_that_brings_a_plugin_back_compiles_it_before_its_turn() {
+        let at = restarted().await;
+        compiles_ahead(&at, at.0.try_change(wish(Some("{}")))).await;
+        compiles_ahead(&at, at.0.import(bundle(), false, true, "ops".into())).await;
+        compiles_ahead(&at, at.0.restore(3, true, "ops".into())).await;
+        compiles_ahead(&at, at.0.change(wish(Some("{}")))).await;
+
+        let at = restarted().await;
+        compiles_ahead(&at, at.0.import(bundle(), false, false, "ops".into())).await;
+        let at = restarted().await;
+        compiles_ahead(&at, at.0.restore(3, false, "ops".into())).await;
+        let at = restarted().await;
+        let document = Document::parse(Path::new("stile.yaml"), "plugins: [{ name: p }]", &|_| None);
+        compiles_ahead(&at, at.0.reload_document(document)).await;
+    }
 }

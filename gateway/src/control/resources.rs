@@ -24,6 +24,7 @@ use crate::{
         layers::{Kept, Origin},
         resource::{Kind, Stored},
     },
+    plugin::Module,
     store::{Commit, Revision, Store, StoreError},
 };
 
@@ -113,11 +114,8 @@ impl Control {
     /// before the next change.
     pub async fn change(self: &Arc<Self>, wish: Wish) -> Result<Outcome, ResourceError> {
         let (answer, told) = oneshot::channel();
-        let compiled = match (wish.kind, &wish.stored) {
-            // What is refused is refused again when its turn comes.
-            (Kind::Plugin, Some(_)) => self.compile_resumed(&wish.name).await.unwrap_or_default(),
-            _ => Vec::new(),
-        };
+        // If the store fails here, it fails again in the turn.
+        let compiled = self.compile_wished(&wish).await.unwrap_or_default();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { wish, answer });
         let this = Arc::clone(self);
         // To its end, although who asked may leave. The first to come makes the changes of all who wait by then.
@@ -144,11 +142,21 @@ impl Control {
 
     /// Says what would come of a change.
     pub async fn try_change(&self, wish: Wish) -> Result<Outcome, ResourceError> {
+        let _compiled = self.compile_wished(&wish).await.map_err(ResourceError::Store)?;
         let work = self.settled().await.map_err(ResourceError::Store)?;
         let mut changes = Changes::new();
         let granted = grant(&work.layers, &mut changes, wish)?;
         self.draft(&work, work.layers.with(changes), slice::from_ref(&granted), Vec::new()).await?;
         Ok(granted.outcome(self.store.revision() + 1))
+    }
+
+    /// Compiles, before a change takes its turn, the revisions of a plugin that run again with it.
+    async fn compile_wished(&self, wish: &Wish) -> Result<Vec<Module>, StoreError> {
+        if wish.kind != Kind::Plugin || wish.stored.is_none() {
+            return Ok(Vec::new());
+        }
+        // Plugins of the store have no sources.
+        self.compile_ahead(&[&wish.name], &Artifacts::new()).await
     }
 
     /// Makes changes together, as far as they go together, and gives back those whose turn comes later.

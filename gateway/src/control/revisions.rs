@@ -15,7 +15,7 @@ pub use self::state::State;
 use super::{PluginError, artifact::Artifact, compiler::Compiler};
 use crate::{
     config::schema,
-    plugin::{Budget, Cache, Exhausted, Revision, Running, Signature, Trial, WHOLE, signature},
+    plugin::{Budget, Cache, Digest256, Exhausted, Revision, Running, Signature, Trial, WHOLE, signature},
     store::{Commit, Revision as Number, Store, StoreError},
 };
 
@@ -198,7 +198,8 @@ impl Revisions {
         let records = records(&self.store, plugin).await?;
         let record = records.into_iter().find(|record| record.revision == number).ok_or_else(unknown)?;
         let module = module(&self.store, plugin, &record.sha256).await?.ok_or_else(unknown)?;
-        let module = self.compiler.module(module.into()).await?;
+        let sha256 = Digest256::of(&module);
+        let module = self.compiler.module(module.into(), sha256).await?;
         Ok(Revision { plugin: plugin.into(), number, module, signature: record.signature })
     }
 
@@ -299,8 +300,8 @@ impl Revisions {
     async fn arrived(&self, plugin: &str, artifact: Artifact) -> Result<(Revision, Option<New>), PluginError> {
         let Artifact { bytes, sha256, origin, signature } = artifact;
         let records = records(&self.store, plugin).await?;
-        let sha256 = sha256.to_string();
-        if let Some(same) = records.iter().find(|record| record.sha256 == sha256) {
+        let digest = sha256.to_string();
+        if let Some(same) = records.iter().find(|record| record.sha256 == digest) {
             let mut revision = self.stored(plugin, same.revision).await?;
             if signature.is_none() || signature == revision.signature {
                 return Ok((revision, None));
@@ -309,11 +310,11 @@ impl Revisions {
             let record = Record { signature, ..same.clone() };
             return Ok((revision, Some(New { record, module: None })));
         }
-        let module = self.compiler.module(bytes.clone()).await?;
+        let module = self.compiler.module(bytes.clone(), sha256).await?;
         let number = records.last().map_or(1, |last| last.revision + 1);
         let record = Record {
             revision: number,
-            sha256,
+            sha256: digest,
             origin,
             signature: signature.clone(),
             loaded_at: now(),
@@ -350,15 +351,7 @@ impl Revisions {
         Ok(number)
     }
 
-    /// The number of the leading revision, or of that which would lead if the plugin came back.
-    pub(super) async fn number(&self, plugin: &str) -> Result<Option<u32>, StoreError> {
-        match self.running(plugin) {
-            Some(running) => Ok(Some(running.leading().number)),
-            None => Ok(self.state(plugin).await?.map(|state| state.leading())),
-        }
-    }
-
-    pub(super) async fn state(&self, plugin: &str) -> Result<Option<State>, StoreError> {
+    async fn state(&self, plugin: &str) -> Result<Option<State>, StoreError> {
         state(&self.store, plugin).await
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Control, StoreError, Work,
+    artifact::Artifacts,
     audit::{Action, Done},
     consumers::{CONSUMERS, ConsumerError, Stored, consumer_key},
     grants::{self, Whose},
@@ -130,6 +131,9 @@ impl Control {
     ) -> Result<Vec<Change>, ImportError> {
         let this = Arc::clone(self);
         let done = self.tasks.spawn(async move {
+            let names = bundle.plugins.iter().filter_map(|plugin| plugin["name"].as_str());
+            let names: Vec<&str> = names.filter(|name| is_name(name)).collect();
+            let _compiled = this.compile_ahead(&names, &Artifacts::new()).await?;
             let mut work = this.settled().await?;
             let mut plan = Plan::default();
             let Bundle { plugins, services, routes, apis, consumers, groups } = bundle;

@@ -79,6 +79,31 @@ impl BodyError {
     }
 }
 
+/// Why the body of a request did not come whole. Whoever reads it, it means the same.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RequestError {
+    #[error("the client stopped sending its request: {0}")]
+    Stalled(Stalled),
+    #[error("the client broke off in the middle of its request")]
+    BrokenOff,
+    #[error("the body of the request is not in valid chunks")]
+    Malformed,
+    /// A filter failed.
+    #[error(transparent)]
+    Cut(Cut),
+}
+
+impl RequestError {
+    pub fn of(error: &BodyError) -> Self {
+        match error {
+            BodyError::Cut(cut) => Self::Cut(cut.clone()),
+            BodyError::Stalled(stalled) => Self::Stalled(*stalled),
+            error if error.is_malformed() => Self::Malformed,
+            BodyError::Broken(_) => Self::BrokenOff,
+        }
+    }
+}
+
 /// Says whether a connection failed because of what its peer sent, by hyper's judgement or by the socket's.
 pub fn is_malformed(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());

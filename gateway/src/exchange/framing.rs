@@ -1,12 +1,12 @@
 //! What the head of a message says of its framing (RFC 9112 §6), and which heads of services cannot be passed on.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    HeaderMap, HeaderName, Method, Response, StatusCode,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 use thiserror::Error;
 
-use super::headers::{names_websocket, set_length};
+use super::headers::{names_websocket, options, set_length};
 
 /// Why a Transfer-Encoding field cannot be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -88,12 +88,13 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Unsound> {
 
 /// The items of a list-valued field, over all its lines.
 fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    let lines = headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
-    lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+    headers.get_all(name).into_iter().flat_map(options)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn head(name: &HeaderName, lines: &[&'static str]) -> HeaderMap {

@@ -184,7 +184,7 @@ pub(super) fn named(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
 }
 
 /// The items of a list. An odd byte in one of them does not hide the others.
-fn options(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+pub(super) fn options(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 

@@ -165,7 +165,7 @@ impl RequestHead {
 }
 
 /// The name that servers take a name with `_` for.
-fn twin(name: &HeaderName) -> Option<HeaderName> {
+pub(super) fn twin(name: &HeaderName) -> Option<HeaderName> {
     has_underscore(name.as_str()).then(|| name.as_str().replace('_', "-").parse().ok()).flatten()
 }
 

@@ -1,4 +1,4 @@
-//! Trailers: which of them pass. The rules of a head hold for them too, and a recipient may merge none of those that a head decides by
+//! Trailers that pass. The rules of a head hold for them too, and no field passes that a recipient may merge into a head and decide by
 //! (RFC 9110 §6.5.1).
 
 use std::{
@@ -13,6 +13,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::{
     Body, BodyError,
     headers::{is_gateways_own, named},
+    names::{is_claim, twin},
 };
 
 /// Removes the trailers that only a head may carry, and those that a `Connection` trailer names.
@@ -24,11 +25,11 @@ pub fn retain_allowed(trailers: &mut HeaderMap) {
     }
 }
 
-/// Says whether a field has a meaning in a head only: it frames, routes, authenticates or controls the message, or says whom it
-/// comes from. A `_` counts as a `-`, since some servers read it as one.
+/// Says whether a field has a meaning in a head only: it frames, routes, authenticates or controls the message, or states something
+/// about the client. A `_` counts as a `-`, since some servers read it as one.
 fn is_for_heads(name: &HeaderName) -> bool {
-    if name.as_str().contains('_') {
-        return name.as_str().replace('_', "-").parse().is_ok_and(|twin| is_for_heads(&twin));
+    if let Some(twin) = twin(name) {
+        return is_for_heads(&twin);
     }
     let name_is_for_heads = matches!(
         name.as_str(),
@@ -37,26 +38,27 @@ fn is_for_heads(name: &HeaderName) -> bool {
         // Controls and conditions of a request.
         | "cache-control" | "if-match" | "if-modified-since" | "if-none-match" | "if-range" | "if-unmodified-since"
         | "max-forwards" | "pragma" | "range"
-        // Who it comes from, and what for.
-        | "authorization" | "cookie" | "forwarded" | "proxy-authorization" | "set-cookie" | "traceparent"
-        | "true-client-ip" | "via" | "www-authenticate" | "x-client-ip" | "x-real-ip" | "x-request-id"
+        // Identity of the client and of the request.
+        | "authorization" | "cookie" | "proxy-authorization" | "set-cookie" | "traceparent" | "via"
+        | "www-authenticate" | "x-request-id"
         // Controls of a response.
         | "age" | "date" | "expires" | "location" | "retry-after" | "vary" | "warning"
     );
-    name_is_for_heads || is_gateways_own(name) || name.as_str().starts_with("x-forwarded-")
+    name_is_for_heads || is_gateways_own(name) || is_claim(name.as_str())
 }
 
-/// A request's body of unknown length. Of its trailers, those pass that its head has no field for: a filter may have set that
-/// field, and a service may merge both.
+/// A request's body of unknown length. A trailer passes only if the head has no field of its name, with `_` for `-` neither: a filter
+/// may have set that field, and a service may merge both.
 #[derive(Debug)]
 pub struct Guarded {
     body: Body,
+    /// Names with `-` in place of each `_`.
     head: Vec<HeaderName>,
 }
 
 impl Guarded {
     pub fn new(body: Body, head: &HeaderMap) -> Self {
-        Self { body, head: head.keys().cloned().collect() }
+        Self { body, head: head.keys().map(plain).collect() }
     }
 }
 
@@ -70,7 +72,9 @@ impl HttpBody for Guarded {
         if let Some(Ok(frame)) = &mut polled
             && let Some(trailers) = frame.trailers_mut()
         {
-            for name in &this.head {
+            let gone: Vec<HeaderName> =
+                trailers.keys().filter(|name| this.head.contains(&plain(name))).cloned().collect();
+            for name in gone {
                 trailers.remove(name);
             }
         }
@@ -86,14 +90,35 @@ impl HttpBody for Guarded {
     }
 }
 
+/// A name as a server sees it that takes `_` for `-`.
+fn plain(name: &HeaderName) -> HeaderName {
+    twin(name).unwrap_or_else(|| name.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http_body_util::BodyExt;
 
     use super::*;
+    use crate::exchange::body::Whole;
+
+    #[tokio::test]
+    async fn trailers_that_the_head_has_or_their_twins_do_not_pass() {
+        let fields = |names: &[&'static str]| -> HeaderMap {
+            names.iter().map(|name| (HeaderName::from_static(name), HeaderValue::from_static("1"))).collect()
+        };
+        let trailers = fields(&["x-user", "x_user", "x-set", "x_other-name", "x-other", "x-sum"]);
+        let body = Body::from(Whole { bytes: Bytes::new(), trailers: Some(trailers) });
+        let guarded = Guarded::new(body, &fields(&["x-user", "x_set", "x-other_name"]));
+        let trailers = guarded.collect().await.expect("a body").trailers().cloned().unwrap_or_default();
+        let mut left: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["x-other", "x-sum"]);
+    }
 
     #[test]
-    fn what_a_head_decides_by_does_not_pass() {
+    fn fields_that_a_head_decides_by_do_not_pass() {
         let mut trailers = HeaderMap::new();
         for name in [
             "x-sum",
@@ -111,6 +136,10 @@ mod tests {
             "content_length",
             "X-Request-Id",
             "Cookie",
+            "CF-Connecting-IP",
+            "X-Original-URL",
+            "X_Remote_User",
+            "SSL-Client-Verify",
             "api_key",
         ] {
             let value = if name == "Connection" { "close, x-mine" } else { "1" };

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Version, header::VIA};
 
+use super::headers::options;
+
 /// The name of a gateway in `Via`, and the bound beyond which a request is taken for a loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passes {
@@ -48,7 +50,7 @@ impl Via {
     /// Says whether a request has passed the gateway as often as it may.
     pub fn is_loop(&self, headers: &HeaderMap) -> bool {
         // By bytes: an odd one in a stranger's entry does not hide the others.
-        let entries = headers.get_all(VIA).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        let entries = headers.get_all(VIA).iter().flat_map(options);
         let word = |byte: &u8| byte.is_ascii_whitespace();
         let names = entries.filter_map(|entry| entry.split(word).filter(|word| !word.is_empty()).nth(1));
         names.filter(|name| *name == self.passes.pseudonym.as_bytes()).count() >= self.passes.max

@@ -8,14 +8,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header::CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_LENGTH};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{Failed, Filter, Instead, OnError, Version};
 use crate::{
     exchange::{
         Body, Exchange, RequestHead, RequestId, ResponseHead,
-        body::{BodyError, Cut, Uncollected, Whole},
+        body::{BodyError, Cut, RequestError, Uncollected, Whole},
         headers::set_length,
         representation::{content_changes, content_replaced},
     },
@@ -48,12 +48,15 @@ impl Side {
 pub enum Unread {
     #[error("the body of the request did not come in time")]
     SlowRequest,
-    #[error("the client broke off in the middle of its request")]
-    BrokenRequest,
+    #[error(transparent)]
+    BrokenRequest(RequestError),
     #[error("the body of the response did not come in time")]
     SlowResponse,
     #[error("the service broke off in the middle of its answer: {0}")]
     BrokenResponse(BodyError),
+    /// Another filter failed in the middle of the response.
+    #[error(transparent)]
+    CutResponse(Cut),
 }
 
 /// Why a filter stopped in the middle of a body.
@@ -77,10 +80,10 @@ impl Filter {
         slot: usize,
         body: &mut Body,
     ) -> Option<Instead> {
-        let version = self.version(exchange, slot).map(|(version, _)| version.clone())?;
+        let (version, _) = self.version(caller.worker, exchange, slot)?;
         let has = |phase| version.instances.has(phase);
-        let (whole, stream, trailers) = (has(side.whole), has(side.stream), has(side.trailers));
-        if !(whole || stream || trailers) {
+        let (whole, stream) = (has(side.whole), has(side.stream));
+        if !(whole || stream || has(side.trailers)) {
             return None;
         }
         if side.whole == Phase::ResponseBody && is_bodyless(exchange) {
@@ -95,8 +98,12 @@ impl Filter {
         if whole && let Some(instead) = Box::pin(self.decide(caller, side.whole, exchange, slot, body)).await {
             return Some(instead);
         }
+        // A revision on trial that has failed at the whole body is not that of the rest.
+        let (version, _) = self.version(caller.worker, exchange, slot)?;
+        let has = |phase| version.instances.has(phase) && !body.is_empty();
+        let (stream, trailers) = (has(side.stream), has(side.trailers));
         let mut admission = None;
-        if stream && !body.is_empty() {
+        if stream {
             // Before the head goes on: a filter without room for the body can still be answered for.
             match Box::pin(version.instances.admit(caller.worker, exchange.single_client())).await {
                 Ok(admitted) => admission = Some(admitted),
@@ -110,7 +117,7 @@ impl Filter {
         }
         if let Some(admission) = admission {
             let kept = exchange.filters[slot].kept.clone();
-            let part = Part::new(self, version.clone(), caller, side.stream, &exchange.id);
+            let part = Part::new(self, version, caller, side.stream, exchange);
             content_changes(
                 side.headers(&mut exchange.request, &mut exchange.response),
                 &exchange.filters[slot].described,
@@ -125,8 +132,8 @@ impl Filter {
             }
             *body = Body::Changed(streamed);
         }
-        if trailers && !body.is_empty() {
-            let part = Part::new(self, version, caller, side.trailers, &exchange.id);
+        if trailers {
+            let part = Part::new(self, version, caller, side.trailers, exchange);
             *body = Body::changed(Trailers { part, body: std::mem::take(body), work: None });
         }
         None
@@ -173,12 +180,13 @@ impl Filter {
         slot: usize,
         body: &mut Body,
     ) -> Result<Whole, Option<Instead>> {
-        let Some((version, _)) = self.version(exchange, slot) else { return Err(None) };
+        let Some((version, _)) = self.version(caller.worker, exchange, slot) else { return Err(None) };
         let limits = version.instances.limits();
         match std::mem::take(body).collect(limits.body, limits.body_timeout).await {
             Ok(whole) => Ok(whole),
             Err(Uncollected::TooLarge(unread)) => {
-                let failure = Failure::new(Cause::Body, format!("the body has more than {} bytes", limits.body));
+                let failure =
+                    Failure::new(Cause::Body, format!("the body has more than {} bytes (limits.body)", limits.body));
                 version.record.count(caller.worker, phase, Err(&failure));
                 // If the exchange is answered otherwise, who answers finds what is left of it here.
                 *body = unread;
@@ -213,12 +221,12 @@ fn is_bodyless(exchange: &Exchange) -> bool {
 
 fn unread(phase: Phase, why: Uncollected) -> Unread {
     match (phase, why) {
+        (Phase::ResponseBody, Uncollected::Broken(BodyError::Cut(cut))) => Unread::CutResponse(cut),
         (Phase::ResponseBody, Uncollected::Broken(BodyError::Stalled(_))) => Unread::SlowResponse,
-        (_, Uncollected::Broken(BodyError::Stalled(_))) => Unread::SlowRequest,
         (Phase::ResponseBody, Uncollected::Broken(error)) => Unread::BrokenResponse(error),
-        (Phase::ResponseBody, _) => Unread::SlowResponse,
-        (_, Uncollected::Broken(_)) => Unread::BrokenRequest,
-        (_, _) => Unread::SlowRequest,
+        (Phase::ResponseBody, Uncollected::TooSlow | Uncollected::TooLarge(_)) => Unread::SlowResponse,
+        (_, Uncollected::Broken(error)) => Unread::BrokenRequest(RequestError::of(&error)),
+        (_, Uncollected::TooSlow | Uncollected::TooLarge(_)) => Unread::SlowRequest,
     }
 }
 
@@ -230,12 +238,14 @@ struct Part {
     handles: Arc<Handles>,
     phase: Phase,
     id: RequestId,
+    via: Option<HeaderValue>,
 }
 
 impl Part {
-    fn new(filter: &Arc<Filter>, version: Version, caller: Caller<'_>, phase: Phase, id: &RequestId) -> Self {
+    fn new(filter: &Arc<Filter>, version: &Version, caller: Caller<'_>, phase: Phase, exchange: &Exchange) -> Self {
         let (filter, handles) = (Arc::clone(filter), Arc::clone(caller.handles));
-        Self { filter, version, worker: caller.worker, handles, phase, id: id.clone() }
+        let (version, id, via) = (version.clone(), exchange.id.clone(), exchange.via.clone());
+        Self { filter, version, worker: caller.worker, handles, phase, id, via }
     }
 
     /// It is over; a failure is told.
@@ -264,7 +274,7 @@ struct Streamed {
 impl Streamed {
     fn new(part: Part, admission: Admission, kept: Bytes, body: Body) -> Self {
         let output = Output::default();
-        let passing = Passing::new(part.id.clone(), kept, body, output.clone());
+        let passing = Passing::new(part.id.clone(), part.via.clone(), kept, body, output.clone());
         let (phase, handles) = (part.phase, Arc::clone(&part.handles));
         let work = async move { admission.pass(phase, passing, &handles).await };
         let (written, piece, rest, trailers) = Default::default();
@@ -357,10 +367,13 @@ struct Trailers {
 
 impl Trailers {
     fn begin(&mut self, trailers: HeaderMap) {
-        let Part { version, worker, handles, phase, id, .. } = &self.part;
+        let Part { version, worker, handles, phase, id, via, .. } = &self.part;
         let (instances, handles, worker) = (Arc::clone(&version.instances), Arc::clone(handles), *worker);
-        let (phase, id, given) = (*phase, id.clone(), Given::Trailers(trailers.clone().into()));
-        let work = async move { instances.alone(Caller { worker, handles: &handles }, phase, given, Some(id)).await };
+        let (phase, id, via, given) = (*phase, id.clone(), via.clone(), Given::Trailers(trailers.clone().into()));
+        let work = async move {
+            let caller = Caller { worker, handles: &handles };
+            instances.alone(caller, phase, given, Some(&id), via.as_ref()).await
+        };
         self.work = Some((trailers, Box::pin(work)));
     }
 

@@ -12,6 +12,7 @@ use super::{Filter, FilterRecord};
 use crate::{
     exchange::Exchange,
     plugin::{Budget, Caller, Cause, Failure, Given, Instances, Phase, Verdict, WHOLE},
+    worker::WorkerId,
 };
 
 /// One revision with the filter's configuration.
@@ -67,7 +68,7 @@ impl OnTrial {
 
 impl Filter {
     /// The version that an exchange gets from its first phase to its last, and whether it is on trial.
-    pub(super) fn version(&self, exchange: &mut Exchange, slot: usize) -> Option<(&Version, bool)> {
+    pub(super) fn version(&self, worker: WorkerId, exchange: &mut Exchange, slot: usize) -> Option<(&Version, bool)> {
         let place = &exchange.filters[slot];
         let on_trial = self.trial.as_ref().filter(|trial| match place.on_trial {
             Some(chosen) => chosen,
@@ -77,7 +78,7 @@ impl Filter {
         let place = &mut exchange.filters[slot];
         if place.on_trial.is_none() {
             place.on_trial = Some(on_trial.is_some());
-            place.revision = Some(version.instances.presence());
+            place.revision = Some(version.instances.presence(worker));
         }
         Some((version, on_trial.is_some()))
     }
@@ -92,7 +93,7 @@ impl Filter {
         exchange: &mut Exchange,
         slot: usize,
     ) -> Result<Verdict, Failure> {
-        let Some((version, on_trial)) = self.version(exchange, slot) else {
+        let Some((version, on_trial)) = self.version(caller.worker, exchange, slot) else {
             // A plugin that is not there yet counts as having the first phase of each head.
             if !matches!(phase, Phase::Request | Phase::Response | Phase::Balance) {
                 return Ok(Verdict::Proceed);
@@ -115,7 +116,9 @@ impl Filter {
         let place = &mut exchange.filters[slot];
         // What the other kept is what there is to know of the phases before.
         place.on_trial = Some(false);
-        place.revision = Some(version.instances.presence());
+        place.revision = Some(version.instances.presence(caller.worker));
+        // That of the one before is not its own.
+        place.spent = Duration::ZERO;
         if !version.instances.has(phase) {
             return Ok(Verdict::Proceed);
         }

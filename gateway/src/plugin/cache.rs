@@ -99,13 +99,7 @@ mod tests {
     use crate::plugin::{Bounds, Engine, Module};
 
     /// A component that exports one phase and does nothing in it.
-    const PLUGIN: &str = r#"(component
-        (core module $m (func (export "f") (result i32) i32.const 0) (memory (export "memory") 1))
-        (core instance $i (instantiate $m))
-        (func $tick (result (result (error string)))
-            (canon lift (core func $i "f") (memory (core memory $i "memory"))))
-        (instance $tick-interface (export "on-tick" (func $tick)))
-        (export "stile:plugin/tick@0.1.0" (instance $tick-interface)))"#;
+    const PLUGIN: &str = include_str!("tick.wat");
 
     struct Bench {
         engine: Engine,
@@ -127,7 +121,8 @@ mod tests {
         }
 
         fn load(&self, cache: &Cache) -> Module {
-            Module::load(&self.engine, &self.plugin, Some(cache)).expect("a plugin")
+            let sha256 = Digest256::of(&self.plugin);
+            Module::load(&self.engine, &self.plugin, sha256, Some(cache)).expect("a plugin")
         }
 
         fn is_cached(&self, cache: &Cache) -> bool {

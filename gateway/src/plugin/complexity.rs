@@ -1,23 +1,45 @@
-//! How much work a module is for the compiler, bounded before that begins: by counting, not by time. It compiles nothing.
+//! Bounds the work of compiling a module before it begins, by counting rather than by time. It validates, and compiles nothing.
 
-use wasmparser::{FunctionBody, KnownCustom, Name, Operator, Parser, Payload};
+mod composition;
+mod function;
+mod instantiation;
+mod types;
 
+use wasmparser::{
+    BinaryReaderError, Encoding, FuncToValidate, FuncValidatorAllocations, FunctionBody, KnownCustom, Name, Parser,
+    Payload, ValidPayload, Validator, ValidatorResources, WasmFeatures,
+};
+
+use self::{
+    composition::Composition,
+    function::Counts,
+    instantiation::{Bounds, Excess, Run},
+};
 use super::loader::LoadError;
+
+/// Largest value of `module_bytes`.
+pub const MAX_MODULE: usize = 64 << 20;
+/// Steps in which the engine puts a component together, each some hundred nanoseconds at most.
+const MAX_STEPS: u64 = 5_000_000;
+/// Depth to which components may instantiate one another.
+const MAX_DEPTH: u64 = 50;
 
 /// What a module may be made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Complexity {
     /// Bytes of a module or component.
     pub module_bytes: usize,
-    /// Functions of all its core modules.
+    /// Functions and function types of all core modules, these and components, and the functions that instances of components pass
+    /// to one another: each lifted one, and the parts of the type of each lowered one.
     pub functions: u32,
     /// Bytes of the body of one function.
     pub function_bytes: usize,
-    /// Local variables of one function, its parameters excluded.
+    /// Parameters and local variables of one function.
     pub function_locals: u32,
     /// Blocks, loops and branches of one function.
     pub function_blocks: u32,
-    /// Locals times blocks of one function: the memory and the time to compile it grow faster than this.
+    /// Values of one function, summed over its blocks, branches and calls: the memory and the time to compile it grow faster than
+    /// this.
     pub function_values: u64,
     /// The same, summed over all functions.
     pub module_values: u64,
@@ -26,7 +48,7 @@ pub struct Complexity {
 impl Default for Complexity {
     fn default() -> Self {
         Self {
-            module_bytes: 64 << 20,
+            module_bytes: MAX_MODULE,
             functions: 100_000,
             function_bytes: 1 << 20,
             function_locals: 10_000,
@@ -35,6 +57,19 @@ impl Default for Complexity {
             module_values: 50_000_000,
         }
     }
+}
+
+/// Counts of a module or component that is being read.
+struct Count<'b, 'a> {
+    bounds: &'b Complexity,
+    bytes: &'a [u8],
+    validator: Validator,
+    allocations: FuncValidatorAllocations,
+    /// The core module that is being read.
+    module: Option<&'a [u8]>,
+    functions: u64,
+    values: u64,
+    composition: Composition<'a>,
 }
 
 /// Where in a module a function is.
@@ -46,7 +81,7 @@ struct Place<'a> {
 }
 
 impl Complexity {
-    pub(super) fn check_size(&self, bytes: usize) -> Result<(), LoadError> {
+    pub(crate) fn check_size(&self, bytes: usize) -> Result<(), LoadError> {
         let bound = self.module_bytes;
         if bytes > bound {
             Err(LoadError::TooComplex(format!(
@@ -57,91 +92,130 @@ impl Complexity {
         }
     }
 
-    /// Counts through all core modules of a well-formed module or component.
-    pub(super) fn check(&self, bytes: &[u8]) -> Result<(), LoadError> {
-        let invalid = |error: wasmparser::BinaryReaderError| LoadError::Invalid(error.to_string());
-        let (mut functions, mut values) = (0_u64, 0_u64);
-        let mut place = Place { module: bytes, index: 0 };
-        for payload in Parser::new(0).parse_all(bytes) {
-            match payload.map_err(invalid)? {
-                Payload::ModuleSection { unchecked_range, .. } => {
-                    place = Place { module: bytes.get(unchecked_range).unwrap_or_default(), index: 0 };
-                }
-                Payload::ImportSection(section) => {
-                    for import in section.into_imports() {
-                        let ty = import.map_err(invalid)?.ty;
-                        let is_function =
-                            matches!(ty, wasmparser::TypeRef::Func(_) | wasmparser::TypeRef::FuncExact(_));
-                        place.index += u32::from(is_function);
-                    }
-                }
-                Payload::FunctionSection(section) => {
-                    functions += u64::from(section.count());
-                    if functions > u64::from(self.functions) {
-                        return Err(LoadError::TooComplex(format!(
-                            "it has {functions} functions, more than wasm.functions allows, which is {}",
-                            self.functions
-                        )));
-                    }
-                }
-                Payload::CodeSectionEntry(body) => {
-                    values += self.check_function(&body, &place)?;
-                    if values > self.module_values {
-                        return Err(LoadError::TooComplex(format!(
-                            "the locals times the blocks of its functions up to {} are {values} in all, more than \
-                             wasm.module_values allows, which is {}",
-                            place.name(),
-                            self.module_values
-                        )));
-                    }
-                    place.index += 1;
-                }
-                _ => {}
+    /// Validates a module or component, and counts what compiling it takes.
+    pub(super) fn check(&self, bytes: &[u8], features: WasmFeatures) -> Result<(), LoadError> {
+        let mut parser = Parser::new(0);
+        parser.set_features(features);
+        let mut count = Count::new(self, bytes, features);
+        for payload in parser.parse_all(bytes) {
+            count.payload(&payload.map_err(invalid)?)?;
+        }
+        count.put_together()
+    }
+}
+
+impl<'b, 'a> Count<'b, 'a> {
+    fn new(bounds: &'b Complexity, bytes: &'a [u8], features: WasmFeatures) -> Self {
+        let validator = Validator::new_with_features(features);
+        let (allocations, composition) = Default::default();
+        Self { bounds, bytes, validator, allocations, module: None, functions: 0, values: 0, composition }
+    }
+
+    fn payload(&mut self, payload: &Payload<'a>) -> Result<(), LoadError> {
+        if let ValidPayload::Func(function, body) = self.validator.payload(payload).map_err(invalid)? {
+            return self.function(function, &body);
+        }
+        match payload {
+            Payload::Version { encoding: Encoding::Module, .. } => {
+                self.module = self.module.or(Some(self.bytes));
+                self.functions(1)?;
             }
+            Payload::Version { encoding: Encoding::Component, .. } => {
+                self.composition.begin();
+                self.functions(1)?;
+            }
+            Payload::ModuleSection { unchecked_range, .. } => {
+                self.composition.module();
+                self.module = self.bytes.get(unchecked_range.clone());
+            }
+            Payload::End(_) if self.module.is_some() => self.module = None,
+            Payload::End(_) => self.composition.end(),
+            Payload::TypeSection(section) => {
+                for group in section.clone() {
+                    self.functions(group.map_err(invalid)?.types().len() as u64)?;
+                }
+            }
+            Payload::FunctionSection(section) => self.functions(section.count().into())?,
+            section if self.module.is_none() => {
+                if let Some(types) = self.validator.types(0) {
+                    self.composition.section(section, types).map_err(invalid)?;
+                }
+            }
+            _ => {}
         }
         Ok(())
     }
 
-    /// Gives the locals times the blocks of one function.
-    fn check_function(&self, body: &FunctionBody<'_>, place: &Place<'_>) -> Result<u64, LoadError> {
-        let invalid = |error: wasmparser::BinaryReaderError| LoadError::Invalid(error.to_string());
-        let mut locals = 0_u64;
-        for local in body.get_locals_reader().map_err(invalid)? {
-            locals += u64::from(local.map_err(invalid)?.0);
+    /// Counts functions, and whatever else takes about as much work as a function.
+    fn functions(&mut self, count: u64) -> Result<(), LoadError> {
+        self.functions += count;
+        if self.functions > self.bounds.functions.into() {
+            Err(self.excess(Excess::Functions(self.functions)))
+        } else {
+            Ok(())
         }
-        let mut blocks = 1_u64;
-        for operator in body.get_operators_reader().map_err(invalid)? {
-            blocks += blocks_of(&operator.map_err(invalid)?);
+    }
+
+    fn function(
+        &mut self,
+        function: FuncToValidate<ValidatorResources>,
+        body: &FunctionBody<'a>,
+    ) -> Result<(), LoadError> {
+        let place = Place { module: self.module.unwrap_or_default(), index: function.index };
+        let bounds = self.bounds;
+        place.check("bytes", body.range().len() as u64, bounds.function_bytes as u64, "function_bytes")?;
+        let mut validator = function.into_validator(std::mem::take(&mut self.allocations));
+        let Counts { locals, blocks, values } = Counts::new(body, &mut validator).map_err(invalid)?;
+        self.allocations = validator.into_allocations();
+        place.check("parameters and locals", locals, bounds.function_locals.into(), "function_locals")?;
+        place.check("blocks", blocks, bounds.function_blocks.into(), "function_blocks")?;
+        place.check("values at its blocks, branches and calls", values, bounds.function_values, "function_values")?;
+        self.values += values;
+        if self.values > bounds.module_values {
+            return Err(LoadError::TooComplex(format!(
+                "its functions up to {} have {} values at their blocks, branches and calls, more than wasm.module_values \
+                 allows, which is {}",
+                place.name(),
+                self.values,
+                bounds.module_values
+            )));
         }
-        let values = locals.saturating_mul(blocks);
-        for (count, bound, of_what, key) in [
-            (body.range().len() as u64, self.function_bytes as u64, "bytes", "function_bytes"),
-            (locals, self.function_locals.into(), "locals", "function_locals"),
-            (blocks, self.function_blocks.into(), "blocks", "function_blocks"),
-            (values, self.function_values, "locals times blocks", "function_values"),
-        ] {
-            if count > bound {
-                return Err(LoadError::TooComplex(format!(
-                    "{} has {count} {of_what}, more than wasm.{key} allows, which is {bound}",
-                    place.name()
-                )));
+        Ok(())
+    }
+
+    /// Counts what instantiating the components inside takes.
+    fn put_together(&self) -> Result<(), LoadError> {
+        let bounds = Bounds { steps: MAX_STEPS, functions: self.bounds.functions.into(), depth: MAX_DEPTH };
+        Run::new(&self.composition, bounds, self.functions).run().map_err(|excess| self.excess(excess))
+    }
+
+    fn excess(&self, excess: Excess) -> LoadError {
+        LoadError::TooComplex(match excess {
+            Excess::Functions(count) => format!(
+                "it has {count} functions, function types and modules, more than wasm.functions allows, which is {}",
+                self.bounds.functions
+            ),
+            Excess::Steps => {
+                format!("its components instantiate one another and pass on instances in more than {MAX_STEPS} steps")
             }
-        }
-        Ok(values)
+            Excess::Depth => format!("its components instantiate one another more than {MAX_DEPTH} deep"),
+        })
     }
 }
 
-/// Blocks that an instruction begins.
-fn blocks_of(operator: &Operator<'_>) -> u64 {
-    match operator {
-        Operator::Block { .. } | Operator::Loop { .. } | Operator::TryTable { .. } | Operator::BrIf { .. } => 1,
-        Operator::If { .. } => 2,
-        Operator::BrTable { targets } => u64::from(targets.len()) + 1,
-        _ => 0,
-    }
+fn invalid(error: BinaryReaderError) -> LoadError {
+    LoadError::Invalid(error.to_string())
 }
 
 impl Place<'_> {
+    fn check(&self, what: &str, count: u64, bound: u64, key: &str) -> Result<(), LoadError> {
+        if count <= bound {
+            return Ok(());
+        }
+        let name = self.name();
+        Err(LoadError::TooComplex(format!("{name} has {count} {what}, more than wasm.{key} allows, which is {bound}")))
+    }
+
     /// The function as people know it.
     fn name(&self) -> String {
         let numbered = format!("function {}", self.index);
@@ -172,7 +246,7 @@ mod tests {
 
     const SMALL: Complexity = Complexity {
         module_bytes: 1 << 20,
-        functions: 4,
+        functions: 12,
         function_bytes: 100,
         function_locals: 20,
         function_blocks: 10,
@@ -180,49 +254,57 @@ mod tests {
         module_values: 100,
     };
 
+    fn check(complexity: Complexity, text: &str) -> Result<(), String> {
+        let bytes = wat::parse_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        complexity.check(&bytes, WasmFeatures::default()).map_err(|error| error.to_string())
+    }
+
     fn refused(functions: &str) -> String {
         let module = format!("(module (import \"a\" \"b\" (func)) {functions})");
-        let component = format!("(component (core module (func $first)) (core {})", &module[1..]);
-        let refused = |text: &str| {
-            let bytes = wat::parse_str(text).expect("it is well formed");
-            SMALL.check(&bytes).expect_err("it is too much").to_string()
-        };
-        let (alone, within) = (refused(&module), refused(&component));
-        // The component has one function more.
-        assert!(alone == within || alone.contains("functions, more than"), "{alone}\n{within}");
+        let component = format!("(component (core module $first (func)) (core {})", &module[1..]);
+        let alone = check(SMALL, &module).expect_err("it is too much");
+        let within = check(SMALL, &component).expect_err("it is too much");
+        // The component has more functions and modules.
+        assert!(alone == within || alone.contains("functions, function types and modules"), "{alone}\n{within}");
         alone
     }
 
     #[test]
     fn each_bound_names_the_function_the_count_and_its_key() {
+        let ten = "i32 ".repeat(10);
         for (functions, expected) in [
             (
-                "(func) (func) (func) (func) (func)".to_owned(),
-                "it has 5 functions, more than wasm.functions allows, which is 4",
+                "(func) ".repeat(12),
+                "it has 14 functions, function types and modules, more than wasm.functions allows, which is 12",
+            ),
+            (
+                (0..12).map(|n| format!("(type (func (param {})))", "i32 ".repeat(n))).collect(),
+                "it has 13 functions, function types and modules, more than wasm.functions allows, which is 12",
             ),
             (
                 format!("(func) (func $second {})", "nop ".repeat(100)),
                 "function 2 \"second\" has 102 bytes, more than wasm.function_bytes allows, which is 100",
             ),
             (
-                format!("(func $f (param i32) (local {}))", "i64 ".repeat(21)),
-                "function 1 \"f\" has 21 locals, more than wasm.function_locals allows, which is 20",
+                format!("(func $f (param i32) (local {}))", "i64 ".repeat(20)),
+                "function 1 \"f\" has 21 parameters and locals, more than wasm.function_locals allows, which is 20",
+            ),
+            (
+                format!("(func $f (param {}))", "i32 ".repeat(21)),
+                "function 1 \"f\" has 21 parameters and locals, more than wasm.function_locals allows, which is 20",
             ),
             (
                 format!("(func {})", "block end ".repeat(10)),
                 "function 1 has 11 blocks, more than wasm.function_blocks allows, which is 10",
             ),
             (
-                "(func $a (local i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) block end loop end block end block end block end)
-                 (func $b (local i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) block end loop end block end block end)"
-                    .to_owned(),
-                "the locals times the blocks of its functions up to function 2 \"b\" are 110 in all, more than \
+                format!(
+                    "(func $a (local {ten}) {}) (func $b (local {ten}) {})",
+                    "block end ".repeat(5),
+                    "loop end ".repeat(4)
+                ),
+                "its functions up to function 2 \"b\" have 110 values at their blocks, branches and calls, more than \
                  wasm.module_values allows, which is 100",
-            ),
-            (
-                "(func $a (local i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) block end loop end block end block end block end)"
-                    .to_owned(),
-                "function 1 \"a\" has 72 locals times blocks, more than wasm.function_values allows, which is 70",
             ),
         ] {
             assert_eq!(refused(&functions), format!("compiling the module would take too much: {expected}"));
@@ -230,13 +312,172 @@ mod tests {
     }
 
     #[test]
+    fn values_count_wherever_a_function_has_them() {
+        let i32s = |count: usize| "i32 ".repeat(count);
+        for (name, functions, values) in [
+            ("locals at blocks", format!("(func $f (local {}) {})", i32s(12), "block end ".repeat(5)), 72),
+            ("parameters at blocks", format!("(func $f (param {}) {})", i32s(12), "block end ".repeat(5)), 72),
+            (
+                "operands at blocks",
+                format!("(func $f {} {} {})", "i32.const 0 ".repeat(9), "block end ".repeat(8), "drop ".repeat(9)),
+                72,
+            ),
+            (
+                "results of calls",
+                format!("(func $f {}) (func $g (result {}) unreachable)", "call $g unreachable ".repeat(4), i32s(20)),
+                80,
+            ),
+            (
+                "arguments of indirect calls",
+                format!(
+                    "(table 1 funcref) (type $t (func (param {}))) (func $f unreachable {})",
+                    i32s(20),
+                    "call_indirect (type $t) unreachable ".repeat(4)
+                ),
+                80,
+            ),
+            (
+                "targets of a table",
+                format!("(func $f (result {}) unreachable br_table {})", i32s(8), "0 ".repeat(9)),
+                72,
+            ),
+            (
+                "parameters of a loop",
+                format!("(type $t (func (param {}))) (func $f unreachable loop (type $t) br 0 end)", i32s(40)),
+                80,
+            ),
+            (
+                "results of blocks and branches",
+                format!("(func $f block (result {0}) unreachable br 0 end unreachable)", i32s(40)),
+                80,
+            ),
+            ("results of a return", format!("(func $f (result {}) {})", i32s(20), "unreachable return ".repeat(4)), 80),
+        ] {
+            let refused = refused(&functions);
+            assert!(
+                refused.contains(&format!(" \"f\" has {values} values at its blocks, branches and calls")),
+                "{name}: {refused}"
+            );
+        }
+    }
+
+    /// A component with `levels` components, each in the next one, made by `wrap` of the text of the one inside.
+    fn nested(levels: usize, wrap: impl Fn(&str) -> String) -> String {
+        (0..levels).fold(String::new(), |inner, _| format!("(component $c {})", wrap(&inner)))
+    }
+
+    /// Components that would be put together in 2 to the power of 40 steps.
+    fn bombs() -> [(&'static str, String); 4] {
+        let levels = 1..=40;
+        let twice = nested(41, |inner| match inner {
+            "" => String::new(),
+            inner => format!("{inner} (instance (instantiate $c)) (instance (instantiate $c))"),
+        });
+        let arguments = levels.clone().map(|n| {
+            format!(
+                "(component $c{n} (alias outer 1 $twice (component $t)) (alias outer 1 $c{} (component $c))
+                    (instance (instantiate $t (with \"c\" (component $c)))))",
+                n - 1
+            )
+        });
+        let arguments = format!(
+            "(component
+                (component $twice (import \"c\" (component $c)) (instance (instantiate $c)) (instance (instantiate $c)))
+                (component $c0) {} (instance (instantiate $c40)))",
+            arguments.collect::<String>()
+        );
+        let captures = levels.clone().map(|n| {
+            let alias = format!("(alias outer 1 $c{} (component))", n - 1);
+            format!("(component $c{n} {alias} {alias})")
+        });
+        let captures = format!("(component (component $c0) {})", captures.collect::<String>());
+        let copies = levels.map(|n| {
+            format!(
+                "(instance $i{n} (instantiate $pair (with \"i\" (instance $o{}))))
+                (alias export $i{n} \"o\" (instance $o{n}))",
+                n - 1
+            )
+        });
+        let copies = format!(
+            "(component
+                (component $pair
+                    (import \"i\" (instance $i))
+                    (instance $o (export \"a\" (instance $i)) (export \"b\" (instance $i)))
+                    (export \"o\" (instance $o)))
+                (instance $o0) {})",
+            copies.collect::<String>()
+        );
+        [
+            ("components instantiated twice", twice),
+            ("components instantiated twice as arguments", arguments),
+            ("components that others refer to twice", captures),
+            ("instances passed on twice", copies),
+        ]
+    }
+
+    #[test]
+    fn components_that_grow_exponentially_are_refused() {
+        for (name, text) in bombs() {
+            let refused = check(Complexity::default(), &text).expect_err(name);
+            assert!(refused.ends_with("pass on instances in more than 20000000 steps"), "{name}: {refused}");
+        }
+    }
+
+    #[test]
+    fn components_in_one_another_have_a_depth() {
+        let once = |inner: &str| match inner {
+            "" => String::new(),
+            inner => format!("{inner} (instance (instantiate $c))"),
+        };
+        check(Complexity::default(), &nested(50, once)).expect("it is little");
+        let refused = check(Complexity::default(), &nested(51, once)).expect_err("it is too deep");
+        assert!(refused.ends_with("its components instantiate one another more than 50 deep"), "{refused}");
+    }
+
+    #[test]
+    fn functions_between_components_count_for_each_instance() {
+        let component = |instances: usize| {
+            format!(
+                "(component
+                    (component $c
+                        (core module $m (func (export \"f\") (param i32)))
+                        (core instance $i (instantiate $m))
+                        (func $f (param \"a\" u32) (canon lift (core func $i \"f\")))
+                        (core func (canon lower (func $f))))
+                    {})",
+                "(instance (instantiate $c))".repeat(instances)
+            )
+        };
+        // Two components, a core module with a function and its type; of each instance a lifted function, and a lowered one whose
+        // type has one parameter.
+        check(SMALL, &component(2)).expect("there are 11");
+        let refused = check(SMALL, &component(3)).expect_err("there are 14");
+        assert!(
+            refused.contains("it has 14 functions, function types and modules, more than wasm.functions"),
+            "{refused}"
+        );
+    }
+
+    #[test]
     fn the_default_takes_what_compilers_make() {
-        let function = "(func (local i32 i32 i32 i32) loop br_if 0 (i32.const 0) end)";
-        let module =
-            format!("(module {})", function.repeat(100).replace("br_if 0 (i32.const 0)", "(br_if 0 (i32.const 0))"));
-        let bytes = wat::parse_str(module).expect("it is well formed");
-        Complexity::default().check(&bytes).expect("it is little");
+        let function = "(func (local i32 i32 i32 i32) (loop (br_if 0 (i32.const 0))))";
+        check(Complexity::default(), &format!("(module {})", function.repeat(100))).expect("it is little");
         assert!(Complexity::default().check_size(64 << 20).is_ok());
         assert!(SMALL.check_size((1 << 20) + 1).is_err());
+    }
+
+    #[test]
+    fn the_default_takes_what_people_compose() {
+        let functions =
+            (0..50).map(|n| format!("(export \"f{n}\" (func (param \"a\" string) (result (list string)))) "));
+        let interface = format!("(instance {})", functions.collect::<String>());
+        let imports = (0..10).map(|n| format!("(import \"i{n}\" {interface}) "));
+        let imports: String = imports.collect();
+        let arguments: String = (0..10).map(|n| format!("(with \"i{n}\" (instance {n}))")).collect();
+        let text = format!(
+            "(component {imports} (component $c {imports} (export \"o0\" (instance 0)) (export \"o1\" (instance 1))) {})",
+            format!("(instance (instantiate $c {arguments}))").repeat(100)
+        );
+        check(Complexity::default(), &text).expect("it is little");
     }
 }

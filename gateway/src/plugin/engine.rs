@@ -1,16 +1,20 @@
 //! The one wasmtime engine of a process.
 //! It is made by `main` or a test harness and handed in, since every pooled slot takes address space.
 
-use std::{fmt, fs, ops::RangeInclusive, sync::Arc};
+use std::{fmt, fs, ops::RangeInclusive, path::Path, sync::Arc};
 
 use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, component::Linker};
 
-use super::{abi, complexity::Complexity, host::Host, slots::Slots, ticker::Ticker};
+use super::{abi, complexity::Complexity, host::Host, loader::LoadError, slots::Slots, ticker::Ticker};
 
 /// Tables that one slot has room for.
 pub(super) const TABLES_PER_SLOT: u32 = 4;
 /// Bytes of stack that host functions have beside the guest's.
 const HOST_STACK: usize = 256 << 10;
+/// Bytes of the stack that an instance may have. A call needs some KiB at least.
+pub const STACK: RangeInclusive<usize> = 16 << 10..=8 << 20;
+/// Largest linear memory of 32 bits, in bytes.
+pub const MAX_MEMORY: usize = 4 << 30;
 /// Bytes of the machine's memory for each slot, and how many slots there are at least and at most by default.
 const MEMORY_PER_SLOT: u64 = 1 << 20;
 const DEFAULT_SLOTS: RangeInclusive<u64> = 1024..=8192;
@@ -52,11 +56,32 @@ fn default_instances() -> u32 {
         line.split_ascii_whitespace().next()?.parse::<u64>().ok()
     });
     let of_machine = of_machine.map_or(u64::MAX, |kib| kib.saturating_mul(1024));
-    // "max" without a limit.
-    let of_group = fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    let of_group = of_group.and_then(|text| text.trim_end().parse().ok()).unwrap_or(u64::MAX);
-    let slots = of_machine.min(of_group) / MEMORY_PER_SLOT;
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let slots = of_machine.min(memory_of_groups(&groups, Path::new("/sys/fs/cgroup"))) / MEMORY_PER_SLOT;
     u32::try_from(slots.clamp(*DEFAULT_SLOTS.start(), *DEFAULT_SLOTS.end())).unwrap_or(u32::MAX)
+}
+
+/// Bytes of memory that the control groups of the process allow, which `groups` lists as /proc/self/cgroup does. The smallest
+/// limit on the way from the root to the group holds.
+fn memory_of_groups(groups: &str, mount: &Path) -> u64 {
+    let mut smallest = u64::MAX;
+    for line in groups.lines() {
+        // Hierarchy, controllers and group; version 2 names no controllers.
+        let mut parts = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(group)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (root, file) = match controllers {
+            "" => (mount.to_owned(), "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => (mount.join("memory"), "memory.limit_in_bytes"),
+            _ => continue,
+        };
+        // Within a container the group may be named as the host sees it; then only the root is there.
+        for folder in root.join(group.trim_start_matches('/')).ancestors().take_while(|it| it.starts_with(&root)) {
+            // "max" without a limit.
+            let limit = fs::read_to_string(folder.join(file)).ok().and_then(|text| text.trim_end().parse().ok());
+            smallest = smallest.min(limit.unwrap_or(u64::MAX));
+        }
+    }
+    smallest
 }
 
 /// Compiles modules and runs their instances. Cheap to clone.
@@ -83,7 +108,10 @@ pub enum EngineError {
 }
 
 impl Engine {
+    /// Bounds that no engine can have are replaced by the nearest ones: a configuration with them is refused when it is compiled,
+    /// with its key.
     pub fn new(bounds: Bounds) -> Result<Self, EngineError> {
+        let bounds = bounds.possible();
         let wasm = wasmtime::Engine::new(&config(bounds));
         let wasm = wasm.map_err(|error| EngineError::Reserve(bounds.instances, error))?;
         let mut linker = Linker::new(&wasm);
@@ -102,7 +130,23 @@ impl Engine {
     }
 }
 
+impl Bounds {
+    fn possible(self) -> Self {
+        let stack = self.stack.clamp(*STACK.start(), *STACK.end());
+        Self { stack, memory: self.memory.min(MAX_MEMORY), core_instances: self.core_instances.max(1), ..self }
+    }
+}
+
 impl Engine {
+    /// Bytes that a module may have.
+    pub fn module_bytes(&self) -> usize {
+        self.complexity.module_bytes
+    }
+
+    pub fn check_size(&self, bytes: usize) -> Result<(), LoadError> {
+        self.complexity.check_size(bytes)
+    }
+
     /// Calls this on the thread that has compiled a module, once what that took is free.
     #[must_use]
     pub fn with_release(self, release: fn()) -> Self {
@@ -147,4 +191,47 @@ fn config(bounds: Bounds) -> Config {
         .max_wasm_stack(bounds.stack)
         .async_stack_size(bounds.stack.saturating_add(HOST_STACK));
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_limit_on_the_way_to_a_nested_group_holds() {
+        let mount = tempfile::tempdir().expect("a temporary folder");
+        let limit = |file: &str, text: &str| {
+            let file = mount.path().join(file);
+            fs::create_dir_all(file.parent().expect("a folder")).expect("the folder is ours");
+            fs::write(file, text).expect("the folder is ours");
+        };
+        let memory = |groups: &str| memory_of_groups(groups, mount.path());
+        assert_eq!(memory("0::/a.slice/b.service\n"), u64::MAX);
+        limit("a.slice/b.service/memory.max", "max\n");
+        limit("a.slice/memory.max", "4096\n");
+        limit("memory.max", "8192\n");
+        assert_eq!(memory("0::/a.slice/b.service\n"), 4096, "that of the group around it");
+        limit("a.slice/b.service/memory.max", "1024\n");
+        assert_eq!(memory("0::/a.slice/b.service\n"), 1024);
+        assert_eq!(memory("0::/\n"), 8192);
+        assert_eq!(memory("0::/not/seen/here\n"), 8192);
+        // Version 1 beside it, whose root has no limit.
+        limit("memory/memory.limit_in_bytes", "9223372036854771712\n");
+        limit("memory/docker/1/memory.limit_in_bytes", "512\n");
+        assert_eq!(memory("3:cpu,cpuacct:/x\n4:memory:/docker/1\n0::/\n"), 512);
+        assert_eq!(memory("4:memory:/docker/2\nnonsense\n"), 9_223_372_036_854_771_712);
+    }
+
+    #[test]
+    fn an_engine_starts_whatever_a_configuration_has_for_its_bounds() {
+        let bounds = Bounds { instances: 1, table_elements: 100, core_instances: 1, ..Bounds::default() };
+        for bounds in [
+            Bounds { stack: 0, ..bounds },
+            Bounds { stack: usize::MAX, ..bounds },
+            Bounds { memory: usize::MAX, ..bounds },
+            Bounds { memory: 0, ..bounds },
+        ] {
+            Engine::new(bounds).unwrap_or_else(|error| panic!("{bounds:?}: {error}"));
+        }
+    }
 }

@@ -72,14 +72,12 @@ pub(super) struct Host {
     /// Whom it may call.
     pub(super) reach: Arc<Reach>,
     pub(super) calls: Calls,
-    /// The exchange that the current call is about.
-    pub(super) request: Option<RequestId>,
+    /// What the current call is about.
+    pub(super) about: About,
     /// Stays where it is: only the heads come and go.
     lent: Lent,
     /// A body that the current call passes on.
     pub(super) passing: Option<Passing>,
-    /// In a phase, for a plugin that may use them.
-    pub(super) handles: Option<Arc<Handles>>,
     /// Those whom the gateway has told of in this call.
     pub(super) verified: Vec<Consumer>,
     /// Limits that the guest was told of in this call.
@@ -87,6 +85,17 @@ pub(super) struct Host {
     /// Why the guest says that it is about to trap.
     pub(super) panic: Option<Box<str>>,
     wasi: Option<Box<wasi::Wasi>>,
+}
+
+/// What a call is about, beside the heads of its exchange.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    /// The exchange; a tick has none.
+    pub(super) request: Option<RequestId>,
+    /// Its `Via`, which calls on its behalf go on with.
+    pub(super) via: Option<HeaderValue>,
+    /// For a plugin that may use them.
+    pub(super) handles: Option<Arc<Handles>>,
 }
 
 /// The part of an exchange that a guest has for the length of a call.
@@ -99,8 +108,6 @@ pub(super) struct Lent {
     pub(super) kept: Bytes,
     /// The peer and the address of the client, for a plugin that may know.
     pub(super) client: Option<(Arc<Client>, IpAddr)>,
-    /// As in the exchange.
-    via: Option<HeaderValue>,
     /// Whom it comes from, as an authenticator told.
     pub(super) consumer: Option<Arc<Consumer>>,
     /// What this call has written.
@@ -126,10 +133,9 @@ impl Host {
             state,
             reach,
             calls: Calls::default(),
-            request: None,
+            about: About::default(),
             lent: Lent::default(),
             passing: None,
-            handles: None,
             verified: Vec::new(),
             overruns: Overruns::default(),
             panic: None,
@@ -139,9 +145,11 @@ impl Host {
 
     /// Whose it is that a client presented.
     pub(super) async fn verify(&mut self, presented: Presented) -> Result<Option<Consumer>, NoExchange> {
-        let handles = self.handles.clone().ok_or(NoExchange)?;
+        let handles = self.about.handles.clone().ok_or(NoExchange)?;
         let known = handles.consumers.verify(presented).await;
-        self.verified.extend(known.clone());
+        let is_new = |known: &&Consumer| !self.verified.iter().any(|before| before.name == known.name);
+        let new = known.as_ref().filter(is_new).cloned();
+        self.verified.extend(new);
         Ok(known)
     }
 
@@ -151,14 +159,12 @@ impl Host {
 
     /// Takes the heads of an exchange, and what else the filter of this slot may see of it.
     pub(super) fn lend(&mut self, exchange: &mut Exchange, slot: usize, knows_client: bool) {
-        self.request = Some(exchange.id.clone());
         let lent = &mut self.lent;
         lent.is_lent = true;
         lent.swap(exchange);
         lent.kept = exchange.filters[slot].kept.clone();
         lent.client = knows_client.then(|| (Arc::clone(&exchange.client), exchange.client_address()));
         lent.consumer = exchange.consumer.clone();
-        lent.via.clone_from(&exchange.via);
     }
 
     /// Gives them back, edited or as they were; nothing if there are none.
@@ -174,7 +180,7 @@ impl Host {
             lent.undo();
         }
         lent.swap(exchange);
-        (lent.kept, lent.client, lent.consumer, lent.via) = Default::default();
+        (lent.kept, lent.client, lent.consumer) = Default::default();
         lent.written.clear();
     }
 
@@ -185,11 +191,11 @@ impl Host {
 
     /// A call is over: nothing of its exchange stays. Gives what the guest was told of.
     pub(super) fn clear(&mut self) -> Overruns {
-        self.request = None;
+        self.about = About::default();
         self.passing = None;
-        self.handles = None;
         self.verified.clear();
-        self.calls = Calls::default();
+        self.panic = None;
+        self.calls.clear();
         mem::take(&mut self.overruns)
     }
 }

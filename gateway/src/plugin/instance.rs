@@ -1,7 +1,7 @@
 //! One running copy of a plugin: made, configured once, then called for one exchange at a time.
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     future::{Future, poll_fn},
     mem,
     pin::{Pin, pin},
@@ -21,21 +21,26 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 use super::{
     Failure, Module, Outcome,
     abi::native::Calls,
-    host::{Handles, Host, Passing},
+    host::{About, Host, Passing},
     limits::{CallClock, Cause, Limits},
     phase::{Given, Phase, Verdict},
     slots::SlotPermit,
 };
-use crate::exchange::{Exchange, RequestId};
+use crate::exchange::Exchange;
 
-/// Functions of a guest that the text of its failure names.
+/// Functions of a guest that the text of its failure names, and bytes of the name of each.
 const MAX_FUNCTIONS: usize = 16;
+const MAX_NAME: usize = 200;
+/// Bytes of a name that are looked at.
+const MAX_MANGLED: usize = 1024;
 
 /// It is large, and handed from one to the other: always in a box.
 pub(super) struct Instance {
     // Ends before its permits do.
     store: Store<Host>,
     calls: Calls,
+    /// That of its meter.
+    clock: Arc<CallClock>,
     permits: Permits,
     /// No phase has been called yet.
     is_fresh: bool,
@@ -65,7 +70,8 @@ impl Instance {
         store.set_hostcall_fuel(limits.copied_per_call());
         store.set_max_component_handles(limits.handles as usize);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().meter.tick()));
-        let clock = begin(&mut store, limits.timeout, Duration::ZERO);
+        let clock = Arc::clone(&store.data().meter.clock);
+        begin(&mut store, &clock, limits.timeout, Duration::ZERO);
         let started = AtomicBool::new(false);
         let making = async {
             let instance = module.pre().instantiate_async(&mut store).await?;
@@ -74,15 +80,21 @@ impl Instance {
             let configured = calls.configure(&mut store, config).await?;
             Ok((calls, configured))
         };
-        let made = bounded(&clock, Some(limits.timeout), pin!(making)).await;
+        let made = bounded(&clock, limits.timeout, pin!(making)).await;
         match made {
-            Some(Ok((calls, Ok(())))) => Ok(Box::new(Self { store, calls, permits, is_fresh: true })),
+            Some(Ok((calls, Ok(())))) => Ok(Box::new(Self { store, calls, clock, permits, is_fresh: true })),
             Some(Ok((_, Err(refusal)))) => Err(Failure::new(Cause::Configure, refusal)),
-            Some(Err(error)) => {
-                let at_start = !started.load(Relaxed);
-                Err(Failure { at_start, ..failure(&mut store, &error) })
+            unfinished => {
+                let why = match unfinished {
+                    Some(Err(error)) => failure(&mut store, &error, ("limits.timeout", limits.timeout)),
+                    _ => {
+                        let text =
+                            format!("a new instance was not ready in time: {:?} (limits.timeout)", limits.timeout);
+                        Failure::new(Cause::Timeout, text)
+                    }
+                };
+                Err(Failure { at_start: !started.load(Relaxed), ..why })
             }
-            None => Err(Failure::new(Cause::Timeout, "a new instance was not ready in time")),
         }
     }
 
@@ -98,31 +110,34 @@ impl Instance {
 
     /// Calls a phase that is about no head: an exchange may end meanwhile, or have none.
     pub(super) async fn alone(
-        mut self: Box<Self>,
+        self: Box<Self>,
         phase: Phase,
         given: Given,
         limits: &Limits,
-        about: (Option<RequestId>, Option<Arc<Handles>>),
+        about: About,
     ) -> (Outcome, Option<Box<Self>>) {
-        let host = self.store.data_mut();
-        (host.request, host.handles) = about;
-        let ran = self.run(phase, given, limits, Duration::ZERO, Some(limits.timeout)).await;
-        self.told(ran)
+        let mut called = Called(Some(self));
+        let Some(instance) = &mut called.0 else { return (gone(), None) };
+        instance.store.data_mut().about = about;
+        let ran = instance.run(phase, given, limits, Duration::ZERO).await;
+        called.ended(ran)
     }
 
     /// Passes a body on; what the guest leaves of it comes back. It may take as long as the body does.
     pub(super) async fn pass(
-        mut self: Box<Self>,
+        self: Box<Self>,
         phase: Phase,
         passing: Passing,
         limits: &Limits,
-        handles: Option<Arc<Handles>>,
+        about: About,
     ) -> (Outcome, Option<Passing>, Option<Box<Self>>) {
-        let host = self.store.data_mut();
-        (host.request, host.handles, host.passing) = (Some(passing.id.clone()), handles, Some(passing));
-        let ran = self.run(phase, Given::Nothing, limits, Duration::ZERO, None).await;
-        let passing = self.store.data_mut().passing.take();
-        let (outcome, instance) = self.told(ran);
+        let mut called = Called(Some(self));
+        let Some(instance) = &mut called.0 else { return (gone(), Some(passing), None) };
+        let host = instance.store.data_mut();
+        (host.about, host.passing) = (about, Some(passing));
+        let ran = instance.run(phase, Given::Nothing, limits, Duration::ZERO).await;
+        let passing = instance.store.data_mut().passing.take();
+        let (outcome, instance) = called.ended(ran);
         (outcome, passing, instance)
     }
 
@@ -138,30 +153,25 @@ impl Instance {
             Err(mut failure) => {
                 end(self);
                 if is_first && failure.cause == Cause::Deadline {
-                    failure
-                        .message
-                        .push_str(" in the first call of its instance: do work that is needed once in configure");
+                    let text = "in the first call of its instance: do work that is needed once in configure";
+                    failure = Failure::new(failure.cause, format!("{} {text}", failure.message));
                 }
                 (Outcome { result: Err(failure), overruns, is_first }, None)
             }
         }
     }
 
-    async fn run(
-        &mut self,
-        phase: Phase,
-        given: Given,
-        limits: &Limits,
-        spent: Duration,
-        timeout: Option<Duration>,
-    ) -> Result<Ran, Failure> {
-        let clock = begin(&mut self.store, limits.deadline, spent);
-        let ended = bounded(&clock, timeout, pin!(self.calls.run(&mut self.store, phase, given))).await;
+    async fn run(&mut self, phase: Phase, given: Given, limits: &Limits, spent: Duration) -> Result<Ran, Failure> {
+        begin(&mut self.store, &self.clock, limits.deadline, spent);
+        let ended = bounded(&self.clock, limits.timeout, pin!(self.calls.run(&mut self.store, phase, given))).await;
         match ended {
             Some(Ok(Ok(verdict))) => Ok(Ran::Verdict(verdict)),
             Some(Ok(Err(message))) => Ok(Ran::OwnError(message)),
-            Some(Err(error)) => Err(failure(&mut self.store, &error)),
-            None => Err(Failure::new(Cause::Timeout, "the call took too long")),
+            Some(Err(error)) => Err(failure(&mut self.store, &error, ("limits.deadline", limits.deadline))),
+            None => {
+                let text = format!("the call took longer than {:?} (limits.timeout)", limits.timeout);
+                Err(Failure::new(Cause::Timeout, text))
+            }
         }
     }
 }
@@ -170,6 +180,26 @@ impl Instance {
 enum Ran {
     Verdict(Verdict),
     OwnError(String),
+}
+
+/// An instance in a call that lends it no exchange. Dropped in the middle of the call it ends the instance.
+struct Called(Option<Box<Instance>>);
+
+impl Called {
+    fn ended(mut self, ran: Result<Ran, Failure>) -> (Outcome, Option<Box<Instance>>) {
+        self.0.take().map_or_else(|| (gone(), None), |instance| instance.told(ran))
+    }
+}
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(end);
+    }
+}
+
+/// What cannot be: a call without its instance.
+fn gone() -> Outcome {
+    Failure::new(Cause::Trap, "the instance is gone").into()
 }
 
 /// An instance with an exchange lent to it. Dropped in the middle of a call (the client left) it gives the exchange
@@ -185,23 +215,22 @@ impl<'a> Lending<'a> {
         mut instance: Box<Instance>,
         exchange: &'a mut Exchange,
         slot: usize,
-        handles: Option<Arc<Handles>>,
+        about: About,
         knows_client: bool,
     ) -> Self {
         let host = instance.store.data_mut();
-        host.handles = handles;
+        host.about = about;
         host.lend(exchange, slot, knows_client);
         Self { instance: Some(instance), exchange, slot }
     }
 
     /// Runs the phase; the instance comes back if it can be used again.
     pub(super) async fn run(mut self, phase: Phase, given: Given, limits: &Limits) -> (Outcome, Option<Box<Instance>>) {
-        let gone = || (Failure::new(Cause::Trap, "the instance is gone").into(), None);
         let spent = self.exchange.filters[self.slot].spent;
-        let Some(instance) = self.instance.as_mut() else { return gone() };
-        let ran = instance.run(phase, given, limits, spent, Some(limits.timeout)).await;
+        let Some(instance) = self.instance.as_mut() else { return (gone(), None) };
+        let ran = instance.run(phase, given, limits, spent).await;
         let accept = matches!(ran, Ok(Ran::Verdict(_)));
-        self.give_back(accept).map_or_else(gone, |instance| instance.told(ran))
+        self.give_back(accept).map_or_else(|| (gone(), None), |instance| instance.told(ran))
     }
 
     fn give_back(&mut self, accept: bool) -> Option<Box<Instance>> {
@@ -233,15 +262,14 @@ pub(super) fn end(instance: Box<Instance>) {
     drop(ENDINGS.send(instance));
 }
 
-fn begin(store: &mut Store<Host>, deadline: Duration, spent: Duration) -> Arc<CallClock> {
+fn begin(store: &mut Store<Host>, clock: &CallClock, deadline: Duration, spent: Duration) {
     store.set_epoch_deadline(1);
-    let clock = Arc::clone(&store.data().meter.clock);
     clock.start(deadline, spent);
-    clock
 }
 
-/// Runs guest code on its clock and within the time-out; `None` when that has passed.
-async fn bounded<F: Future>(clock: &CallClock, limit: Option<Duration>, mut call: Pin<&mut F>) -> Option<F::Output> {
+/// Runs guest code on its clock and within the time-out; `None` when that has passed. Time in which the guest waits for a body, or for
+/// whoever takes one, does not count: the time-out begins anew with each piece.
+async fn bounded<F: Future>(clock: &CallClock, limit: Duration, mut call: Pin<&mut F>) -> Option<F::Output> {
     let mut timer = pin!(None);
     poll_fn(|cx| {
         clock.resume();
@@ -250,9 +278,13 @@ async fn bounded<F: Future>(clock: &CallClock, limit: Option<Duration>, mut call
         if let Poll::Ready(output) = polled {
             return Poll::Ready(Some(output));
         }
+        if clock.waits_for_body() {
+            timer.set(None);
+            return Poll::Pending;
+        }
         // Most calls never wait: a timer is only for those that do.
         if timer.is_none() {
-            timer.set(limit.map(sleep));
+            timer.set(Some(sleep(limit)));
         }
         let timer = timer.as_mut().as_pin_mut();
         timer.map_or(Poll::Pending, |timer| timer.poll(cx).map(|()| None))
@@ -276,8 +308,8 @@ fn over_a_bound(limits: &Limits, error: &wasmtime::Error) -> Option<Failure> {
     })
 }
 
-/// What an error of wasmtime means for the plugin.
-fn failure(store: &mut Store<Host>, error: &wasmtime::Error) -> Failure {
+/// What an error of wasmtime means for the plugin, whose deadline has this key.
+fn failure(store: &mut Store<Host>, error: &wasmtime::Error, (key, deadline): (&str, Duration)) -> Failure {
     if error.is::<PoolConcurrencyLimitError>() {
         return Failure::new(Cause::Instances, "the gateway has no room for another instance");
     }
@@ -291,7 +323,7 @@ fn failure(store: &mut Store<Host>, error: &wasmtime::Error) -> Failure {
         (_, _, Some(Trap::StackOverflow)) => {
             format!("{}: its stack has {} bytes (wasm.stack)", Trap::StackOverflow, host.meter.stack)
         }
-        (Cause::Deadline, ..) => "the guest computed past its deadline".to_owned(),
+        (Cause::Deadline, ..) => format!("the guest computed past its deadline of {deadline:?} ({key})"),
         (Cause::Trap, Some(panic), _) => panic.into(),
         (_, _, Some(trap)) => trap.to_string(),
         (_, _, None) => error.root_cause().to_string(),
@@ -304,7 +336,57 @@ fn failure(store: &mut Store<Host>, error: &wasmtime::Error) -> Failure {
 fn functions(backtrace: &WasmBacktrace) -> String {
     const PANIC: [&str; 5] = ["core::panicking", "std::panicking", "std::sys", "std::process", "__rust"];
     let named = backtrace.frames().iter().filter_map(|frame| frame.func_name());
-    let named = named.map(|name| format!("{:#}", rustc_demangle::demangle(name)));
+    let named = named.map(demangled);
     let own = named.skip_while(|name| PANIC.iter().any(|known| name.starts_with(known)));
     own.take(MAX_FUNCTIONS).collect::<Vec<_>>().join(" < ")
+}
+
+/// A function's name as its author wrote it. The module's own text, and what it is short for may be long: both are cut.
+fn demangled(name: &str) -> String {
+    struct Short(String);
+
+    impl fmt::Write for Short {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let room = MAX_NAME.saturating_sub(self.0.len());
+            if text.len() > room {
+                self.0.push_str(&text[..text.floor_char_boundary(room)]);
+                self.0.push('\u{2026}');
+                return Err(fmt::Error);
+            }
+            self.0.push_str(text);
+            Ok(())
+        }
+    }
+
+    let (mut short, name) = (Short(String::new()), &name[..name.floor_char_boundary(MAX_MANGLED)]);
+    // An error says that it was cut.
+    let _ = write!(short, "{:#}", rustc_demangle::demangle(name));
+    short.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_functions_are_cut() {
+        assert_eq!(demangled("_ZN4core9panicking5panic17h0123456789abcdefE"), "core::panicking::panic");
+        assert_eq!(demangled("f"), "f");
+        let long = demangled(&"x".repeat(1 << 20));
+        assert!(long.len() <= MAX_NAME + 3 && long.ends_with('\u{2026}'), "{}", long.len());
+        // Each type is a pair of the one before it, to which it refers by its place: the last has 2^40 parts.
+        let digit = |n: usize| char::from(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[n]);
+        let (mut name, mut before) = ("_RIC1aTuuE".to_owned(), 4);
+        for _ in 0..40 {
+            let place = name.len() - "_R".len();
+            let high = if before > 62 { digit((before - 1) / 62 - 1).to_string() } else { String::new() };
+            let reference = format!("B{high}{}_", digit((before - 1) % 62));
+            name.push_str(&format!("T{reference}{reference}E"));
+            before = place;
+        }
+        name.push('E');
+        let long = demangled(&name);
+        assert!(long.starts_with("a::<((), ((), ()), "), "{long}");
+        assert!(long.len() <= MAX_NAME + 3, "{}", long.len());
+    }
 }

@@ -180,6 +180,8 @@ impl Overruns {
 pub(super) struct Meter {
     pub(super) limits: Limits,
     memory: usize,
+    /// Elements of all its tables.
+    table_elements: usize,
     /// Bytes of the guest's stack.
     pub(super) stack: usize,
     /// Of all instances of the pool.
@@ -194,6 +196,9 @@ pub(super) struct Meter {
 ///
 /// A call that ends before its first tick is never timed: it costs no system call, and counts as nothing. So a
 /// deadline is missed by two ticks at most.
+///
+/// The guest gives way at the second tick after it was last resumed, so that calls of microseconds do not wait for a whole turn
+/// of their worker because a tick happened to fall into them; if it gave way before, at the first.
 #[derive(Debug)]
 pub(super) struct CallClock {
     ticker: Arc<Ticker>,
@@ -201,12 +206,19 @@ pub(super) struct CallClock {
     spent: AtomicU64,
     resumed: AtomicU64,
     ticking: AtomicBool,
+    /// The tick at which the guest gives way.
+    turn_end: AtomicU64,
+    /// It gave way at a tick, and was not resumed since.
+    gave_way: AtomicBool,
+    /// It waits for a piece of a body, or for whoever takes one.
+    waits_for_body: AtomicBool,
 }
 
 impl CallClock {
     fn new(ticker: Arc<Ticker>) -> Self {
-        let (deadline, spent, resumed) = Default::default();
-        Self { ticker, deadline, spent, resumed, ticking: AtomicBool::new(false) }
+        let (deadline, spent, resumed, turn_end) = Default::default();
+        let (ticking, gave_way, waits_for_body) = Default::default();
+        Self { ticker, deadline, spent, resumed, ticking, turn_end, gave_way, waits_for_body }
     }
 
     /// Starts a call that has used `spent` of its `deadline` before.
@@ -214,11 +226,16 @@ impl CallClock {
         self.deadline.store(nanos(deadline), Relaxed);
         self.spent.store(nanos(spent), Relaxed);
         self.ticking.store(false, Relaxed);
+        self.gave_way.store(false, Relaxed);
+        self.waits_for_body.store(false, Relaxed);
     }
 
     /// The guest goes on, on this thread.
     pub(super) fn resume(&self) {
         self.ticker.needed();
+        let ticks = if self.gave_way.load(Relaxed) { 1 } else { 2 };
+        self.gave_way.store(false, Relaxed);
+        self.turn_end.store(self.ticker.now() + ticks, Relaxed);
         if self.ticking.load(Relaxed) {
             self.resumed.store(cpu::nanos(), Relaxed);
         }
@@ -244,10 +261,26 @@ impl CallClock {
         Duration::from_nanos(self.spent.load(Relaxed))
     }
 
+    /// Says whether the guest waits for a body from here on.
+    pub(super) fn set_waits_for_body(&self, waits: bool) {
+        self.waits_for_body.store(waits, Relaxed);
+    }
+
+    pub(super) fn waits_for_body(&self) -> bool {
+        self.waits_for_body.load(Relaxed)
+    }
+
+    /// Whether the guest has to give way at this tick.
+    fn ends_turn(&self) -> bool {
+        let ends = self.ticker.now() >= self.turn_end.load(Relaxed);
+        self.gave_way.store(ends, Relaxed);
+        ends
+    }
+
     /// A tick came while the guest was computing.
     fn is_over(&self) -> bool {
         if !self.ticking.swap(true, Relaxed) {
-            self.resumed.store(0, Relaxed);
+            self.resumed.store(cpu::nanos(), Relaxed);
             return false;
         }
         let resumed = self.resumed.load(Relaxed);
@@ -258,7 +291,15 @@ impl CallClock {
 
 impl Meter {
     pub(super) fn new(limits: Limits, stack: usize, ticker: Arc<Ticker>, pool_memory: Arc<AtomicUsize>) -> Self {
-        Self { limits, memory: 0, stack, pool_memory, overrun: None, clock: Arc::new(CallClock::new(ticker)) }
+        Self {
+            limits,
+            memory: 0,
+            table_elements: 0,
+            stack,
+            pool_memory,
+            overrun: None,
+            clock: Arc::new(CallClock::new(ticker)),
+        }
     }
 
     /// Gives the current call its whole deadline once more.
@@ -266,12 +307,16 @@ impl Meter {
         self.clock.start(self.limits.deadline, Duration::ZERO);
     }
 
-    /// Ends a guest that is over its deadline at a tick of the epoch; any other gives way to the sockets of its worker.
+    /// Ends a guest that is over its deadline at a tick of the epoch; one whose turn is over gives way to the sockets of its worker.
     pub(super) fn tick(&mut self) -> UpdateDeadline {
         if self.is_over() {
             return UpdateDeadline::Interrupt;
         }
-        UpdateDeadline::YieldCustom(1, Box::pin(give_way()))
+        if self.clock.ends_turn() {
+            UpdateDeadline::YieldCustom(1, Box::pin(give_way()))
+        } else {
+            UpdateDeadline::Continue(1)
+        }
     }
 
     /// The same between two slices of a host call's work.
@@ -321,10 +366,12 @@ impl ResourceLimiter for Meter {
         Err(error)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        if desired > self.limits.table_elements {
-            return self.refuse(Cause::Table, desired, ("table_elements", self.limits.table_elements));
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.table_elements.saturating_add(desired.saturating_sub(current));
+        if total > self.limits.table_elements {
+            return self.refuse(Cause::Table, total, ("table_elements", self.limits.table_elements));
         }
+        self.table_elements = total;
         Ok(true)
     }
 

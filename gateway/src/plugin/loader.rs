@@ -2,14 +2,18 @@
 //! It publishes nothing and probes nothing.
 
 use std::{
-    fmt,
+    borrow::Cow,
+    fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
 };
 
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
-use wasmparser::{Validator, WasmFeatures};
+use wasmparser::WasmFeatures;
 use wasmtime::component::{Component, InstancePre};
+
+pub use super::complexity::MAX_MODULE;
 
 use super::{
     abi::native::Phases,
@@ -22,9 +26,6 @@ use super::{
     slots::Slots,
     ticker::Ticker,
 };
-
-/// Largest module taken, in bytes.
-pub const MAX_MODULE: usize = 64 << 20;
 
 /// One compiled module. Cheap to clone.
 #[derive(Clone)]
@@ -55,8 +56,6 @@ pub struct Digest256([u8; 32]);
 pub enum LoadError {
     #[error("the file is empty")]
     Empty,
-    #[error("the file has {0} bytes, more than the {MAX_MODULE} that a module may have")]
-    TooLarge(usize),
     #[error("this is neither a WebAssembly module nor a component")]
     NotWasm,
     #[error("the module is not valid: {0}")]
@@ -67,6 +66,9 @@ pub enum LoadError {
     Encode(String),
     #[error("the component cannot be compiled: {0}")]
     Compile(String),
+    /// The system refuses something that it may grant another time.
+    #[error("the component cannot be compiled now: {0}")]
+    Unavailable(String),
     #[error("the component cannot be linked: {0}")]
     Link(String),
     #[error("it exports no phase of stile:plugin: nothing would ever call it")]
@@ -85,18 +87,23 @@ pub enum LoadError {
 impl Module {
     /// Compiles on the calling thread, some milliseconds for each 16 KiB: keep it off the request path.
     pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Self, LoadError> {
-        Self::load(engine, bytes, None)
+        engine.check_size(bytes.len())?;
+        Self::load(engine, bytes, Digest256::of(bytes), None)
     }
 
-    /// The same, if it was not compiled before.
-    pub fn load(engine: &Engine, bytes: &[u8], cache: Option<&Cache>) -> Result<Self, LoadError> {
-        contained(|| Self::load_uncontained(engine, bytes, cache))
+    /// Takes a module with this digest from the cache, or else compiles it.
+    pub fn load(engine: &Engine, bytes: &[u8], sha256: Digest256, cache: Option<&Cache>) -> Result<Self, LoadError> {
+        contained(|| Self::load_uncontained(engine, bytes, sha256, cache))
     }
 
-    fn load_uncontained(engine: &Engine, bytes: &[u8], cache: Option<&Cache>) -> Result<Self, LoadError> {
+    fn load_uncontained(
+        engine: &Engine,
+        bytes: &[u8],
+        sha256: Digest256,
+        cache: Option<&Cache>,
+    ) -> Result<Self, LoadError> {
+        engine.check_size(bytes.len())?;
         let kind = kind(bytes)?;
-        engine.complexity.check_size(bytes.len())?;
-        let sha256 = Digest256::of(bytes);
         let component = match cache.and_then(|cache| cache.get(&engine.wasm, sha256)) {
             Some(component) => component,
             None => {
@@ -214,9 +221,7 @@ impl Digest256 {
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
-}
 
-impl Digest256 {
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -247,17 +252,11 @@ enum Kind {
     Component,
 }
 
-/// Whether a module may have so many bytes.
-pub fn fits(bytes: usize) -> Result<(), LoadError> {
-    if bytes > MAX_MODULE { Err(LoadError::TooLarge(bytes)) } else { Ok(()) }
-}
-
 /// Reads the preamble: `\0asm`, then version 1 and layer 0 for a module, layer 1 for a component.
 fn kind(bytes: &[u8]) -> Result<Kind, LoadError> {
     if bytes.is_empty() {
         return Err(LoadError::Empty);
     }
-    fits(bytes.len())?;
     match bytes.get(..8) {
         Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => Ok(Kind::CoreModule),
         Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(Kind::Component),
@@ -275,14 +274,25 @@ fn contained(load: impl FnOnce() -> Result<Module, LoadError>) -> Result<Module,
 }
 
 fn compile(engine: &Engine, bytes: &[u8], kind: Kind) -> Result<Component, LoadError> {
-    validate(bytes)?;
-    engine.complexity.check(bytes)?;
-    let rewritten = match kind {
-        Kind::Component => bulk::in_pieces(bytes),
-        Kind::CoreModule => bulk::in_pieces(&encode(bytes)?),
+    let component = match kind {
+        Kind::Component => Cow::Borrowed(bytes),
+        Kind::CoreModule => {
+            // Encoders panic on what is not well formed.
+            engine.complexity.check(bytes, features())?;
+            Cow::Owned(encode(bytes)?)
+        }
     };
-    let rewritten = rewritten.map_err(LoadError::Invalid)?;
-    Component::from_binary(&engine.wasm, &rewritten).map_err(|error| LoadError::Compile(with_key(format!("{error:#}"))))
+    engine.complexity.check(&component, features())?;
+    let rewritten = bulk::in_pieces(&component).map_err(LoadError::Invalid)?;
+    Component::from_binary(&engine.wasm, &rewritten).map_err(|error| refusal(&error))
+}
+
+/// The error of a component that the engine does not compile.
+fn refusal(error: &wasmtime::Error) -> LoadError {
+    let text = format!("{error:#}");
+    // Compiling opens no file: the system refuses memory.
+    let is_of_system = error.chain().any(|cause| cause.is::<Errno>() || cause.is::<io::Error>());
+    if is_of_system { LoadError::Unavailable(text) } else { LoadError::Compile(with_key(text)) }
 }
 
 /// Adds to an error of the engine the key of the bound that the component does not fit in.
@@ -300,13 +310,10 @@ fn with_key(error: String) -> String {
     }
 }
 
-/// What goes through the encoders is well formed: they panic on what is not. `bulk` knows one memory of 32 bits; the engine
-/// takes several all the same, since its own adapters between composed components have two.
-fn validate(bytes: &[u8]) -> Result<(), LoadError> {
-    let features = WasmFeatures::default() - WasmFeatures::MULTI_MEMORY - WasmFeatures::MEMORY64;
-    let validated = Validator::new_with_features(features).validate_all(bytes);
-    validated.map_err(|error| LoadError::Invalid(error.to_string()))?;
-    Ok(())
+/// Features of modules. `bulk` knows one memory of 32 bits; the engine takes several all the same, since its own adapters between
+/// composed components have two.
+fn features() -> WasmFeatures {
+    WasmFeatures::default() - WasmFeatures::MULTI_MEMORY - WasmFeatures::MEMORY64
 }
 
 /// Turns what `cargo build --target wasm32-unknown-unknown` makes into a component.
@@ -370,7 +377,7 @@ mod tests {
         pool.probe(true).await.expect("it starts");
         let handles = Arc::new(Handles { consumers: Arc::new(Nobody), outbound: None });
         let caller = Caller { worker: WorkerId(0), handles: &handles };
-        pool.alone(caller, Phase::Tick, Given::Nothing, None).await
+        pool.alone(caller, Phase::Tick, Given::Nothing, None, None).await
     }
 
     #[derive(Debug)]
@@ -387,8 +394,8 @@ mod tests {
         #[test]
         fn components_that_hand_each_other_values_are_composed_and_run(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let module = Module::compile(&engine(), &handing(&bytes)).expect("a plugin");
-            // One slot for each of its two memories.
-            prop_assert_eq!(module.slots_of_instance(), 2);
+            // One slot for each memory: that of the caller, and those of one to three others.
+            prop_assert!((2..=4).contains(&module.slots_of_instance()));
             let outcome = tick(module);
             prop_assert!(outcome.result.is_ok(), "{:?}", outcome);
         }
@@ -442,6 +449,14 @@ mod tests {
         let module = Module::compile(&engine(), &wat::parse_str(text).expect("a component")).expect("a plugin");
         let failure = tick(module).result.expect_err("limits.handles is 10");
         assert_eq!(failure.to_string(), "handles: the guest held more than 10 handles (limits.handles)");
+    }
+
+    #[test]
+    fn memory_that_the_system_refuses_is_no_fault_of_the_module() {
+        let error = wasmtime::Error::from(Errno::NOMEM).context("mmap failed to allocate 0x1000 bytes");
+        let refusal = refusal(&error);
+        assert!(matches!(refusal, LoadError::Unavailable(_)), "{refusal:?}");
+        assert!(refusal.to_string().starts_with("the component cannot be compiled now: mmap failed"), "{refusal}");
     }
 
     #[test]

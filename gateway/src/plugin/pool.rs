@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use http::HeaderValue;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout_at},
@@ -17,16 +18,16 @@ use tokio::{
 
 use super::{
     Caller, Cause, Failure, Given, Handles, Limits, Outcome, Passing, Phase, Reach, Revision, State, capability,
-    host::{Host, Identity},
+    host::{About, Host, Identity},
     idle::IdleInstances,
-    instance::{Instance, Lending, Permits},
+    instance::{Instance, Lending, Permits, end},
     limits::Meter,
     slots::{SlotPermit, SlotUse, Slots},
     state::Presence,
 };
 use crate::{
     exchange::{
-        Exchange, RequestId,
+        Exchange, Present, RequestId,
         clients::{Clients, Counted},
     },
     worker::WorkerId,
@@ -46,7 +47,7 @@ pub struct Instances {
     revision: Revision,
     identity: Arc<Identity>,
     state: Arc<State>,
-    presence: Presence,
+    presence: Arc<Presence>,
     reach: Arc<Reach>,
     config: Box<str>,
     limits: Limits,
@@ -109,7 +110,7 @@ impl Instances {
         Self {
             asks: uses(capability::CONSUMERS) || uses(capability::HTTP_CLIENT),
             asks_connection: uses(capability::CONNECTION),
-            presence: state.presence(revision.number),
+            presence: state.presence(revision.number, workers),
             state,
             reach,
             revision,
@@ -137,8 +138,8 @@ impl Instances {
     }
 
     /// What an exchange holds that is on this revision.
-    pub fn presence(&self) -> Arc<()> {
-        Arc::clone(&self.presence.exchange)
+    pub fn presence(&self, worker: WorkerId) -> Present {
+        self.presence.of(worker)
     }
 
     pub fn limits(&self) -> &Limits {
@@ -175,21 +176,27 @@ impl Instances {
             Ok(instance) => instance,
             Err(failure) => return failure.into(),
         };
-        let handles = self.handles(caller.handles);
-        let (outcome, instance) = Lending::lend(instance, exchange, slot, handles, self.asks_connection)
-            .run(phase, given, &self.limits)
-            .await;
+        let about = self.about(caller.handles, Some(&exchange.id), exchange.via.as_ref());
+        let (outcome, instance) =
+            Lending::lend(instance, exchange, slot, about, self.asks_connection).run(phase, given, &self.limits).await;
         self.put_if(caller.worker, instance);
         outcome
     }
 
-    /// Runs a phase that sees no head; `request` names its exchange, if it has one.
-    pub async fn alone(&self, caller: Caller<'_>, phase: Phase, given: Given, request: Option<RequestId>) -> Outcome {
+    /// Runs a phase that sees no head; `request` names its exchange, if it has one, and `via` is what that came with.
+    pub async fn alone(
+        &self,
+        caller: Caller<'_>,
+        phase: Phase,
+        given: Given,
+        request: Option<&RequestId>,
+        via: Option<&HeaderValue>,
+    ) -> Outcome {
         let instance = match self.take(caller.worker, None).await {
             Ok(instance) => instance,
             Err(failure) => return failure.into(),
         };
-        let about = (request, self.handles(caller.handles));
+        let about = self.about(caller.handles, request, via);
         let (outcome, instance) = instance.alone(phase, given, &self.limits, about).await;
         self.put_if(caller.worker, instance);
         outcome
@@ -234,14 +241,10 @@ impl Instances {
         })
     }
 
-    /// Whether a call of the plugin ends at `timeout` before a call that it makes can be over its `call_timeout`. Streams,
-    /// which may take as long as their bodies, have no such end.
+    /// Whether a call of the plugin ends at `timeout` before a call that it makes can be over its `call_timeout`.
     pub fn hides_call_timeouts(&self) -> bool {
-        let module = &self.revision.module;
-        let ends = |phase: &Phase| !matches!(phase, Phase::RequestStream | Phase::ResponseStream) && module.has(*phase);
         self.limits.call_timeout >= self.limits.timeout
-            && capability::is_used(capability::HTTP_CLIENT, module.imports())
-            && Phase::ALL.iter().any(ends)
+            && capability::is_used(capability::HTTP_CLIENT, self.revision.module.imports())
     }
 
     /// Takes one of the log lines that the plugin has in this second.
@@ -337,8 +340,13 @@ impl Instances {
         Instance::new(&self.revision.module, host, &self.config, permits).await
     }
 
-    fn handles(&self, handles: &Arc<Handles>) -> Option<Arc<Handles>> {
-        self.asks.then(|| Arc::clone(handles))
+    /// What a call is about, as far as the plugin can make use of it.
+    fn about(&self, handles: &Arc<Handles>, request: Option<&RequestId>, via: Option<&HeaderValue>) -> About {
+        About {
+            request: request.cloned(),
+            via: via.filter(|_| self.asks).cloned(),
+            handles: self.asks.then(|| Arc::clone(handles)),
+        }
     }
 
     fn put_if(&self, worker: WorkerId, instance: Option<Box<Instance>>) {
@@ -350,7 +358,7 @@ impl Instances {
     /// Keeps an instance for the next call, and hands it to a call that waits for one.
     fn put(&self, worker: WorkerId, instance: Box<Instance>) {
         if self.isolation == Isolation::Request {
-            return;
+            return end(instance);
         }
         self.idle.push(worker, instance);
         if self.waiting.load(Relaxed) > 0 {
@@ -361,12 +369,17 @@ impl Instances {
             && let Some(unwanted) = self.slots.surrender(idle)
         {
             self.idle.push(worker, unwanted);
+            if self.waiting.load(Relaxed) > 0 {
+                self.hand_over(worker);
+            }
         }
     }
 
+    /// Gives an idle instance to a call that waits. A call that begins to wait meanwhile looks for idle ones once this is over.
     fn hand_over(&self, worker: WorkerId) {
+        let mut waiters = self.waiters();
         let Some(mut instance) = self.idle.pop(worker) else { return };
-        while let Some(waiter) = self.waiters().pop_front() {
+        while let Some(waiter) = waiters.pop_front() {
             match waiter.send(instance) {
                 Ok(()) => return,
                 // That call has waited too long, or found another.
@@ -398,8 +411,9 @@ impl Admission {
         let Some(instance) = self.instance.take() else {
             return (Failure::new(Cause::Instances, "the instance is gone").into(), Some(passing));
         };
-        let (pool, handles) = (&self.pool, self.pool.handles(handles));
-        let (outcome, passing, instance) = instance.pass(phase, passing, &pool.limits, handles).await;
+        let pool = &self.pool;
+        let about = pool.about(handles, Some(&passing.id), passing.via.as_ref());
+        let (outcome, passing, instance) = instance.pass(phase, passing, &pool.limits, about).await;
         pool.put_if(self.worker, instance);
         (outcome, passing)
     }

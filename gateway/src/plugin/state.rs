@@ -6,6 +6,7 @@ use dashmap::DashMap;
 
 use super::host::{Lines, Series, Values};
 pub use super::host::{OwnMetric, OwnValue};
+use crate::{exchange::Present, worker::WorkerId};
 
 /// The state of one plugin.
 #[derive(Debug)]
@@ -13,25 +14,26 @@ pub struct State {
     pub(super) values: Values,
     pub(super) series: Series,
     pub(super) lines: Arc<Lines>,
-    presences: DashMap<u32, Presence>,
+    presences: DashMap<u32, Arc<Presence>>,
 }
 
-/// Who is on one revision: each exchange and each pool of instances holds a clone of its part, and all there is to that is
-/// how many there are.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Presence {
-    /// Held by pools too, so that they can hand it to exchanges.
-    pub(super) exchange: Arc<()>,
-    pool: Arc<()>,
-}
+/// Which exchanges are on one revision, by worker: each of them holds a clone of its worker's, and all there is to that is how many
+/// there are.
+#[derive(Debug)]
+pub(super) struct Presence(Box<[Present]>);
 
 impl Presence {
-    fn exchanges(&self) -> usize {
-        Arc::strong_count(&self.exchange).saturating_sub(Arc::strong_count(&self.pool))
+    fn new(workers: usize) -> Self {
+        Self((0..workers.max(1)).map(|_| Present::default()).collect())
     }
 
-    fn is_needed(&self) -> bool {
-        Arc::strong_count(&self.exchange) > 1
+    /// For an exchange of this worker.
+    pub(super) fn of(&self, worker: WorkerId) -> Present {
+        Arc::clone(&self.0[worker.0 % self.0.len()])
+    }
+
+    fn exchanges(&self) -> usize {
+        self.0.iter().map(|present| Arc::strong_count(present) - 1).sum()
     }
 }
 
@@ -40,10 +42,10 @@ impl Presence {
 pub struct States(DashMap<Arc<str>, Arc<State>>);
 
 impl State {
-    /// That of a revision.
-    pub(super) fn presence(&self, revision: u32) -> Presence {
-        self.presences.retain(|_, presence| presence.is_needed());
-        self.presences.entry(revision).or_default().clone()
+    /// That of a revision, for a pool of its instances.
+    pub(super) fn presence(&self, revision: u32, workers: usize) -> Arc<Presence> {
+        self.presences.retain(|_, presence| Arc::strong_count(presence) > 1 || presence.exchanges() > 0);
+        Arc::clone(&self.presences.entry(revision).or_insert_with(|| Arc::new(Presence::new(workers))))
     }
 
     /// How many exchanges are on a revision.

@@ -3,7 +3,10 @@
 use std::{
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     thread::{self, Thread},
     time::Duration,
@@ -21,6 +24,8 @@ const QUIET: u32 = 100;
 pub(super) struct Ticker {
     needed: AtomicBool,
     rests: AtomicBool,
+    /// Ticks since the start.
+    ticks: AtomicU64,
     thread: OnceLock<Thread>,
 }
 
@@ -31,6 +36,11 @@ impl Ticker {
         let thread = thread::Builder::new().name("stile-epochs".into()).spawn(move || tick(&engine, &weak))?;
         let _ = ticker.thread.set(thread.thread().clone());
         Ok(ticker)
+    }
+
+    /// The number of the last tick.
+    pub(super) fn now(&self) -> u64 {
+        self.ticks.load(Relaxed)
     }
 
     /// Guest code is about to run, or has been running for a tick.
@@ -58,6 +68,8 @@ fn tick(engine: &EngineWeak, ticker: &Weak<Ticker>) {
         ticker.rests.store(false, SeqCst);
         quiet = if ticker.needed.swap(false, SeqCst) { 0 } else { quiet + 1 };
         if quiet <= QUIET {
+            // First: a guest that sees the epoch sees this as well.
+            ticker.ticks.fetch_add(1, SeqCst);
             engine.increment_epoch();
             drop((engine, ticker));
             thread::sleep(TICK);

@@ -123,8 +123,8 @@ fn begun(id: RequestId, client: Arc<Client>, request: RequestHead) -> Exchange {
     }
 }
 
-/// Reads what is left of a body that nobody wants, within bounds: a connection closed with unread data is reset, and
-/// the reset may overtake the answer.
+/// Reads the rest of a body that nobody wants, within bounds, so that its connection can be used again: hyper closes one whose request
+/// was not read to its end. `linger.rs` sees to it that the client gets its answer before a connection closes.
 pub(super) fn discard(mut body: Body) {
     if body.is_empty() {
         return;

@@ -5,7 +5,10 @@ use http::StatusCode;
 use super::ending::SLOW_CLIENT;
 use crate::{
     access::Denied,
-    exchange::{self, Destination},
+    exchange::{
+        self, Destination,
+        body::{Cut, RequestError},
+    },
     filter::{Failed, Unread},
     monitor::record::Fault,
     openapi::Invalid,
@@ -113,9 +116,10 @@ impl Error {
             Self::Astray(_) => (StatusCode::SERVICE_UNAVAILABLE, Blame::Plugin, "astray", false),
             Self::Unread(unread) => match unread {
                 Unread::SlowRequest => (StatusCode::REQUEST_TIMEOUT, Blame::Client, "request-body-timeout", true),
-                Unread::BrokenRequest => (StatusCode::BAD_REQUEST, Blame::Client, "request-body", true),
+                Unread::BrokenRequest(error) => of_request(error),
                 Unread::SlowResponse => (StatusCode::GATEWAY_TIMEOUT, Blame::Upstream, "body-timeout", true),
                 Unread::BrokenResponse(_) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "reset", true),
+                Unread::CutResponse(cut) => of_cut(cut),
             },
             Self::Upstream(error) => match error {
                 Up::NoEndpoint(_) => (StatusCode::SERVICE_UNAVAILABLE, Blame::Upstream, "no-endpoint", true),
@@ -127,13 +131,10 @@ impl Error {
                 Up::Timeout(..) => (StatusCode::GATEWAY_TIMEOUT, Blame::Upstream, "timeout", true),
                 Up::Stalled(..) => (StatusCode::GATEWAY_TIMEOUT, Blame::Upstream, "stalled", true),
                 Up::TooLargeHead { .. } => (StatusCode::BAD_GATEWAY, Blame::Upstream, "header-size", false),
-                Up::SlowRequest(_) => (StatusCode::REQUEST_TIMEOUT, Blame::Client, SLOW_CLIENT.cause, true),
                 Up::Reset(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "reset", true),
                 Up::Malformed(..) | Up::Unsound(..) => (StatusCode::BAD_GATEWAY, Blame::Upstream, "malformed", false),
-                Up::RequestBody => (StatusCode::BAD_REQUEST, Blame::Client, "request-body", true),
-                Up::RequestFraming => (StatusCode::BAD_REQUEST, Blame::Client, "request-framing", false),
+                Up::Request(error) => of_request(error),
                 Up::Unsendable(_) => (StatusCode::BAD_REQUEST, Blame::Client, "unsendable", false),
-                Up::Cut(cut) => (StatusCode::SERVICE_UNAVAILABLE, Blame::Plugin, cut.cause, false),
             },
             Self::Panic => (StatusCode::INTERNAL_SERVER_ERROR, Blame::Gateway, "panic", false),
         };
@@ -164,7 +165,9 @@ impl Error {
                 _ => "a filter failed".into(),
             },
             Self::Denied(refusal) => refusal.detail.clone(),
-            Self::Astray(_) => "a filter failed".into(),
+            Self::Astray(_)
+            | Self::Unread(Unread::CutResponse(_) | Unread::BrokenRequest(RequestError::Cut(_)))
+            | Self::Upstream(Up::Request(RequestError::Cut(_))) => "a filter failed".into(),
             Self::Unread(Unread::BrokenResponse(_)) => "the service broke off".into(),
             Self::Unread(unread) => unread.to_string(),
             Self::Upstream(error) => match error {
@@ -177,11 +180,25 @@ impl Error {
                 Up::Timeout(..) => "the service did not answer in time".into(),
                 Up::Stalled(..) => "the service stopped reading the request".into(),
                 Up::TooLargeHead { .. } => "the head of the service's answer is too large".into(),
-                Up::RequestBody | Up::RequestFraming | Up::SlowRequest(_) | Up::Unsendable(_) => error.to_string(),
-                Up::Cut(_) => "a filter failed".into(),
+                Up::Request(_) | Up::Unsendable(_) => error.to_string(),
             },
         }
     }
+}
+
+/// The meaning of a request whose body did not come whole.
+fn of_request(error: &RequestError) -> (StatusCode, Blame, &'static str, bool) {
+    match error {
+        RequestError::Stalled(_) => (StatusCode::REQUEST_TIMEOUT, Blame::Client, SLOW_CLIENT.cause, true),
+        RequestError::BrokenOff => (StatusCode::BAD_REQUEST, Blame::Client, "request-body", true),
+        RequestError::Malformed => (StatusCode::BAD_REQUEST, Blame::Client, "request-framing", false),
+        RequestError::Cut(cut) => of_cut(cut),
+    }
+}
+
+/// The meaning of a filter's failure in the middle of a body.
+fn of_cut(cut: &Cut) -> (StatusCode, Blame, &'static str, bool) {
+    (StatusCode::SERVICE_UNAVAILABLE, Blame::Plugin, cut.cause, false)
 }
 
 /// The meaning of a filter's failure.

@@ -16,7 +16,10 @@ use tokio::sync::oneshot;
 
 use super::Error;
 use crate::{
-    exchange::{Body, BodyError, Exchange, body::Uncollected},
+    exchange::{
+        Body, Exchange,
+        body::{RequestError, Uncollected},
+    },
     filter::Unread,
     openapi::in_turn,
     snapshot::Route,
@@ -105,10 +108,8 @@ pub(super) async fn validate(
             *body = unread;
             return Err(Error::TooLarge(validation.body));
         }
-        Err(Uncollected::TooSlow | Uncollected::Broken(BodyError::Stalled(_))) => {
-            return Err(Unread::SlowRequest.into());
-        }
-        Err(Uncollected::Broken(_)) => return Err(Unread::BrokenRequest.into()),
+        Err(Uncollected::TooSlow) => return Err(Unread::SlowRequest.into()),
+        Err(Uncollected::Broken(error)) => return Err(Unread::BrokenRequest(RequestError::of(&error)).into()),
     };
     let bytes = whole.bytes.clone();
     *body = whole.into();

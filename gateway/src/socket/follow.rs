@@ -1,8 +1,12 @@
-//! What is followed of a connection beside hyper, and by whom it is asked for.
+//! The part of a connection's bytes that the gateway follows beside hyper, by the kind of the peer.
 
 use std::{io, sync::Arc};
 
-use super::{Requests, frames::Frames, interim::Interim};
+use super::{
+    Requests,
+    frames::Frames,
+    interim::{Exchanges, Interim},
+};
 use crate::monitor::record::WireErrors;
 
 /// The bytes of one connection, as they are read and written.
@@ -12,8 +16,8 @@ pub(super) enum Followed {
     Client { requests: Arc<Requests>, frames: Frames, errors: Arc<WireErrors> },
     /// Those of a service: its interim responses.
     Service(Interim),
-    /// Those of a client of the admin address, which pass as they are.
-    Admin,
+    /// Those of another peer, which pass as they are.
+    Nothing,
 }
 
 impl Followed {
@@ -21,18 +25,18 @@ impl Followed {
         Self::Client { requests, frames: Frames::Unknown, errors }
     }
 
-    pub(super) fn to_service(interim_responses: u32) -> Self {
-        Self::Service(Interim::new(interim_responses))
+    pub(super) fn to_service(interim_responses: u32, exchanges: Exchanges) -> Self {
+        Self::Service(Interim::new(interim_responses, exchanges))
     }
 
     /// # Errors
     ///
     /// The connection cannot go on: what the peer has sent is not valid, or too much.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn read(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         match self {
             Self::Client { requests, .. } => requests.read(bytes),
             Self::Service(interim) => interim.read(bytes),
-            Self::Admin => Ok(()),
+            Self::Nothing => Ok(()),
         }
     }
 
@@ -46,8 +50,7 @@ impl Followed {
     pub(super) fn written(&mut self, bytes: &[u8]) {
         match self {
             Self::Client { frames, errors, .. } => frames.written(bytes, errors),
-            Self::Service(interim) => interim.requested(),
-            Self::Admin => {}
+            Self::Service(_) | Self::Nothing => {}
         }
     }
 }

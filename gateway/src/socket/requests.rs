@@ -1,132 +1,134 @@
-//! Where the requests of an HTTP/1.1 connection are in the bytes that hyper reads. Only chunked requests are followed; of others
-//! it keeps a copy of the last read, in case the next request is chunked and arrived with it.
+//! The requests of an HTTP/1.1 connection in the bytes that hyper reads: where each of them begins, and where its body ends. What hyper
+//! accepts and must not go on is found here: a bare LF in a trailer section (RFC 9112 §7.1.2). What hyper refuses and clients send is
+//! replaced (`query.rs`). It keeps no body, and of a head no more than what hyper has not parsed.
 
 use std::{
-    io,
+    collections::VecDeque,
+    io, mem,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::chunks::{Chunks, Progress};
+use http::Uri;
+use memchr::{memchr, memchr3};
 
-/// Shared by the socket, which sees the bytes, and the service, which learns how a request is framed.
+use super::{
+    chunks::{Chunks, Progress},
+    query::Queries,
+};
+
+/// Shared by the socket, which sees the bytes, and the service, which learns how hyper has parsed them.
 #[derive(Debug, Default)]
 pub struct Requests(Mutex<State>);
 
 /// Framing of a request's body.
-#[derive(Debug, Clone, Copy)]
-pub enum Framing<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
     /// Content-Length; 0 without a body.
     Length(u64),
-    /// The value of the Transfer-Encoding field, as hyper cut it out of its buffer.
-    Chunked(&'a [u8]),
+    Chunked,
 }
 
-/// Verdict on the framing of a request.
+/// Verdict on a request whose head hyper has parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing wrong so far; if more of it comes, the socket follows it.
+    /// Nothing is wrong so far; the socket follows the rest of the request.
     Sound,
     /// A line of the trailer section ends with a bare LF.
     BareLf,
-    /// The beginning of the body was not found: the connection must end with this request.
+    /// The request target is too long once its query is escaped.
+    TooLong,
+    /// hyper has found another request than the follower, so the end of this one is unknown: the connection must end with it.
     Unknown,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Copy of the end of what hyper has read.
-    recent: Vec<u8>,
-    /// Address behind the last of these bytes in hyper's buffer.
-    end: usize,
-    /// hyper has parsed a head since the last read.
-    parsed: bool,
-    /// Bytes of a body of known length that are still to come, at least.
-    body: u64,
-    /// The chunked request that is being read.
-    chunks: Option<Chunks>,
-    /// A line of its trailer section ended with a bare LF.
-    broken: bool,
-    /// No request is expected: the connection is not HTTP/1.1, not any more, or about to end.
-    off: bool,
+    place: Place,
+    /// The head that is being read.
+    head: Head,
+    /// Whole heads that hyper has not parsed, the oldest first: a read may have several.
+    heads: VecDeque<Head>,
+    queries: Queries,
+    /// The request line of the oldest head that hyper has not parsed, up to `MAX_LINE` bytes; empty if hyper had an older one when
+    /// that began.
+    line: Vec<u8>,
+    /// The head that is being read is the oldest one.
+    keeps_line: bool,
+    /// The beginning of a field that goes on in the next read, up to `MAX_FIELD` bytes.
+    partial: Vec<u8>,
+    /// A read has failed for a bare LF.
+    is_broken: bool,
 }
 
-/// An address that is farther from the last byte read is not in the same buffer.
-const FAR: usize = 1 << 20;
-/// Larger copies are given back before the next one is made.
-const KEPT: usize = 4 << 10;
+/// Position in the bytes of a connection.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Before a request line, or in the blank lines that may precede it (RFC 9112 §2.2).
+    #[default]
+    Start,
+    RequestLine,
+    Fields,
+    /// Behind a whole head with which a read ended: hyper has to say which body follows.
+    HeadEnd,
+    /// Bytes of a body that are still to come.
+    Body(u64),
+    Chunks(Chunks),
+    /// Nothing is followed any more.
+    Lost,
+}
+
+/// A request's head, as far as it matters here.
+#[derive(Debug, Default)]
+struct Head {
+    length: Option<u64>,
+    is_chunked: bool,
+    /// A line of its trailer section ends with a bare LF.
+    is_broken: bool,
+    stand_ins: usize,
+}
+
+/// Bytes of a request line that are kept for the log.
+const MAX_LINE: usize = 8 << 10;
+/// Bytes of a field that are kept until its line ends. A longer field can be no length.
+const MAX_FIELD: usize = 256;
+/// Larger buffers are given back once hyper has parsed what they are about.
+const KEPT: usize = 512;
 
 impl Requests {
-    /// Sees what one read has put into hyper's buffer.
+    /// Sees what one read has put into hyper's buffer, and replaces bytes of queries in it.
     ///
     /// # Errors
     ///
-    /// A line of a trailer section ends with a bare LF (RFC 9112 §7.1.2 asks for CRLF).
-    pub(super) fn read(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut guard = self.state();
-        let state = &mut *guard;
-        if state.off {
-            return Ok(());
-        }
-        let mut bytes = bytes;
-        if let Some(chunks) = &mut state.chunks {
-            match chunks.advance(bytes) {
-                Progress::Inside => return Ok(()),
-                Progress::BareLf => {
-                    state.broken = true;
-                    return Err(bare_lf());
-                }
-                Progress::Ended(end) => bytes = &bytes[end..],
-            }
-            state.chunks = None;
-        }
-        state.keep(bytes);
-        Ok(())
+    /// A line of a trailer section ends with a bare LF.
+    pub(super) fn read(&self, bytes: &mut [u8]) -> io::Result<()> {
+        self.state().read(bytes)
     }
 
-    /// A request's head has been parsed, by the task that reads and before it reads again.
-    pub fn began(&self, framing: Framing<'_>) -> Verdict {
-        let mut state = self.state();
-        if state.chunks.is_some() {
-            return Verdict::Unknown;
-        }
-        state.parsed = true;
-        match framing {
-            Framing::Length(length) => {
-                state.body = length.saturating_sub(state.recent.len() as u64);
-                Verdict::Sound
-            }
-            Framing::Chunked(coding) => state.chunked(coding),
-        }
+    /// hyper has parsed the next head, on the task that reads and before it reads again. Restores the query of the URI.
+    pub fn began(&self, framing: Framing, uri: &mut Uri) -> Verdict {
+        self.state().began(framing, uri)
     }
 
     /// Says whether a read has failed for a bare LF.
     pub fn is_broken(&self) -> bool {
-        self.state().broken
+        self.state().is_broken
     }
 
-    /// The first line of a head that hyper could not parse, if it is known.
+    /// The request line of a head that hyper could not parse; `None` if the head came in one read with an older one.
     pub fn unparsed_line(&self) -> Option<String> {
         let state = self.state();
-        // Otherwise the head came with the request before it.
-        if state.parsed {
-            return None;
-        }
-        let start = state.recent.trim_ascii_start();
-        let line = start.split(|byte| *byte == b'\n').next()?.trim_ascii_end();
-        String::from_utf8(line.to_vec()).ok()
+        let line = str::from_utf8(state.line.trim_ascii_end()).ok()?;
+        (!line.is_empty()).then(|| line.to_owned())
     }
 
     /// Nothing of the connection is HTTP/1.1 from now on.
     pub fn stop(&self) {
-        let mut state = self.state();
-        if !state.off {
-            *state = State { off: true, ..State::default() };
-        }
+        *self.state() = State { place: Place::Lost, ..State::default() };
     }
 
-    /// What comes from now on is of no request. What could not be parsed is kept.
+    /// What comes from now on is of no request. The line of a head that hyper could not parse is kept.
     pub(super) fn shut_down(&self) {
-        self.state().off = true;
+        self.state().place = Place::Lost;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -135,143 +137,449 @@ impl Requests {
 }
 
 impl State {
-    fn keep(&mut self, bytes: &[u8]) {
-        let length = bytes.len() as u64;
-        if length <= self.body {
-            self.body -= length;
-            return;
+    fn read(&mut self, mut bytes: &mut [u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let passed = match &mut self.place {
+                Place::Lost => return Ok(()),
+                Place::Start if self.heads.is_empty() && is_one_head(bytes) => {
+                    self.one_head(bytes);
+                    return Ok(());
+                }
+                Place::Start => self.start(bytes),
+                // hyper reads no more before it has parsed the head.
+                Place::HeadEnd => {
+                    self.place = Place::Lost;
+                    return Ok(());
+                }
+                Place::RequestLine => self.request_line(bytes),
+                Place::Fields => self.fields(bytes),
+                Place::Body(left) => {
+                    // At most the length of `bytes`.
+                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                    *left -= here as u64;
+                    if *left == 0 {
+                        self.place = Place::Start;
+                    }
+                    here
+                }
+                Place::Chunks(chunks) => match chunks.advance(bytes) {
+                    Progress::Inside => return Ok(()),
+                    Progress::Ended(end) => {
+                        self.place = Place::Start;
+                        end
+                    }
+                    Progress::BareLf => return self.bare_lf(),
+                },
+            };
+            bytes = &mut mem::take(&mut bytes)[passed..];
         }
-        self.body = 0;
-        if self.parsed {
-            self.parsed = false;
-            self.recent.clear();
-            if self.recent.capacity() > KEPT {
-                self.recent = Vec::new();
+        Ok(())
+    }
+
+    /// Takes a whole head that is all that was read, which is the usual case. Its fields need no look.
+    fn one_head(&mut self, bytes: &mut [u8]) {
+        // Most requests have no query.
+        let Some(found) = memchr3(b'?', b'#', b'\n', bytes) else { return };
+        let length = match bytes[found] {
+            b'\n' => found,
+            _ => found + memchr(b'\n', &bytes[found..]).unwrap_or(0),
+        };
+        let line = &mut bytes[..length];
+        if found < length {
+            self.queries.begin();
+            self.queries.replace(line);
+            self.head.stand_ins = self.queries.end();
+        }
+        keep(&mut self.line, line, MAX_LINE);
+        self.place = Place::HeadEnd;
+    }
+
+    fn start(&mut self, bytes: &[u8]) -> usize {
+        let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        if blank < bytes.len() {
+            self.place = Place::RequestLine;
+            self.keeps_line = self.heads.is_empty();
+            self.queries.begin();
+        }
+        blank
+    }
+
+    fn request_line(&mut self, bytes: &mut [u8]) -> usize {
+        let end = memchr(b'\n', bytes);
+        let length = end.unwrap_or(bytes.len());
+        let piece = &mut bytes[..length];
+        self.queries.replace(piece);
+        if self.keeps_line {
+            keep(&mut self.line, piece, MAX_LINE);
+        }
+        if end.is_none() {
+            return length;
+        }
+        self.head.stand_ins = self.queries.end();
+        self.place = Place::Fields;
+        length + 1
+    }
+
+    fn fields(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some(length) = memchr(b'\n', &bytes[at..]) {
+            let line = &bytes[at..at + length];
+            at += length + 1;
+            let is_blank = if self.partial.is_empty() {
+                self.field(line)
+            } else {
+                let mut whole = mem::take(&mut self.partial);
+                keep(&mut whole, line, MAX_FIELD);
+                self.field(&whole)
+            };
+            if is_blank {
+                self.end_head();
+                return at;
+            }
+            if self.place == Place::Lost {
+                break;
             }
         }
-        self.recent.extend_from_slice(bytes);
-        self.end = bytes.as_ptr_range().end.addr();
+        if self.place == Place::Fields {
+            keep(&mut self.partial, &bytes[at..], MAX_FIELD);
+        }
+        bytes.len()
     }
 
-    /// The value of a field is a slice of hyper's buffer, so its address says where in the last reads the head is.
-    fn chunked(&mut self, coding: &[u8]) -> Verdict {
-        let from_end = self.end.wrapping_sub(coding.as_ptr().addr());
-        let inside = match self.recent.len().checked_sub(from_end) {
-            Some(inside) => inside,
-            // The field came with an earlier read, and this one goes on in the same head. Of a blank line it may have
-            // the end only.
-            None if from_end <= FAR && !matches!(self.recent.first(), Some(b'\r' | b'\n') | None) => 0,
-            None => return Verdict::Unknown,
+    /// Takes the line of a field without its LF; returns true for the blank line, which ends the head. hyper accepts a bare LF in
+    /// a head (RFC 9112 §2.2), no space before a colon and no line that continues another.
+    fn field(&mut self, line: &[u8]) -> bool {
+        match line {
+            [] | [b'\r'] => return true,
+            [b't' | b'T', ..] if value(line, b"transfer-encoding").is_some() => self.head.is_chunked = true,
+            [b'c' | b'C', ..] => match value(line, b"content-length").map(number) {
+                None => {}
+                // hyper accepts no second length that differs.
+                Some(Some(length)) if line.len() < MAX_FIELD => self.head.length = Some(length),
+                // hyper refuses all but the very long ones.
+                Some(_) => self.place = Place::Lost,
+            },
+            _ => {}
+        }
+        false
+    }
+
+    fn end_head(&mut self) {
+        let head = mem::take(&mut self.head);
+        self.place = Place::behind(head.framing());
+        self.heads.push_back(head);
+    }
+
+    /// A trailer section is not valid. Its request is refused once hyper has parsed the head; behind that, the read fails.
+    fn bare_lf(&mut self) -> io::Result<()> {
+        self.place = Place::Lost;
+        if let Some(head) = self.heads.back_mut() {
+            head.is_broken = true;
+            return Ok(());
+        }
+        self.is_broken = true;
+        Err(io::Error::new(io::ErrorKind::InvalidData, "a line of the trailer section ends with a bare LF"))
+    }
+
+    fn began(&mut self, framing: Framing, uri: &mut Uri) -> Verdict {
+        self.line.clear();
+        if self.line.capacity() > KEPT {
+            self.line = Vec::new();
+        }
+        let is_one = self.place == Place::HeadEnd;
+        let head = if is_one { Some(mem::take(&mut self.head)) } else { self.heads.pop_front() };
+        let Some(head) = head else {
+            self.place = Place::Lost;
+            return Verdict::Unknown;
         };
-        let Some(body) = head_end(&self.recent, inside) else { return Verdict::Unknown };
-        let mut chunks = Chunks::START;
-        match chunks.advance(&self.recent[body..]) {
-            Progress::Inside => self.chunks = Some(chunks),
-            // What follows in this read stays, for the next request.
-            Progress::Ended(_) => {}
-            Progress::BareLf => return Verdict::BareLf,
+        if is_one {
+            self.place = Place::behind(framing);
+        } else if self.heads.is_empty() && self.heads.capacity() > KEPT / size_of::<Head>() {
+            self.heads = VecDeque::new();
         }
-        Verdict::Sound
+        if head.stand_ins > 0 && !self.queries.restore(head.stand_ins, uri) {
+            return Verdict::TooLong;
+        }
+        if !is_one && head.framing() != framing {
+            self.place = Place::Lost;
+            return Verdict::Unknown;
+        }
+        if head.is_broken { Verdict::BareLf } else { Verdict::Sound }
     }
 }
 
-/// The index behind the first blank line from an index within a head. hyper accepts a bare LF there (RFC 9112 §2.2).
-fn head_end(bytes: &[u8], inside: usize) -> Option<usize> {
-    let mut from = inside;
-    loop {
-        let next = from + bytes.get(from..)?.iter().position(|byte| *byte == b'\n')? + 1;
-        match bytes.get(next..)? {
-            [b'\n', ..] => return Some(next + 1),
-            [b'\r', b'\n', ..] => return Some(next + 2),
-            _ => from = next,
+impl Place {
+    /// The place behind a head.
+    fn behind(framing: Framing) -> Self {
+        match framing {
+            Framing::Length(0) => Self::Start,
+            Framing::Length(length) => Self::Body(length),
+            Framing::Chunked => Self::Chunks(Chunks::START),
         }
     }
 }
 
-fn bare_lf() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a line of the trailer section ends with a bare LF")
+impl Head {
+    /// The framing of a request that hyper accepts: it refuses one whose last transfer coding is not `chunked`, and a coding counts
+    /// before a length.
+    fn framing(&self) -> Framing {
+        if self.is_chunked { Framing::Chunked } else { Framing::Length(self.length.unwrap_or(0)) }
+    }
+}
+
+/// Says whether bytes at the beginning of a request are one whole head and no more.
+fn is_one_head(bytes: &[u8]) -> bool {
+    let blank = match bytes {
+        [b'\r' | b'\n', ..] => return false,
+        [.., b'\n', b'\r', b'\n'] => 2,
+        [.., b'\n', b'\n'] => 1,
+        _ => return false,
+    };
+    !has_blank_line(&bytes[..bytes.len() - blank])
+}
+
+/// Says whether a blank line may end a head before its end: whether an LF has a CR or another LF behind it, or a control that no line
+/// begins with. Each request is searched, so it goes by blocks whose bytes the compiler compares at once.
+fn has_blank_line(head: &[u8]) -> bool {
+    const BLOCK: usize = 32;
+    // 0 for an LF and a byte from 8 to 15 behind it.
+    let difference = |byte: u8, next: u8| (byte ^ b'\n') | ((next | 7) ^ 15);
+    let Some((_, next)) = head.split_first() else { return false };
+    let bytes = &head[..next.len()];
+    let (Some(last), Some(last_next)) = (bytes.last_chunk::<BLOCK>(), next.last_chunk::<BLOCK>()) else {
+        return bytes.iter().zip(next).any(|(byte, next)| difference(*byte, *next) == 0);
+    };
+    let mut least = [u8::MAX; BLOCK];
+    let mut search = |bytes: &[u8; BLOCK], next: &[u8; BLOCK]| {
+        for (least, (byte, next)) in least.iter_mut().zip(bytes.iter().zip(next)) {
+            *least = (*least).min(difference(*byte, *next));
+        }
+    };
+    bytes.as_chunks().0.iter().zip(next.as_chunks().0).for_each(|(bytes, next)| search(bytes, next));
+    search(last, last_next);
+    least.iter().fold(u8::MAX, |least, byte| least.min(*byte)) == 0
+}
+
+/// The value of a field, if the line has this name.
+fn value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let (start, rest) = line.split_at_checked(name.len())?;
+    let value = rest.strip_prefix(b":")?;
+    start.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    let is_number = text.iter().all(u8::is_ascii_digit);
+    str::from_utf8(text).ok().filter(|_| is_number)?.parse().ok()
+}
+
+/// Adds bytes to a buffer of at most `most` bytes.
+fn keep(buffer: &mut Vec<u8>, bytes: &[u8], most: usize) {
+    let room = most.saturating_sub(buffer.len());
+    buffer.extend_from_slice(&bytes[..bytes.len().min(room)]);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HEAD: &str = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\nx: y\r\n\r\n";
+    const GET: &str = "GET /?\" HTTP/1.1\r\nhost: a\r\n\r\n";
+    const CHUNKED: &str = "POST /?\" HTTP/1.1\r\nHost: a?\"\r\nTransfer-Encoding: chunked \r\nx: /?\"\r\n\r\n";
 
-    /// hyper's buffer, filled by reads.
-    struct Buffer {
-        requests: Requests,
-        bytes: Vec<u8>,
+    /// Feeds text in pieces; returns what hyper sees.
+    fn read(requests: &Requests, text: &str, piece: usize) -> io::Result<String> {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.chunks_mut(piece).try_for_each(|piece| requests.read(piece))?;
+        Ok(String::from_utf8(bytes).expect("text"))
     }
 
-    impl Buffer {
-        fn new() -> Self {
-            Self { requests: Requests::default(), bytes: Vec::with_capacity(64 << 10) }
-        }
+    /// hyper parses a head whose target was `/?"`.
+    fn assert_began(requests: &Requests, framing: Framing, expected: Verdict) {
+        let mut uri = Uri::from_static("/?!");
+        assert_eq!((requests.began(framing, &mut uri), uri.to_string().as_str()), (expected, "/?%22"));
+    }
 
-        fn read(&mut self, text: &str) -> io::Result<()> {
-            let before = self.bytes.len();
-            self.bytes.extend_from_slice(text.as_bytes());
-            self.requests.read(&self.bytes[before..])
-        }
+    /// Requests whose bodies look like requests.
+    fn messages() -> Vec<(String, Framing)> {
+        let body = GET.repeat(2);
+        let length = body.len() as u64;
+        let sized = |method: &str, name: &str| format!("{method} /?\" HTTP/1.1\r\n{name}: \t0{length} \r\n\r\n{body}");
+        let chunks = format!("{:x};x=\"\r\n{body}\r\n0\r\nx: /?\"\r\n\r\n", body.len());
+        vec![
+            (GET.to_owned(), Framing::Length(0)),
+            (format!("\r\n\n{GET}"), Framing::Length(0)),
+            (GET.replace("\r\n", "\n"), Framing::Length(0)),
+            (GET.replace("host", "content-length: 0\r\nhost"), Framing::Length(0)),
+            (sized("POST", "Content-Length"), Framing::Length(length)),
+            (sized("GET", "content-length"), Framing::Length(length)),
+            (sized("HEAD", "CONTENT-LENGTH"), Framing::Length(length)),
+            (format!("{CHUNKED}{chunks}"), Framing::Chunked),
+            (CHUNKED.replace("Host", "content-length: 9\r\nhost") + "0\r\n\r\n", Framing::Chunked),
+        ]
+    }
 
-        /// The last chunked head in the buffer is parsed.
-        fn chunked(&self) -> Verdict {
-            let text = std::str::from_utf8(&self.bytes).expect("text");
-            let at = text.rfind("chunked").expect("a chunked request");
-            self.requests.began(Framing::Chunked(&self.bytes[at..at + 7]))
+    /// Bytes of a message up to the end of its head.
+    fn head_length(message: &str) -> usize {
+        let start = message.len() - message.trim_start().len();
+        let end = |blank: &str| message[start..].find(blank).map(|at| start + at + blank.len());
+        end("\r\n\r\n").or(end("\n\n")).expect("a head")
+    }
+
+    #[test]
+    fn requests_are_followed_whatever_is_between_them_and_however_they_arrive() {
+        let mut all = messages();
+        all.extend(messages().into_iter().rev());
+        let text: String = all.iter().map(|(message, _)| message.as_str()).collect();
+        let expected: String = all.iter().map(|(message, _)| message.replacen('"', "!", 1)).collect();
+        for piece in (1..200).chain([text.len()]) {
+            let requests = Requests::default();
+            let (mut seen, mut parsed, mut message_start) = (String::new(), 0, 0);
+            for bytes in text.as_bytes().chunks(piece) {
+                let bytes = str::from_utf8(bytes).expect("text");
+                seen += &read(&requests, bytes, piece).expect("nothing is wrong");
+                // hyper reads again once it has parsed all heads that it has.
+                while let Some((message, framing)) = all.get(parsed)
+                    && message_start + head_length(message) <= seen.len()
+                {
+                    assert_began(&requests, *framing, Verdict::Sound);
+                    message_start += message.len();
+                    parsed += 1;
+                }
+            }
+            assert_eq!((seen == expected, parsed), (true, all.len()), "{piece}: {seen:?}");
         }
     }
 
     #[test]
-    fn a_chunked_request_is_found_behind_whatever_came_with_it() {
-        let get = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
-        let post = "POST / HTTP/1.1\r\ncontent-length: 6\r\n\r\na\n\r\n\r\n";
-        for before in [&[][..], &[get], &[post], &[get, post, get], &["\r\n"]] {
-            for (body, verdict) in [("0\r\n\r\n", Verdict::Sound), ("1\r\na\r\n0\r\n\n", Verdict::BareLf)] {
-                let mut buffer = Buffer::new();
-                buffer.read(&format!("{}{HEAD}{body}{get}", before.concat())).expect("nothing is known yet");
-                for message in before.iter().filter(|message| message.len() > 2) {
-                    let length = if *message == post { 6 } else { 0 };
-                    assert_eq!(buffer.requests.began(Framing::Length(length)), Verdict::Sound);
-                }
-                assert_eq!(buffer.chunked(), verdict, "{before:?} {body:?}");
+    fn a_head_that_comes_alone_has_the_body_that_hyper_reads() {
+        for (message, framing) in messages() {
+            let expected = message.replacen('"', "!", 1);
+            let end = head_length(&message);
+            let requests = Requests::default();
+            assert_eq!(read(&requests, &message[..end], end).expect("a head"), expected[..end]);
+            assert_began(&requests, framing, Verdict::Sound);
+            assert_eq!(read(&requests, &message[end..], 1000).expect("a body"), expected[end..]);
+            assert_ne!(read(&requests, GET, 1000).expect("another request"), GET, "{message:?}");
+            assert_began(&requests, Framing::Length(0), Verdict::Sound);
+        }
+        // hyper would have parsed the head before it reads again.
+        let requests = Requests::default();
+        read(&requests, &format!("{GET}{GET}"), GET.len()).expect("two heads");
+        assert_eq!(requests.began(Framing::Length(0), &mut Uri::from_static("/?!")), Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_read_is_one_head_only_if_its_one_blank_line_is_its_end() {
+        let long = format!("GET / HTTP/1.1\r\n{}host: a\r\n\r\n", "x: y\r\n".repeat(20));
+        for (text, expected) in [
+            (GET, true),
+            (&*GET.replace("\r\n", "\n"), true),
+            ("G\n\n", true),
+            (&*long, true),
+            ("", false),
+            ("\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\n", false),
+            (&*format!("\r\n{GET}"), false),
+            (&*format!("{GET}\n"), false),
+            (&*format!("{GET}\r\n"), false),
+            (&*format!("{GET}{GET}"), false),
+            (&*format!("{GET}a"), false),
+            ("GET / HTTP/1.1\nhost: a\n\n\r\n", false),
+            ("GET / HTTP/1.1\nhost: a\n\n\n", false),
+        ] {
+            assert_eq!(is_one_head(text.as_bytes()), expected, "{text:?}");
+        }
+        // Wherever a second blank line is.
+        for end in 10..long.len() - 4 {
+            for blank in ["\n\n", "\n\r\n"] {
+                let mut text = long.clone();
+                text.replace_range(end..end + 2, blank);
+                assert!(!is_one_head(text.as_bytes()), "{text:?}");
             }
         }
     }
 
     #[test]
-    fn what_comes_in_later_reads_is_followed() {
-        let mut buffer = Buffer::new();
-        for round in 0..3 {
-            buffer.read("POST / HTTP/1.1\r\ncontent-length: 30000\r\n\r\na").expect("a plain request");
-            assert_eq!(buffer.requests.began(Framing::Length(30_000)), Verdict::Sound);
-            let body = "b".repeat(29_999);
-            buffer.bytes = Vec::with_capacity(64 << 10);
-            buffer.read(&body).expect("its body");
-            let (start, rest) = HEAD.split_at(10 + 20 * round);
-            buffer.read(start).expect("a piece of a head");
-            buffer.read(rest).expect("the rest");
-            assert_eq!(buffer.chunked(), Verdict::Sound, "{round}");
-            buffer.read("5\r\nab\ncd\r\n0\r\n").expect("a chunk");
-            buffer.read("\r\n").expect("the end");
+    fn a_bare_line_feed_is_found_before_hyper_parses_the_head_and_behind_that() {
+        for end in ["0\r\n\n", "1\r\na\r\n0\r\nx: y\n\r\n"] {
+            for before in [&[][..], &messages()[..]] {
+                let requests = Requests::default();
+                let ahead: String = before.iter().map(|(message, _)| message.as_str()).collect();
+                read(&requests, &format!("{ahead}{CHUNKED}{end}{GET}"), 4000).expect("hyper has not parsed it");
+                before.iter().for_each(|(_, framing)| assert_began(&requests, *framing, Verdict::Sound));
+                assert_began(&requests, Framing::Chunked, Verdict::BareLf);
+                assert!(!requests.is_broken());
+            }
+            let requests = Requests::default();
+            read(&requests, CHUNKED, 7).expect("a head");
+            assert_began(&requests, Framing::Chunked, Verdict::Sound);
+            assert!(read(&requests, &format!("5\r\nab\ncd\r\n{end}"), 7).is_err() && requests.is_broken());
         }
-        buffer.read(HEAD).expect("a head");
-        assert_eq!(buffer.chunked(), Verdict::Sound);
-        assert!(buffer.read("0\r\nx: y\r\n\nGET / HTTP/1.1\r\n\r\n").is_err());
     }
 
     #[test]
-    fn a_body_whose_beginning_cannot_be_known_ends_its_connection() {
-        let mut buffer = Buffer::new();
-        buffer.read(HEAD).expect("a head");
-        assert_eq!(buffer.requests.began(Framing::Chunked(b"chunked")), Verdict::Unknown);
-        let mut buffer = Buffer::new();
-        buffer
-            .read("GET / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n")
-            .expect("a head and a half");
-        assert_eq!(buffer.requests.began(Framing::Length(0)), Verdict::Sound);
-        buffer.read("\r\n0\r\n\r\n").expect("the end of a head");
-        assert_eq!(buffer.chunked(), Verdict::Unknown);
+    fn where_hyper_sees_another_request_the_connection_ends() {
+        for (text, framing) in [
+            (GET.to_owned(), Framing::Length(1)),
+            (GET.to_owned(), Framing::Chunked),
+            (CHUNKED.to_owned(), Framing::Length(0)),
+            (GET.replace("host", "content-length: x\r\nhost"), Framing::Length(0)),
+            (GET.replace("host", &format!("content-length: {}\r\nhost", "0".repeat(300))), Framing::Length(0)),
+            ("GET /?\" HTTP/1.1\r\nhost: a\r\n".to_owned(), Framing::Length(0)),
+        ] {
+            let requests = Requests::default();
+            read(&requests, &text, 11).expect("nothing is known yet");
+            assert_eq!(requests.began(framing, &mut Uri::from_static("/?!")), Verdict::Unknown, "{text:?}");
+            assert_eq!(read(&requests, GET, 11).expect("nothing is followed"), GET);
+        }
+    }
+
+    #[test]
+    fn a_query_that_cannot_be_restored_is_refused() {
+        let requests = Requests::default();
+        let query = "\"".repeat(30_000);
+        let seen = read(&requests, &format!("GET /?{query} HTTP/1.1\r\n\r\n"), 4000).expect("a head");
+        let mut uri = seen.split(' ').nth(1).expect("a target").parse().expect("hyper accepts it");
+        assert_eq!(requests.began(Framing::Length(0), &mut uri), Verdict::TooLong);
+    }
+
+    #[test]
+    fn what_is_kept_of_a_head_is_small_and_no_more_than_hyper_has_to_parse() {
+        let kept = |requests: &Requests| {
+            let State { line, partial, heads, queries, .. } = &*requests.state();
+            line.capacity() + partial.capacity() + heads.capacity() * size_of::<Head>() + queries.held()
+        };
+        let long = "\"".repeat(60 << 10);
+        let requests = Requests::default();
+        read(&requests, &format!("GET /?{long}"), 1000).expect("half a head");
+        assert!(kept(&requests) < 3 * long.len(), "{} bytes of half a head", kept(&requests));
+        let field = format!("x: {}\r\n", "y".repeat(60 << 10));
+        read(&requests, &format!(" HTTP/1.1\r\n{field}\r\n{}", GET.repeat(1000)), 64 << 10).expect("heads");
+        for _ in 0..1001 {
+            requests.began(Framing::Length(0), &mut Uri::from_static("/?!"));
+        }
+        assert!(kept(&requests) < 2 * KEPT + MAX_FIELD, "{} bytes of an idle connection", kept(&requests));
+    }
+
+    #[test]
+    fn the_line_of_a_head_that_cannot_be_parsed_is_known() {
+        for (text, expected) in [
+            ("GET /a?\"b HTTP/1.1\r\nhost a\r\n\r\nmore", Some("GET /a?!b HTTP/1.1")),
+            ("\r\nPOST /a HTTP/1.1\r\ncontent-length: x\r\n\r\nGET /b HTTP/1.1\r\n\r\n", Some("POST /a HTTP/1.1")),
+            ("GET /a", Some("GET /a")),
+            ("", None),
+        ] {
+            for piece in [1, 5, 1000] {
+                let requests = Requests::default();
+                read(&requests, GET, 5).expect("a head");
+                assert_began(&requests, Framing::Length(0), Verdict::Sound);
+                read(&requests, text, piece).expect("nothing is known yet");
+                requests.shut_down();
+                assert_eq!(requests.unparsed_line().as_deref(), expected, "{piece}");
+            }
+        }
+        let requests = Requests::default();
+        read(&requests, &format!("{GET}GET /b HTTP/1.1\r\nhost a\r\n\r\n"), 1000).expect("two heads");
+        assert_began(&requests, Framing::Length(0), Verdict::Sound);
+        assert_eq!(requests.unparsed_line(), None);
     }
 }

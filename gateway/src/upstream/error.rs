@@ -5,8 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use super::{Transport, connect};
 use crate::{
     exchange::{
-        BodyError,
-        body::{Cut, is_malformed},
+        body::{RequestError, is_malformed},
         framing::Unsound,
     },
     monitor::record::Outcome,
@@ -32,18 +31,12 @@ pub enum Error {
     Unsound(SocketAddr, Unsound),
     #[error("{0} stopped reading the request: {1}")]
     Stalled(SocketAddr, Stalled),
-    #[error("the client stopped sending its request: {0}")]
-    SlowRequest(Stalled),
-    #[error("the client broke off in the middle of its request")]
-    RequestBody,
-    #[error("the body of the request is not in valid chunks")]
-    RequestFraming,
+    #[error(transparent)]
+    Request(RequestError),
     #[error("{0} gave no answer within {1:?}")]
     Timeout(SocketAddr, Duration),
     #[error("the request cannot be put in HTTP/1.1 form: {0}")]
     Unsendable(http::Error),
-    #[error(transparent)]
-    Cut(Cut),
 }
 
 impl Error {
@@ -51,12 +44,8 @@ impl Error {
     pub(super) fn of(address: SocketAddr, error: hyper::Error, transport: &Transport) -> Self {
         let source = std::error::Error::source(&error);
         if error.is_user() {
-            return match source.and_then(|source| source.downcast_ref()) {
-                Some(BodyError::Cut(cut)) => Self::Cut(cut.clone()),
-                Some(BodyError::Stalled(stalled)) => Self::SlowRequest(*stalled),
-                Some(error) if error.is_malformed() => Self::RequestFraming,
-                _ => Self::RequestBody,
-            };
+            let body = source.and_then(|source| source.downcast_ref());
+            return Self::Request(body.map_or(RequestError::BrokenOff, RequestError::of));
         }
         if let Some(stalled) = source.and_then(socket::stalled) {
             return Self::Stalled(address, stalled);
@@ -81,12 +70,7 @@ impl Error {
             Self::Malformed(..) | Self::Unsound(..) | Self::TooLargeHead { .. } => Outcome::Malformed,
             Self::Timeout(..) | Self::Stalled(..) => Outcome::Timeout,
             // The last ends before there is an attempt.
-            Self::RequestBody
-            | Self::RequestFraming
-            | Self::SlowRequest(_)
-            | Self::Unsendable(_)
-            | Self::Cut(_)
-            | Self::NoEndpoint(_) => Outcome::Client,
+            Self::Request(_) | Self::Unsendable(_) | Self::NoEndpoint(_) => Outcome::Client,
         }
     }
 
@@ -112,12 +96,7 @@ impl Error {
             | Self::TooLargeHead { address, .. }
             | Self::Stalled(address, _)
             | Self::Timeout(address, _) => Some(*address),
-            Self::RequestBody
-            | Self::RequestFraming
-            | Self::SlowRequest(_)
-            | Self::Unsendable(_)
-            | Self::Cut(_)
-            | Self::NoEndpoint(_) => None,
+            Self::Request(_) | Self::Unsendable(_) | Self::NoEndpoint(_) => None,
         }
     }
 }

@@ -42,10 +42,6 @@ impl Pool {
         Self { limits, workers, shelves: OnceLock::new() }
     }
 
-    pub(super) fn limits(&self) -> PoolLimits {
-        self.limits
-    }
-
     /// Returns the last used connection that is ready and has been idle for less than `idle_timeout`.
     pub(super) fn take(&self, worker: WorkerId, now: Instant) -> Option<Connection> {
         let mut shelf = self.shelves.get()?.of(worker);
@@ -89,6 +85,19 @@ impl Pool {
             shelf.busy.remove(0);
         }
         shelf.busy.push(kept);
+    }
+
+    /// Returns when the connection became idle that has been so for longest.
+    pub(super) fn idle_since(&self, worker: WorkerId) -> Option<Instant> {
+        let shelf = self.shelves.get()?.of(worker);
+        shelf.ready.iter().find(|kept| !kept.connection.sender.is_closed()).map(|kept| kept.since)
+    }
+
+    /// Takes that connection.
+    pub(super) fn take_longest_idle(&self, worker: WorkerId) -> Option<Connection> {
+        let mut shelf = self.shelves.get()?.of(worker);
+        let index = shelf.ready.iter().position(|kept| !kept.connection.sender.is_closed())?;
+        Some(shelf.ready.remove(index).connection)
     }
 
     pub(super) fn sweep(&self, worker: WorkerId) {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Endpoint, PoolLimits};
+use super::{Endpoint, PoolLimits, Transport};
 use crate::balance::{Balancer, Policy};
 
 /// An endpoint as somebody listed it.
@@ -82,19 +82,24 @@ impl From<BTreeMap<Box<str>, Box<str>>> for Metadata {
 }
 
 impl Table {
-    /// Endpoints of the tables before go on, with their connections, unless their limits are to be others.
-    pub(super) fn new<'a>(listed: &Listed, roster: Arc<Roster>, before: impl IntoIterator<Item = &'a Self>) -> Self {
+    /// Endpoints of the tables before go on, with their connections, unless the configuration of these has changed.
+    pub(super) fn new<'a>(
+        listed: &Listed,
+        transport: &Transport,
+        roster: Arc<Roster>,
+        before: impl IntoIterator<Item = &'a Self>,
+    ) -> Self {
         let all = listed.fixed.iter().chain(&roster.members);
         let mut seen = HashSet::new();
         // Of one address the first counts, also where that is drained.
         let counts = all.filter(|member| seen.insert(member.address)).cloned();
         let (drained, members): (Vec<_>, Vec<_>) = counts.partition(|member| roster.drained.contains(&member.id));
         let before = before.into_iter().flat_map(Self::all).map(|(_, endpoint)| endpoint);
-        let before = before.filter(|endpoint| endpoint.limits() == listed.limits);
+        let before = before.filter(|endpoint| endpoint.settings == (listed.limits, *transport));
         let before: HashMap<SocketAddr, &Arc<Endpoint>> = before.map(|it| (it.address, it)).collect();
         let endpoint = |member: &Arc<Member>| match before.get(&member.address) {
             Some(endpoint) => Arc::clone(endpoint),
-            None => Arc::new(Endpoint::new(member.address, listed.limits, listed.workers)),
+            None => Arc::new(Endpoint::new(member.address, listed.limits, *transport, listed.workers)),
         };
         let endpoints = members.iter().map(endpoint).collect();
         let drained = drained.into_iter().map(|member| (Arc::clone(&member), endpoint(&member))).collect();
@@ -114,6 +119,25 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::progress::Limits;
+
+    const TRANSPORT: Transport = Transport {
+        connect_timeout: Duration::from_secs(1),
+        tcp_keepalive: Duration::from_secs(1),
+        progress: Limits {
+            body_idle_timeout: Duration::from_secs(1),
+            stream_idle_timeout: Duration::from_secs(1),
+            min_rate: 1,
+            min_rate_grace: Duration::from_secs(1),
+        },
+        header_count: 1,
+        header_bytes: 1,
+        interim_responses: 1,
+    };
+
+    fn made<'a>(listed: &Listed, roster: Arc<Roster>, before: impl IntoIterator<Item = &'a Table>) -> Table {
+        Table::new(listed, &TRANSPORT, roster, before)
+    }
 
     fn member(id: &str, port: u16, weight: u16) -> Arc<Member> {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -138,28 +162,46 @@ mod tests {
     #[test]
     fn the_first_of_an_address_counts_drained_or_not() {
         let (fixed, same, other) = (member("fixed", 1, 2), member("same", 1, 3), member("other", 2, 4));
-        let table = Table::new(&listed(&[&fixed], 1), roster(&[&same, &other], &[]), None);
+        let table = made(&listed(&[&fixed], 1), roster(&[&same, &other], &[]), None);
         assert_eq!((ids(&table), &table.weights), (vec!["fixed", "other"], &vec![2, 4]));
-        let table = Table::new(&listed(&[&fixed], 1), roster(&[&same, &other], &["fixed", "other"]), None);
+        let table = made(&listed(&[&fixed], 1), roster(&[&same, &other], &["fixed", "other"]), None);
         assert!(ids(&table).is_empty() && table.endpoints.is_empty());
         let drained: Vec<&str> = table.all().map(|(member, _)| &*member.id).collect();
         assert_eq!(drained, ["fixed", "other"]);
-        let table = Table::new(&listed(&[&fixed], 1), roster(&[&same, &other], &["same"]), None);
+        let table = made(&listed(&[&fixed], 1), roster(&[&same, &other], &["same"]), None);
         assert_eq!(ids(&table), ["fixed", "other"]);
     }
 
     #[test]
     fn endpoints_go_on_by_their_address() {
         let (a, b) = (member("a", 1, 1), member("b", 2, 1));
-        let first = Table::new(&listed(&[&a, &b], 1), Arc::default(), None);
-        let second = Table::new(&listed(&[&b], 1), roster(&[&member("again", 1, 9)], &[]), [&first]);
+        let first = made(&listed(&[&a, &b], 1), Arc::default(), None);
+        let second = made(&listed(&[&b], 1), roster(&[&member("again", 1, 9)], &[]), [&first]);
         assert!(Arc::ptr_eq(&first.endpoints[1], &second.endpoints[0]));
         assert!(Arc::ptr_eq(&first.endpoints[0], &second.endpoints[1]));
-        let drained = Table::new(&listed(&[&a, &b], 1), roster(&[], &["b"]), [&first]);
-        let restored = Table::new(&listed(&[&a, &b], 1), Arc::default(), [&drained]);
+        let drained = made(&listed(&[&a, &b], 1), roster(&[], &["b"]), [&first]);
+        let restored = made(&listed(&[&a, &b], 1), Arc::default(), [&drained]);
         assert!(Arc::ptr_eq(&first.endpoints[1], &drained.drained[0].1));
         assert!(Arc::ptr_eq(&first.endpoints[1], &restored.endpoints[1]));
-        let third = Table::new(&listed(&[&a], 2), Arc::default(), [&first]);
+        let third = made(&listed(&[&a], 2), Arc::default(), [&first]);
         assert!(!Arc::ptr_eq(&first.endpoints[0], &third.endpoints[0]), "other limits, another pool");
+    }
+
+    #[test]
+    fn connections_go_on_as_long_as_their_configuration_is_the_same() {
+        let listed = listed(&[&member("a", 1, 1)], 1);
+        let first = made(&listed, Arc::default(), None);
+        let progress = Limits { min_rate: 2, ..TRANSPORT.progress };
+        for (transport, goes_on) in [
+            (TRANSPORT, true),
+            (Transport { tcp_keepalive: Duration::from_secs(2), ..TRANSPORT }, false),
+            (Transport { progress, ..TRANSPORT }, false),
+            (Transport { header_count: 2, ..TRANSPORT }, false),
+            (Transport { header_bytes: 2, ..TRANSPORT }, false),
+            (Transport { interim_responses: 2, ..TRANSPORT }, false),
+        ] {
+            let next = Table::new(&listed, &transport, Arc::default(), [&first]);
+            assert_eq!(Arc::ptr_eq(&first.endpoints[0], &next.endpoints[0]), goes_on, "{transport:?}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A plugin's module: whatever bytes are pushed, the answer is a module that can be configured or a reason, and never a crash of
 //! the loader. The first byte says what the rest is: bytes as they are, or the randomness of a component, a core module, or a
-//! component composed of two.
+//! composed component.
 #![no_main]
 
 #[path = "module/composed.rs"]

@@ -71,8 +71,11 @@ pub fn new(parent: &Path, name: &str, kind: Kind, sdk: Option<&str>) -> Result<N
         return Err(NewError::Name(name.to_owned()));
     }
     let sdk = match sdk {
-        Some(url) if url.contains("://") || url.starts_with("git@") => Sdk::Git(url.to_owned()),
-        Some(folder) => Sdk::in_folder(parent, Path::new(folder))?,
+        Some(url) if url.contains("://") => Sdk::Git(url.to_owned()),
+        Some(text) => match as_ssh_url(text) {
+            Some(url) => Sdk::Git(url),
+            None => Sdk::in_folder(parent, Path::new(text))?,
+        },
         None => Sdk::around(parent).unwrap_or_else(|| Sdk::Git(REPOSITORY.to_owned())),
     };
     let folder = parent.join(name);
@@ -127,6 +130,14 @@ impl fmt::Display for Sdk {
             Self::Git(url) => f.write_str(url),
         }
     }
+}
+
+/// The URL of a repository that is written as git and ssh take it, such as `git@example.org:owner/name`: cargo takes URLs only.
+fn as_ssh_url(text: &str) -> Option<String> {
+    let (user_and_host, path) = text.split_once(':')?;
+    let (user, host) = user_and_host.split_once('@')?;
+    let is_whole = !user.is_empty() && !host.is_empty() && !user_and_host.contains('/') && !path.is_empty();
+    is_whole.then(|| format!("ssh://{user_and_host}/{}", path.trim_start_matches('/')))
 }
 
 fn is_sdk(folder: &Path) -> bool {
@@ -209,6 +220,8 @@ mod tests {
         assert_eq!(elsewhere, "stile-sdk = { git = \"https://github.com/stile-gateway/stile\" }");
         let forked = dependency(home.path(), "two", Some("ssh://git@example.org/stile"));
         assert_eq!(forked, "stile-sdk = { git = \"ssh://git@example.org/stile\" }");
+        let short = dependency(home.path(), "short", Some("git@example.org:owner/stile.git"));
+        assert_eq!(short, "stile-sdk = { git = \"ssh://git@example.org/owner/stile.git\" }");
 
         let (sdk, plugins) = (home.path().join("stile/plugin-sdk"), home.path().join("stile/a/b"));
         fs::create_dir_all(&sdk).unwrap();

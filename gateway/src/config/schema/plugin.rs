@@ -90,7 +90,8 @@ pub struct PluginLimits {
     /// its own for as long as it passes; without it, half of `instances`.
     #[schemars(range(min = 1))]
     pub streams: Option<u32>,
-    /// Percent of the bodies that may pass through one filter at a time which one client address may have; at least one body.
+    /// Percent of the bodies that may pass through one filter at a time which one client may have; at least one body. A client is an
+    /// IPv4 address, or the /64 network of an IPv6 address.
     #[schemars(range(min = 1, max = 100))]
     pub streams_per_client: u8,
     /// How long a call waits for an instance when all are busy, and a body for its turn when `streams` bodies pass.

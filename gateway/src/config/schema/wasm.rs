@@ -13,26 +13,29 @@ pub struct Wasm {
     /// Instances of all plugins together, idle ones included: where one more is needed, an idle one ends. Each reserves some
     /// 4 GiB of address space. Without it, one for each MiB of memory of the machine or the control group, from 1024 to 8192.
     pub instances: Option<NonZeroU32>,
-    /// Largest `limits.memory` that a plugin may have.
+    /// Largest `limits.memory` that a plugin may have, at most 4GiB.
     pub memory: Size,
     /// Largest `limits.table_elements` that a plugin may have.
+    #[schemars(range(max = 10_000_000))]
     pub table_elements: u32,
     /// Core instances that a component may be composed of, and the memories and tables of all of them.
     #[schemars(range(min = 1, max = 1000))]
     pub core_instances: u32,
-    /// Stack of one instance, at most 8MiB.
+    /// Stack of one instance, from 16KiB to 8MiB.
     pub stack: Size,
     /// Bytes of a module or component, at most 64MiB. This key and those below bound the work of compiling one.
     pub module_bytes: Size,
-    /// Functions of all core modules of a plugin's module.
+    /// Functions and function types of all core modules of a plugin's module, and the functions that its components pass to one
+    /// another, counted for each instance.
     pub functions: u32,
     /// Bytes of the body of one function.
     pub function_bytes: Size,
-    /// Local variables of one function, its parameters excluded.
+    /// Parameters and local variables of one function.
     pub function_locals: u32,
     /// Blocks, loops and branches of one function.
     pub function_blocks: u32,
-    /// Locals times blocks of one function: the memory and the time to compile it grow faster than this.
+    /// Values of one function: those that are alive where each of its blocks begins, and those that its blocks, branches and calls
+    /// pass on. The memory and the time to compile it grow faster than their sum.
     pub function_values: u64,
     /// The same, summed over all functions.
     pub module_values: u64,

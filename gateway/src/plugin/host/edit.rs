@@ -109,6 +109,7 @@ impl Lent {
     }
 
     pub(in crate::plugin) fn set_query(&mut self, query: Option<&str>) -> Result<(), EditError> {
+        self.written.has_room(query.map_or(0, str::len))?;
         query.map_or(Ok(()), edits::query)?;
         let path = self.request.target.path().to_owned();
         self.set_target(&path, query)

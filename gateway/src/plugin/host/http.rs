@@ -98,6 +98,14 @@ pub(in crate::plugin) struct Asked {
     pub(in crate::plugin) timeout: Option<u32>,
 }
 
+impl Calls {
+    /// The phase is over: calls that nobody waited for are given up.
+    pub(super) fn clear(&mut self) {
+        self.made = 0;
+        self.under_way.clear();
+    }
+}
+
 impl Origin {
     /// Reads `http://HOST` or `https://HOST`, with a port or without.
     pub fn of(uri: &Uri) -> Option<Self> {
@@ -126,20 +134,20 @@ impl fmt::Display for Origin {
 impl Host {
     /// Begins a call; its number is good until it is waited for or dropped, and no longer than this phase.
     pub(in crate::plugin) fn start_call(&mut self, asked: Asked) -> Result<Result<u32, CallError>, NoExchange> {
-        let handles = self.handles.clone().ok_or(NoExchange)?;
+        let handles = self.about.handles.clone().ok_or(NoExchange)?;
         let limits = self.meter.limits;
         if self.calls.made >= limits.calls {
-            let error = CallError::Limit(format!("{} calls in one phase", limits.calls));
+            let error = CallError::Limit(format!("{} calls in one phase (limits.calls)", limits.calls));
             self.over(Cause::Calls);
             return Ok(Err(error));
         }
         let call = match checked(asked, &self.reach, limits.call_timeout, limits.call_body) {
             Ok(mut call) => {
                 // Whoever is called can tell on whose behalf.
-                if let Some(id) = self.request.as_ref().filter(|_| !call.headers.contains_key("x-request-id")) {
+                if let Some(id) = self.about.request.as_ref().filter(|_| !call.headers.contains_key("x-request-id")) {
                     call.headers.insert("x-request-id", id.to_value());
                 }
-                call.via = self.lent.via.clone();
+                call.via = self.about.via.clone();
                 call
             }
             Err(error) => {
@@ -199,7 +207,7 @@ fn checked(asked: Asked, reach: &Arc<Reach>, timeout: Duration, max_body: usize)
         headers.try_append(name, value).map_err(|_| CallError::Limit("header fields of a message".to_owned()))?;
     }
     if body.len() > max_body {
-        return Err(CallError::Limit(format!("a body of {max_body} bytes")));
+        return Err(CallError::Limit(format!("a body of {max_body} bytes (limits.call_body)")));
     }
     let timeout = wanted.map_or(timeout, |wanted| timeout.min(Duration::from_millis(wanted.into())));
     Ok(CallOut { to, method, path, headers, via: None, body: body.into(), timeout, max_body })

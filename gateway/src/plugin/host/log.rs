@@ -34,7 +34,7 @@ impl Host {
     }
 
     pub(in crate::plugin) fn log(&self, level: Level, message: &str) {
-        write(&self.identity, self.request.as_ref().map(RequestId::as_str), level, message);
+        write(&self.identity, self.about.request.as_ref().map(RequestId::as_str), level, message);
     }
 
     /// Keeps the message and the place of a panic for the failure that the trap behind it becomes.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body::Body as _;
 
 use super::Host;
@@ -27,6 +27,8 @@ const MAX_PIECE: usize = 64 << 10;
 /// Both ends of a body in the hands of a guest.
 pub struct Passing {
     pub id: RequestId,
+    /// The `Via` of its exchange.
+    pub via: Option<HeaderValue>,
     /// From an earlier phase of the same filter.
     pub kept: Bytes,
     /// What is not read yet: of the piece that came last, and of what comes.
@@ -61,8 +63,8 @@ pub(in crate::plugin) enum NoPiece {
 }
 
 impl Passing {
-    pub fn new(id: RequestId, kept: Bytes, body: Body, output: Output) -> Self {
-        Self { id, kept, piece: Bytes::new(), body, begun: false, trailers: None, broken: None, output }
+    pub fn new(id: RequestId, via: Option<HeaderValue>, kept: Bytes, body: Body, output: Output) -> Self {
+        Self { id, via, kept, piece: Bytes::new(), body, begun: false, trailers: None, broken: None, output }
     }
 }
 
@@ -93,6 +95,7 @@ impl Host {
 
     /// The next piece; none at the end. The guest's deadline begins anew with it.
     pub(in crate::plugin) async fn read_body(&mut self) -> Result<Option<Bytes>, NoPiece> {
+        let clock = Arc::clone(&self.meter.clock);
         let passing = self.passing()?;
         while passing.trailers.is_none() {
             if !passing.piece.is_empty() {
@@ -103,6 +106,7 @@ impl Host {
             }
             let frame = poll_fn(|cx| {
                 let polled = Pin::new(&mut passing.body).poll_frame(cx);
+                clock.set_waits_for_body(polled.is_pending());
                 if polled.is_pending() {
                     passing.output.0.has_waited.store(true, Relaxed);
                 }
@@ -125,6 +129,7 @@ impl Host {
 
     /// Waits until there is room. Nothing is not sent on: in the form of a chunk it would be the body's end.
     pub(in crate::plugin) async fn write_body(&mut self, piece: Bytes) -> Result<(), NoPiece> {
+        let clock = Arc::clone(&self.meter.clock);
         let output = &self.passing()?.output;
         if piece.is_empty() {
             return Ok(());
@@ -132,6 +137,7 @@ impl Host {
         let mut piece = Some(piece);
         poll_fn(|_| {
             let mut room = output.room();
+            clock.set_waits_for_body(room.is_some());
             if room.is_some() {
                 return Poll::Pending;
             }

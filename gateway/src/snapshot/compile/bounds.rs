@@ -1,11 +1,17 @@
-//! Bounds of listeners and services that are too small to serve anybody.
+//! Bounds that are too small to serve anybody, and those of the WebAssembly engine that no engine can have.
 
 use std::time;
 
-use crate::config::{
-    Problem,
-    scalar::{Duration, Size},
-    schema::{ListenerLimits, Progress, Service},
+use crate::{
+    config::{
+        Problem,
+        scalar::{Duration, Size},
+        schema::{ListenerLimits, Progress, Service, Wasm},
+    },
+    plugin::{
+        engine::{MAX_MEMORY, STACK},
+        loader::MAX_MODULE,
+    },
 };
 
 /// The smallest head that hyper has a buffer for.
@@ -29,8 +35,22 @@ pub(super) fn of_service(index: usize, service: &Service) -> Vec<Problem> {
     problems
 }
 
+pub(super) fn of_wasm(wasm: &Wasm) -> Vec<Problem> {
+    let most = |bytes: usize| Size(bytes as u64);
+    let mut problems = Vec::new();
+    problems.extend(at_most(most(MAX_MEMORY), "wasm", "memory", wasm.memory));
+    problems.extend(at_least(most(*STACK.start()), "wasm", "stack", wasm.stack));
+    problems.extend(at_most(most(*STACK.end()), "wasm", "stack", wasm.stack));
+    problems.extend(at_most(most(MAX_MODULE), "wasm", "module_bytes", wasm.module_bytes));
+    problems
+}
+
 fn at_least(least: Size, path: &str, key: &str, size: Size) -> Option<Problem> {
     (size < least).then(|| Problem::new(format!("{path}.{key}"), format!("{size} is less than {least}")))
+}
+
+fn at_most(most: Size, path: &str, key: &str, size: Size) -> Option<Problem> {
+    (size > most).then(|| Problem::new(format!("{path}.{key}"), format!("{size} is more than {most}")))
 }
 
 fn progress(path: &str, progress: &Progress) -> Vec<Problem> {

@@ -7,11 +7,12 @@ use std::{
 
 use serde_json::Value;
 
-use super::{super::Ticking, Compiler, parts, written::Written};
+use super::{super::Ticking, Compiler, bounds, parts, written::Written};
 use crate::{
     config::{Config, Premise, Problem, schema},
     filter::{Chain, Filter, OnTrial, Version},
     plugin::{Failure, Instances, Isolation, Limits, Phase, Reach, Revision, Running, Trial, capability, signature},
+    seldom::Seldom,
 };
 
 /// Pools that begin with an instance; with one for each of many, a start would need more than an engine has.
@@ -81,6 +82,7 @@ impl Compiler<'_> {
     /// A plugin imports what its configuration allows.
     pub(super) fn capabilities(&mut self) {
         let config = self.input.config;
+        self.problems.extend(bounds::of_wasm(&config.wasm));
         for (index, plugin) in config.plugins.iter().enumerate() {
             for (n, name) in plugin.allow.iter().enumerate() {
                 if !capability::exists(name) {
@@ -247,7 +249,15 @@ impl Compiler<'_> {
         let missing = version.as_ref().map_or_else(|| record(0), |version| Arc::clone(&version.record));
         let times = self.records.plugins.of([&name]);
         let on_error = parts::on_error(plugin.on_error);
-        Some(Arc::new(Filter { plugin: name, version, trial, on_error, missing, times }))
+        Some(Arc::new(Filter {
+            plugin: name,
+            version,
+            trial,
+            on_error,
+            missing,
+            missing_logged: Seldom::default(),
+            times,
+        }))
     }
 
     /// What chooses among the endpoints of services, by service.
@@ -283,7 +293,8 @@ impl Compiler<'_> {
                 let trial = trial.and_then(|trial| on_trial(plugin, trial, version.clone()));
                 let (version, times) = (Some(version), self.records.plugins.of([&name]));
                 let on_error = parts::on_error(plugin.on_error);
-                let filter = Filter { plugin: name, version, trial, on_error, missing: record, times };
+                let missing_logged = Seldom::default();
+                let filter = Filter { plugin: name, version, trial, on_error, missing: record, missing_logged, times };
                 Ticking { filter: Arc::new(filter), every: plugin.tick.0 }
             })
         };

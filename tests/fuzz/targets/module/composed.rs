@@ -1,5 +1,6 @@
-//! Components composed of two: one calls a function of the other, with random parameters and a random result, so that the
-//! engine makes an adapter between their memories. The phase `tick` makes the call.
+//! Composed components: one calls a function of one to three instances of another, with random parameters and a random result, so
+//! that the engine makes adapters between their memories. The other is wrapped into up to two components. The phase `tick` makes the
+//! calls.
 
 use std::fmt::Write;
 
@@ -7,6 +8,9 @@ use std::fmt::Write;
 const MAX_FLAT: usize = 16;
 /// Types in types.
 const MAX_DEPTH: usize = 3;
+/// Instances that the component calls, and components around each.
+const MAX_INSTANCES: usize = 3;
+const MAX_WRAPPERS: usize = 2;
 
 enum Ty {
     Scalar(&'static str, &'static str),
@@ -17,62 +21,124 @@ enum Ty {
     Tuple(Vec<Self>),
 }
 
+/// The memory of either component.
+const MEMORY: &str = r#"(memory (export "memory") 2)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)"#;
+
+/// A function that one component calls of another, in the texts of both.
+struct Call {
+    types: String,
+    lifted: String,
+    returned: String,
+    lowered: String,
+    arguments: String,
+    dropped: String,
+}
+
 /// The text of a component. `choose` gives a number below the one it gets, and 0 once there is no more chance.
 pub(crate) fn composed(choose: &mut impl FnMut(usize) -> usize) -> String {
-    let params: Vec<Ty> = (0..choose(4)).map(|_| Ty::random(choose, 0)).collect();
-    let result = (choose(2) == 1).then(|| Ty::random(choose, 0));
-    let (mut types, mut flat) = (String::new(), Vec::new());
-    for (n, param) in params.iter().enumerate() {
-        write!(types, "(param \"p{n}\" {}) ", param.text()).expect("a text takes all");
-        param.flatten(&mut flat);
-    }
-    let mut results = Vec::new();
-    if let Some(result) = &result {
-        write!(types, "(result {})", result.text()).expect("a text takes all");
-        result.flatten(&mut results);
-    }
-    if flat.len() > MAX_FLAT {
-        flat = vec!["i32"];
-    }
-    let in_memory = results.len() > 1;
-    let lifted = signature(&flat, if in_memory { &["i32"] } else { &results });
-    let mut lowered_params = flat.clone();
-    if in_memory {
-        lowered_params.push("i32");
-    }
-    let lowered = signature(&lowered_params, if in_memory { &[] } else { &results });
-    let (returned, arguments) = (constants(if in_memory { &["i32"] } else { &results }), constants(&lowered_params));
-    let dropped = "drop ".repeat(if in_memory { 0 } else { results.len() });
+    let call = Call::random(choose);
     let encoding = ["utf8", "utf16", "latin1+utf16"];
-    let (callee_encoding, caller_encoding) = (encoding[choose(3)], encoding[choose(3)]);
-    let memory = r#"(memory (export "memory") 2)
-            (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)"#;
+    let mut callee = call.callee(encoding[choose(3)]);
+    let caller_encoding = encoding[choose(3)];
+    let instances = 1 + choose(MAX_INSTANCES);
+    for _ in 0..choose(MAX_WRAPPERS + 1) {
+        callee = format!(
+            r#"(component $callee {callee}
+            (instance $i (instantiate $callee))
+            (export "f" (func $i "f")))"#
+        );
+    }
+    let (mut callees, mut arguments) = (String::new(), String::new());
+    for n in 0..instances {
+        write!(callees, "(instance $callee{n} (instantiate $callee)) ").expect("a text takes all");
+        write!(arguments, r#"(with "f{n}" (func $callee{n} "f")) "#).expect("a text takes all");
+    }
+    let caller = call.caller(caller_encoding, instances);
     format!(
         r#"(component
-        (component $callee
-            (core module $m {memory}
-                (func (export "f") {lifted} {returned}))
-            (core instance $i (instantiate $m))
-            (func (export "f") {types} (canon lift (core func $i "f") (memory (core memory $i "memory"))
-                (realloc (core func $i "realloc")) string-encoding={callee_encoding})))
-        (component $caller
-            (import "f" (func $f {types}))
-            (core module $libc {memory})
-            (core instance $libc (instantiate $libc))
-            (core func $f (canon lower (func $f) (memory (core memory $libc "memory"))
-                (realloc (core func $libc "realloc"))
-                string-encoding={caller_encoding}))
-            (core module $m
-                (import "" "f" (func $f {lowered}))
-                (func (export "tick") (result i32) {arguments} call $f {dropped} i32.const 2048))
-            (core instance $i (instantiate $m (with "" (instance (export "f" (func $f))))))
-            (func (export "tick") (result (result (error string)))
-                (canon lift (core func $i "tick") (memory (core memory $libc "memory")))))
-        (instance $callee (instantiate $callee))
-        (instance $caller (instantiate $caller (with "f" (func $callee "f"))))
+        {callee}
+        {caller}
+        {callees}
+        (instance $caller (instantiate $caller {arguments}))
         (instance $tick (export "on-tick" (func $caller "tick")))
         (export "stile:plugin/tick@0.1.0" (instance $tick)))"#
     )
+}
+
+impl Call {
+    fn random(choose: &mut impl FnMut(usize) -> usize) -> Self {
+        let params: Vec<Ty> = (0..choose(4)).map(|_| Ty::random(choose, 0)).collect();
+        let result = (choose(2) == 1).then(|| Ty::random(choose, 0));
+        let (mut types, mut flat) = (String::new(), Vec::new());
+        for (n, param) in params.iter().enumerate() {
+            write!(types, "(param \"p{n}\" {}) ", param.text()).expect("a text takes all");
+            param.flatten(&mut flat);
+        }
+        let mut results = Vec::new();
+        if let Some(result) = &result {
+            write!(types, "(result {})", result.text()).expect("a text takes all");
+            result.flatten(&mut results);
+        }
+        if flat.len() > MAX_FLAT {
+            flat = vec!["i32"];
+        }
+        let in_memory = results.len() > 1;
+        let mut lowered_params = flat.clone();
+        if in_memory {
+            lowered_params.push("i32");
+        }
+        Self {
+            types,
+            lifted: signature(&flat, if in_memory { &["i32"] } else { &results }),
+            returned: constants(if in_memory { &["i32"] } else { &results }),
+            lowered: signature(&lowered_params, if in_memory { &[] } else { &results }),
+            arguments: constants(&lowered_params),
+            dropped: "drop ".repeat(if in_memory { 0 } else { results.len() }),
+        }
+    }
+
+    /// The component that has the function.
+    fn callee(&self, encoding: &str) -> String {
+        let Self { types, lifted, returned, .. } = self;
+        format!(
+            r#"(component $callee
+            (core module $m {MEMORY}
+                (func (export "f") {lifted} {returned}))
+            (core instance $i (instantiate $m))
+            (func (export "f") {types} (canon lift (core func $i "f") (memory (core memory $i "memory"))
+                (realloc (core func $i "realloc")) string-encoding={encoding})))"#
+        )
+    }
+
+    /// The component that calls the function of so many instances.
+    fn caller(&self, encoding: &str, instances: usize) -> String {
+        let Self { types, lowered, arguments, dropped, .. } = self;
+        let each = |text: &dyn Fn(usize) -> String| (0..instances).map(text).collect::<String>();
+        let imports = each(&|n| format!(r#"(import "f{n}" (func $f{n} {types})) "#));
+        let functions = each(&|n| {
+            format!(
+                r#"(core func $f{n} (canon lower (func $f{n}) (memory (core memory $libc "memory"))
+                (realloc (core func $libc "realloc")) string-encoding={encoding})) "#
+            )
+        });
+        let core_imports = each(&|n| format!(r#"(import "" "f{n}" (func $f{n} {lowered})) "#));
+        let core_exports = each(&|n| format!(r#"(export "f{n}" (func $f{n})) "#));
+        let calls = each(&|n| format!("{arguments} call $f{n} {dropped} "));
+        format!(
+            r#"(component $caller
+            {imports}
+            (core module $libc {MEMORY})
+            (core instance $libc (instantiate $libc))
+            {functions}
+            (core module $m
+                {core_imports}
+                (func (export "tick") (result i32) {calls} i32.const 2048))
+            (core instance $i (instantiate $m (with "" (instance {core_exports}))))
+            (func (export "tick") (result (result (error string)))
+                (canon lift (core func $i "tick") (memory (core memory $libc "memory")))))"#
+        )
+    }
 }
 
 fn signature(params: &[&str], results: &[&str]) -> String {

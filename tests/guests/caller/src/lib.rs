@@ -1,7 +1,8 @@
 //! Calls the URL in the header `x-call` of a request, as often as `x-times` says and at once, and answers with the results. With
-//! `x-again` each call asks for the same again, with `x-copy` the answer is the reply.
+//! `x-again` each call asks for the same again, with `x-copy` the answer is the reply. With `x-stream` the call is made from the body,
+//! which it asks for again, and its result stands before that.
 
-use std::time::Duration;
+use std::{io::Write, time::Duration};
 
 use stile_sdk::{http, prelude::*};
 
@@ -28,6 +29,10 @@ impl RequestFilter for Ready {
     fn on_request(&self, request: &mut Request) -> Result<Verdict> {
         let text = |name: &str| request.header(name).map(|value| value.to_string());
         let Some(url) = text("x-call") else { return Ok(Verdict::Proceed) };
+        if text("x-stream").is_some() {
+            request.keep(&url)?;
+            return Ok(Verdict::Proceed);
+        }
         let times = text("x-times").map_or(Ok(1), |text| text.parse::<usize>())?;
         let timeout = text("x-timeout").map(|text| text.parse()).transpose()?.map(Duration::from_millis);
         let one = || {
@@ -57,4 +62,16 @@ impl RequestFilter for Ready {
     }
 }
 
-stile_sdk::export!(Ready: request);
+impl RequestStream for Ready {
+    fn on_request_stream(&self, body: &mut Stream) -> Result<()> {
+        let Some(url) = body.kept::<String>()? else { return Ok(()) };
+        let call = http::post(&*url).header("x-call", &url).header("x-stream", "1").body("again");
+        let told = match call.send() {
+            Ok(answer) => format!("{} {}", answer.status, answer.text()),
+            Err(error) => error.to_string(),
+        };
+        Ok(body.write_all(told.as_bytes())?)
+    }
+}
+
+stile_sdk::export!(Ready: request, request_stream);
