@@ -199,8 +199,8 @@ impl Gateway {
         self.grace + 3 * self.flush_timeout
     }
 
-    /// Stops accepting, lets the exchanges in flight finish within the grace period, ends. Returns the number of connections cut off
-    /// at its end.
+    /// Stops accepting, lets the exchanges in flight finish within the grace period, ends. Returns the number of connections cut
+    /// off at its end.
     pub async fn stop(self) -> usize {
         self.stop.cancel();
         self.tasks.close();

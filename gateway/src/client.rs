@@ -78,7 +78,8 @@ impl Body for HostBody {
 }
 
 impl Drop for HostBody {
-    /// The client's pool does not show when a request is sent on a connection, so the next exchange begins with the end of this one.
+    /// The client's pool does not show when a request is sent on a connection, so the next exchange begins with the end of this
+    /// one.
     fn drop(&mut self) {
         if let Some(exchanges) = &self.exchanges {
             exchanges.begin();

@@ -306,7 +306,8 @@ impl Silence {
     }
 }
 
-/// Compares a request with the one that the socket has followed, restores its query, and says whether the connection must end with it.
+/// Compares a request with the one that the socket has followed, and restores its query. Returns whether the connection must end
+/// with it.
 fn follow(requests: &Requests, request: &mut Request<Incoming>) -> bool {
     let framing = request.body().size_hint().exact().map_or(Framing::Chunked, Framing::Length);
     let reason = match requests.began(framing, request.uri_mut()) {

@@ -1,5 +1,5 @@
-//! Whether a peer keeps up with a transfer: with bytes that it has to send, or to take. A leaf; what comes of a peer that does not is
-//! decided where the transfer is.
+//! Whether a peer keeps up with a transfer: with bytes that it has to send, or to take. A leaf: the owner of the transfer decides
+//! what follows if it does not.
 
 use std::{
     pin::Pin,

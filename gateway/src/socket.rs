@@ -1,6 +1,6 @@
-//! A TCP connection as hyper drives it. A small message that comes in pieces is sent as one, the bytes of one read are bounded, a peer
-//! that takes no bytes is given up, one that always has bytes lets others have their turn, and the socket follows the parts of messages
-//! that hyper does not report.
+//! A TCP connection as hyper drives it. A small message that comes in pieces is sent as one, the bytes of one read are bounded,
+//! a peer that takes no bytes is given up, one that always has bytes lets others have their turn, and the socket follows the
+//! parts of messages that hyper does not report.
 
 mod chunks;
 mod follow;
@@ -43,8 +43,8 @@ const READ: u64 = (64 << 10) - 1;
 /// Bytes that are read before other tasks have their turn: a peer that is always ready must not keep the worker to itself.
 const TURN: usize = 64 << 10;
 
-/// Bytes that the kernel keeps beyond those that the peer has room for. Without this bound it takes megabytes at once from time to
-/// time, and a peer that is slow could not be told from a peer that has stopped.
+/// Bytes that the kernel keeps beyond those that the peer has room for. Without this bound it takes megabytes at once from time
+/// to time, and a peer that is slow could not be told from a peer that has stopped.
 const UNSENT: u32 = 64 << 10;
 /// Time between two probes of a silent peer.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
@@ -71,11 +71,6 @@ impl Socket {
     /// A connection to a service, which may send so many interim responses in each of the exchanges.
     pub fn to_service(stream: TcpStream, peer: Arc<Peer>, interim_responses: u32, exchanges: Exchanges) -> Self {
         Self::new(stream, peer, Followed::to_service(interim_responses, exchanges))
-    }
-
-    /// A connection of a client of the admin address.
-    pub fn of_admin(stream: TcpStream, peer: Arc<Peer>) -> Self {
-        Self::new(stream, peer, Followed::Nothing)
     }
 
     /// A connection to a host that is no service, perhaps under TLS: `InterimBounded` counts the interim responses above that.

@@ -139,7 +139,8 @@ impl Service {
     /// Sends one request to one endpoint and waits for the head of the response.
     ///
     /// An endpoint that takes no connection has had nothing of the request: another is tried, of at most `ENDPOINTS`, and the
-    /// first is passed over for a while. Without a descriptor for a connection, the one that `longest_idle` gives is closed first.
+    /// first is passed over for a while. Without a descriptor for a connection, the one that `longest_idle` gives is closed
+    /// first.
     ///
     /// A pooled connection that turns out to be closed is replaced by another where nothing can have reached the
     /// endpoint twice: the request was never written, or it is idempotent and has no body (RFC 9110 §9.2.2).
@@ -268,8 +269,8 @@ impl Sending<'_> {
         Some(from.max(begin) + self.timeout)
     }
 
-    /// Waits for the head of an answer. The time-out runs from the end of the request: while that is under way, its progress alone
-    /// is bounded.
+    /// Waits for the head of an answer. The time-out runs from the end of the request: while that is under way, its progress
+    /// alone is bounded.
     async fn within_timeout<T>(&self, begin: Instant, mut sent: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         let mut deadline = begin + self.timeout;
         loop {
@@ -328,8 +329,8 @@ impl Endpoint {
         self.in_flight.load(Relaxed)
     }
 
-    /// Closes the connections of a worker that are idle for longer than `idle_timeout`, so that they take up nothing; none of them
-    /// is used again in any case.
+    /// Closes the connections of a worker that are idle for longer than `idle_timeout`, so that they take up nothing; none of
+    /// them is used again in any case.
     pub fn sweep(&self, worker: WorkerId) {
         self.pool.sweep(worker);
     }

@@ -230,8 +230,8 @@ const TRAILERS: &str = "x-sum: 7\r\nconnection: x-mine\r\nx-mine: 1\r\nx-forward
                         x-original-url: /admin\r\nx-rewrite-url: /admin\r\nclient-cert: :a:\r\nssl-client-verify: SUCCESS\r\n\
                         x-remote-user: root\r\nx_remote_user: root\r\nx-ssl-client-verify: SUCCESS\r\n";
 const NAMES: &str = "x-sum, connection, x-mine, x-forwarded-for, forwarded, x-request-id, transfer-encoding, content-length, \
-                     host, authorization, cookie, keep-alive, x-real-ip, expect, upgrade, via, x_forwarded_for, cf-connecting-ip, \
-                     x-original-url, x-rewrite-url, client-cert, ssl-client-verify, x-remote-user, x_remote_user, \
+                     host, authorization, cookie, keep-alive, x-real-ip, expect, upgrade, via, x_forwarded_for, \
+                     cf-connecting-ip, x-original-url, x-rewrite-url, client-cert, ssl-client-verify, x-remote-user, x_remote_user, \
                      x-ssl-client-verify";
 
 #[tokio::test]

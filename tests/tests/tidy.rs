@@ -102,7 +102,7 @@ const MAY_USE: [(&str, &[&str]); 38] = [
     ("access", &["worker"]),
     ("openapi", &["router", "exchange", "json"]),
     ("portal", &["openapi"]),
-    ("filter", &["plugin", "exchange", "monitor::record", "monitor::count", "worker"]),
+    ("filter", &["plugin", "seldom", "exchange", "monitor::record", "monitor::count", "worker"]),
     ("upstream", &["balance", "exchange", "monitor::record", "progress", "descriptors", "seldom", "socket", "worker"]),
     ("plugin", &["exchange", "monitor::count", "worker", "cpu"]),
     ("router", &["exchange"]),

@@ -1,5 +1,5 @@
-//! Trailers that pass. The rules of a head hold for them too, and no field passes that a recipient may merge into a head and decide by
-//! (RFC 9110 §6.5.1).
+//! Trailers that pass. The rules of a head hold for them too, and no field passes that a recipient may merge into a head and
+//! decide by (RFC 9110 §6.5.1).
 
 use std::{
     pin::Pin,
@@ -25,8 +25,8 @@ pub fn retain_allowed(trailers: &mut HeaderMap) {
     }
 }
 
-/// Says whether a field has a meaning in a head only: it frames, routes, authenticates or controls the message, or states something
-/// about the client. A `_` counts as a `-`, since some servers read it as one.
+/// Says whether a field has a meaning in a head only: it frames, routes, authenticates or controls the message, or states
+/// something about the client. A `_` counts as a `-`, since some servers read it as one.
 fn is_for_heads(name: &HeaderName) -> bool {
     if let Some(twin) = twin(name) {
         return is_for_heads(&twin);
@@ -47,8 +47,8 @@ fn is_for_heads(name: &HeaderName) -> bool {
     name_is_for_heads || is_gateways_own(name) || is_claim(name.as_str())
 }
 
-/// A request's body of unknown length. A trailer passes only if the head has no field of its name, with `_` for `-` neither: a filter
-/// may have set that field, and a service may merge both.
+/// A request's body of unknown length. A trailer passes only if the head has no field of its name, with `_` for `-` neither: a
+/// filter may have set that field, and a service may merge both.
 #[derive(Debug)]
 pub struct Guarded {
     body: Body,

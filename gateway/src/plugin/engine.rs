@@ -92,6 +92,7 @@ pub struct Engine {
     pub(super) ticker: Arc<Ticker>,
     pub(super) slots: Arc<Slots>,
     pub(super) complexity: Complexity,
+    pub(super) core_instances: u32,
     pub(super) stack: usize,
     /// Gives memory that the calling thread has freed back to the system.
     pub(super) release: fn(),
@@ -124,6 +125,7 @@ impl Engine {
             ticker,
             slots,
             complexity: bounds.complexity,
+            core_instances: bounds.core_instances,
             stack: bounds.stack,
             release: || {},
         })

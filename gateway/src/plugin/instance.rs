@@ -386,7 +386,7 @@ mod tests {
         }
         name.push('E');
         let long = demangled(&name);
-        assert!(long.starts_with("a::<((), ((), ()), "), "{long}");
+        assert!(long.starts_with("a::<((), ()), (((), ()), ((), ())), "), "{long}");
         assert!(long.len() <= MAX_NAME + 3, "{}", long.len());
     }
 }

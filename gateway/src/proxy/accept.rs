@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Uri, uri::PathAndQuery};
+use http::{Method, Request, Uri, Version, uri::PathAndQuery};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -33,7 +33,10 @@ pub(super) fn exchange(
     proxy: &Proxy,
     snapshot: &Snapshot,
 ) -> (Exchange, Body, Option<OnUpgrade>, Option<Refusal>) {
-    client.peer.set_streams(false);
+    // The streams of HTTP/2 are of one peer: its budget knows which of them may rest.
+    if request.version() != Version::HTTP_2 {
+        client.peer.set_streams(false);
+    }
     let websocket = upgrade::asked(&request);
     let upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();

@@ -192,7 +192,7 @@ impl Ending {
     /// What is told of an end that nobody has explained.
     fn cut_short(&self) -> Option<(Fault, Arc<str>)> {
         match self.answered_after {
-            Some(_) if !self.whole && self.exchange.client.peer.is_stalled() => {
+            Some(_) if self.exchange.client.peer.is_stalled() => {
                 Some((SLOW_CLIENT, "the client stopped in the middle of its answer".into()))
             }
             None if thread::panicking() => Some((PANIC, "the gateway failed".into())),

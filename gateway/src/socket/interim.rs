@@ -1,5 +1,5 @@
-//! Interim responses (RFC 9110 §15.2), which hyper drops without a count. They are followed from status line to status line: of a usual
-//! response one byte is read.
+//! Interim responses (RFC 9110 §15.2), which hyper drops without a count. They are followed from status line to status line: of
+//! a usual response one byte is read.
 
 use std::{
     io::{self, IoSlice},

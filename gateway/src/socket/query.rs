@@ -1,6 +1,6 @@
 //! Bytes of a query that browsers and curl send and hyper refuses, since `http` has no place for them in a URI: `"`, `<`, `>`,
-//! `#` and bytes that are not UTF-8. A stand-in replaces each before hyper sees it; its escape replaces the stand-in once the head is
-//! parsed. It decides neither where a request line begins nor what becomes of a query that cannot be restored.
+//! `#` and bytes that are not UTF-8. A stand-in replaces each before hyper sees it; its escape replaces the stand-in once the
+//! head is parsed. It decides neither where a request line begins nor what becomes of a query that cannot be restored.
 
 use std::{collections::VecDeque, mem};
 
@@ -35,9 +35,9 @@ enum Part {
 const STAND_IN: u8 = b'!';
 
 impl Queries {
-    /// A request line begins.
-    pub(super) fn begin(&mut self) {
-        self.part = Part::Target;
+    /// A line begins, which may be a request line.
+    pub(super) fn begin(&mut self, may_be_request: bool) {
+        self.part = if may_be_request { Part::Target } else { Part::Rest };
     }
 
     /// Replaces bytes in a piece of a request line.
@@ -130,8 +130,8 @@ fn restored(target: &PathAndQuery, mut originals: impl Iterator<Item = u8>) -> O
     PathAndQuery::from_maybe_shared(Bytes::from(text)).ok()
 }
 
-/// Says whether `http` refuses a byte in a query, where the query set of the URL standard escapes it. Valid UTF-8 would pass, and is
-/// replaced too: a read may end in the middle of a character.
+/// Says whether `http` refuses a byte in a query, where the query set of the URL standard escapes it. Valid UTF-8 would pass,
+/// and is replaced too: a read may end in the middle of a character.
 fn is_refused(byte: u8) -> bool {
     matches!(byte, b'"' | b'<' | b'>' | b'#' | 0x80..)
 }
@@ -142,7 +142,7 @@ mod tests {
 
     fn restore(line: &[u8], piece: usize) -> Option<String> {
         let mut queries = Queries::default();
-        queries.begin();
+        queries.begin(true);
         let mut seen = line.to_vec();
         seen.chunks_mut(piece).for_each(|piece| queries.replace(piece));
         let end = line.iter().rposition(|byte| *byte == b' ').expect("a version");

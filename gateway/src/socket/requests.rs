@@ -1,6 +1,6 @@
-//! The requests of an HTTP/1.1 connection in the bytes that hyper reads: where each of them begins, and where its body ends. What hyper
-//! accepts and must not go on is found here: a bare LF in a trailer section (RFC 9112 §7.1.2). What hyper refuses and clients send is
-//! replaced (`query.rs`). It keeps no body, and of a head no more than what hyper has not parsed.
+//! The requests of an HTTP/1.1 connection in the bytes that hyper reads: where each of them begins, and where its body ends. It
+//! finds bare LFs in trailer sections (RFC 9112 §7.1.2), which hyper accepts, and has bytes of queries replaced (`query.rs`), which
+//! hyper refuses. It keeps no body, and of a head only the parts that hyper has not parsed.
 
 use std::{
     collections::VecDeque,
@@ -49,8 +49,8 @@ struct State {
     /// Whole heads that hyper has not parsed, the oldest first: a read may have several.
     heads: VecDeque<Head>,
     queries: Queries,
-    /// The request line of the oldest head that hyper has not parsed, up to `MAX_LINE` bytes; empty if hyper had an older one when
-    /// that began.
+    /// The request line of the oldest head that hyper has not parsed, up to `MAX_LINE` bytes; empty if hyper had an older one
+    /// when that began.
     line: Vec<u8>,
     /// The head that is being read is the oldest one.
     keeps_line: bool,
@@ -186,7 +186,7 @@ impl State {
         };
         let line = &mut bytes[..length];
         if found < length {
-            self.queries.begin();
+            self.queries.begin(true);
             self.queries.replace(line);
             self.head.stand_ins = self.queries.end();
         }
@@ -196,10 +196,10 @@ impl State {
 
     fn start(&mut self, bytes: &[u8]) -> usize {
         let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        if blank < bytes.len() {
+        if let Some(first) = bytes.get(blank) {
             self.place = Place::RequestLine;
             self.keeps_line = self.heads.is_empty();
-            self.queries.begin();
+            self.queries.begin(first.is_ascii_alphabetic());
         }
         blank
     }
@@ -320,8 +320,8 @@ impl Place {
 }
 
 impl Head {
-    /// The framing of a request that hyper accepts: it refuses one whose last transfer coding is not `chunked`, and a coding counts
-    /// before a length.
+    /// The framing of a request that hyper accepts: it refuses one whose last transfer coding is not `chunked`, and a coding
+    /// counts before a length.
     fn framing(&self) -> Framing {
         if self.is_chunked { Framing::Chunked } else { Framing::Length(self.length.unwrap_or(0)) }
     }
@@ -330,7 +330,7 @@ impl Head {
 /// Says whether bytes at the beginning of a request are one whole head and no more.
 fn is_one_head(bytes: &[u8]) -> bool {
     let blank = match bytes {
-        [b'\r' | b'\n', ..] => return false,
+        [first, ..] if !first.is_ascii_alphabetic() => return false,
         [.., b'\n', b'\r', b'\n'] => 2,
         [.., b'\n', b'\n'] => 1,
         _ => return false,
@@ -338,8 +338,8 @@ fn is_one_head(bytes: &[u8]) -> bool {
     !has_blank_line(&bytes[..bytes.len() - blank])
 }
 
-/// Says whether a blank line may end a head before its end: whether an LF has a CR or another LF behind it, or a control that no line
-/// begins with. Each request is searched, so it goes by blocks whose bytes the compiler compares at once.
+/// Says whether a blank line may end a head before its end: whether an LF has a CR or another LF behind it, or a control that
+/// no line begins with. Each request is searched, so it goes by blocks whose bytes the compiler compares at once.
 fn has_blank_line(head: &[u8]) -> bool {
     const BLOCK: usize = 32;
     // 0 for an LF and a byte from 8 to 15 behind it.
@@ -465,6 +465,18 @@ mod tests {
         let requests = Requests::default();
         read(&requests, &format!("{GET}{GET}"), GET.len()).expect("two heads");
         assert_eq!(requests.began(Framing::Length(0), &mut Uri::from_static("/?!")), Verdict::Unknown);
+    }
+
+    /// A client that does not wait for the answer to its upgrade may send frames, none of which begins with a letter.
+    #[test]
+    fn bytes_that_begin_with_no_method_stay() {
+        for bytes in [&b"\x81\x05?\"\n\n"[..], b"\x02\x7e?<>", b"?\" HTTP/1.1\r\n\r\n", b"\x16\x03\x01?#"] {
+            for piece in [1, 3, 100] {
+                let (requests, mut seen) = (Requests::default(), bytes.to_vec());
+                seen.chunks_mut(piece).for_each(|piece| requests.read(piece).expect("nothing is followed"));
+                assert_eq!(seen, bytes);
+            }
+        }
     }
 
     #[test]

@@ -53,8 +53,8 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub struct Idle(pub(super) Connection);
 
-/// Where a request may find a descriptor when there is none left: gives the connection of the worker that has been idle longest, to
-/// whichever service.
+/// Where a request may find a descriptor when there is none left: gives the connection of the worker that has been idle
+/// longest, to whichever service.
 pub type LongestIdle<'a> = &'a dyn Fn() -> Option<Idle>;
 
 /// One of several tries to send a request.
@@ -117,8 +117,8 @@ impl Service {
         }
     }
 
-    /// Time that a connection may take from `now`. The time-out of the route, where it runs, must not end first: the endpoint would
-    /// never be found to be down. Half of the time is left for another endpoint, if one is up.
+    /// Time that a connection may take from `now`. The time-out of the route, where it runs, must not end first: the endpoint
+    /// would never be found to be down. Half of the time is left for another endpoint, if one is up.
     fn connect_limit(&self, endpoint: &Endpoint, sending: &Sending<'_>, current: Try<'_>, now: Instant) -> Duration {
         let limit = self.transport.connect_timeout;
         let Some(deadline) = sending.deadline(current.begin) else { return limit };

@@ -78,7 +78,8 @@ fn set(
     let invalid = |_: http::Error| EditError::Invalid(name.clone());
     let edited = HeaderName::try_from(name.as_str()).map_err(http::Error::from).and_then(|name| {
         let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(value))?;
-        Ok(drop(head.data_mut().insert(name, value)))
+        head.data_mut().insert(name, value);
+        Ok(())
     });
     Ok((edited.map_err(invalid),))
 }

@@ -125,19 +125,22 @@ async fn an_answer_on_its_way_outlasts_its_listener() {
 
 #[tokio::test]
 async fn a_stream_whose_client_takes_nothing_is_given_up_and_the_others_go_on() {
-    let (upstream, large) = (large_and_small().await, large_and_small().await);
+    // More than the gateway takes of it while nobody reads.
+    const LENGTH: u32 = 1 << 20;
+    let upstream = large_and_small().await;
+    let large = Upstream::start(|_| Answer::Pattern(LENGTH.into())).await;
     let mut config = limited(&upstream, json!({ "progress": { "idle_timeout": "300ms" } }));
     add_route(&mut config, "/large", &large);
     let gateway = Gateway::start(config).await;
     // The first one has most of the answer waiting in the gateway, the second only the end of it, in HTTP/2.
-    for taken in [1 << 10, 99_990] {
+    for taken in [1 << 10, LENGTH - 10] {
         let mut client = Frames::connect(gateway.address(), taken).await;
         client.write(&frames::head(1, "GET", "/large", true)).await.expect("the gateway reads");
         assert!(goes_on_until(&mut client, frames::RST_STREAM, 1).await, "after {taken} bytes");
         client.write(&frames::head(9999, "GET", "/small", true)).await.expect("the gateway reads");
         assert_eq!(rest(&mut client, 9999).await, Some(5));
         until("its bytes are given back", async || (buffered(&gateway).await == 0).then_some(())).await;
-        if taken < 99_990 {
+        if taken < LENGTH / 2 {
             until("the service's connection is closed", async || (large.open() == 0).then_some(())).await;
         }
     }

@@ -9,8 +9,8 @@ use crate::config::scalar::Size;
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Bytes of request bodies that clients of HTTP/2 may send ahead, over all connections. A connection takes 16448 KiB of it:
-    /// a window of 64 KiB for each of its 256 streams, and one more. Once they are used up, a new connection gets 15 streams
-    /// with windows of 4 KiB, 64 KiB in all, which do not count.
+    /// a window of 64 KiB for each of its 256 streams, and one more. Once they are used up, or a client address has a quarter of
+    /// them, a new connection gets 15 streams with windows of 4 KiB, 64 KiB in all, which do not count.
     pub http2_windows: Size,
     /// Open files that are neither connections of clients nor to services: the admin address, files, watches. Of the rest of what
     /// the process may open, connections of clients get one half, and connections to services the other.

@@ -77,7 +77,7 @@ pub struct Reach {
 pub struct PluginLimits {
     /// CPU time of the guest per filter and exchange, waits excluded.
     pub deadline: Duration,
-    /// Wall time of one call, waits included.
+    /// Wall time of one call, waits included. In a stream phase it begins anew after each wait for the body.
     pub timeout: Duration,
     /// Linear memory of one instance.
     pub memory: Size,

@@ -25,8 +25,8 @@ pub struct Wasm {
     pub stack: Size,
     /// Bytes of a module or component, at most 64MiB. This key and those below bound the work of compiling one.
     pub module_bytes: Size,
-    /// Functions and function types of all core modules of a plugin's module, and the functions that its components pass to one
-    /// another, counted for each instance.
+    /// Functions and function types of all core modules of a plugin's module, these modules, its components, and the functions that
+    /// instances of components pass to one another, with each part of their types.
     pub functions: u32,
     /// Bytes of the body of one function.
     pub function_bytes: Size,
@@ -35,7 +35,7 @@ pub struct Wasm {
     /// Blocks, loops and branches of one function.
     pub function_blocks: u32,
     /// Values of one function: those that are alive where each of its blocks begins, and those that its blocks, branches and calls
-    /// pass on. The memory and the time to compile it grow faster than their sum.
+    /// pass on, weighted by what they cost the compiler.
     pub function_values: u64,
     /// The same, summed over all functions.
     pub module_values: u64,

@@ -31,11 +31,8 @@ pub(super) struct Definition<'a> {
 /// An item that instantiation makes. `steps` counts what does not depend on the instantiation.
 #[derive(Debug)]
 pub(super) enum Item<'a> {
-    /// Items that are neither components nor instances; `functions` of them are to be compiled.
-    Plain {
-        steps: u64,
-        functions: u64,
-    },
+    /// Items that are neither components nor instances.
+    Plain(Plain),
     Import {
         name: &'a str,
         kind: ComponentExternalKind,
@@ -61,6 +58,15 @@ pub(super) enum Item<'a> {
     },
     /// Another index of an item.
     Copy(Source),
+}
+
+/// Counts of plain items.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Plain {
+    pub(super) steps: u64,
+    /// Functions to compile.
+    pub(super) functions: u64,
+    pub(super) core_instances: u64,
 }
 
 /// An item by its index.
@@ -95,7 +101,7 @@ impl<'a> Composition<'a> {
 
     /// Adds a core module to the component that is being read.
     pub(super) fn module(&mut self) {
-        self.plain(1, 0);
+        self.steps(1);
     }
 
     /// Reads a section that the validator has accepted; `types` are those of the component that is being read.
@@ -103,15 +109,15 @@ impl<'a> Composition<'a> {
         match payload {
             Payload::InstanceSection(section) => {
                 for instance in section.clone() {
-                    let parts = match instance? {
-                        wasmparser::Instance::Instantiate { args, .. } => args.len(),
-                        wasmparser::Instance::FromExports(exports) => exports.len(),
+                    let (parts, core_instances) = match instance? {
+                        wasmparser::Instance::Instantiate { args, .. } => (args.len(), 1),
+                        wasmparser::Instance::FromExports(exports) => (exports.len(), 0),
                     };
-                    self.plain(1 + parts as u64, 0);
+                    self.plain(Plain { steps: 1 + parts as u64, functions: 0, core_instances });
                 }
             }
-            Payload::CoreTypeSection(section) => self.plain(section.count().into(), 0),
-            Payload::ComponentTypeSection(section) => self.plain(section.count().into(), 0),
+            Payload::CoreTypeSection(section) => self.steps(section.count().into()),
+            Payload::ComponentTypeSection(section) => self.steps(section.count().into()),
             Payload::ComponentImportSection(section) => {
                 for import in section.clone() {
                     let import = import?;
@@ -162,7 +168,8 @@ impl<'a> Composition<'a> {
             let size = index.map_or(1, |index| self.sizes.function(types, types.component_function_at(index)));
             // The adapter to a function of another component has code for each part of its type.
             let is_lowered = matches!(function, CanonicalFunction::Lower { .. });
-            self.plain(size, if is_lowered { size } else { 1 });
+            let functions = if is_lowered { size } else { 1 };
+            self.plain(Plain { steps: size, functions, core_instances: 0 });
         }
     }
 
@@ -187,7 +194,7 @@ impl<'a> Composition<'a> {
         if let Some(ty @ ComponentEntityType::Type { .. }) = ty {
             // The engine converts it for each instance.
             let steps = self.sizes.entity(types, ty);
-            self.plain(steps, 0);
+            self.steps(steps);
         }
         self.item(Item::Copy(source));
         if let Some(definition) = self.open.last_mut() {
@@ -210,9 +217,9 @@ impl<'a> Composition<'a> {
             }
             ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, count, .. } => {
                 self.inside(count).iter_mut().for_each(|definition| definition.captured_modules += 1);
-                self.plain(1, 0);
+                self.steps(1);
             }
-            ComponentAlias::CoreInstanceExport { .. } | ComponentAlias::Outer { .. } => self.plain(1, 0),
+            ComponentAlias::CoreInstanceExport { .. } | ComponentAlias::Outer { .. } => self.steps(1),
         }
     }
 
@@ -222,14 +229,19 @@ impl<'a> Composition<'a> {
         &mut self.open[outer..]
     }
 
-    fn plain(&mut self, steps: u64, functions: u64) {
+    fn steps(&mut self, steps: u64) {
+        self.plain(Plain { steps, ..Plain::default() });
+    }
+
+    fn plain(&mut self, more: Plain) {
         let Some(definition) = self.open.last_mut() else { return };
         match definition.items.last_mut() {
-            Some(Item::Plain { steps: sum, functions: all }) => {
-                *sum = sum.saturating_add(steps);
-                *all += functions;
+            Some(Item::Plain(sum)) => {
+                sum.steps = sum.steps.saturating_add(more.steps);
+                sum.functions = sum.functions.saturating_add(more.functions);
+                sum.core_instances += more.core_instances;
             }
-            _ => definition.items.push(Item::Plain { steps, functions }),
+            _ => definition.items.push(Item::Plain(more)),
         }
     }
 

@@ -5,15 +5,28 @@ use wasmparser::{
     ValidatorResources, WasmModuleResources,
 };
 
-/// Counts of one function.
+/// Arguments or results of a call that have registers, and how much more each of the others costs, which is in memory.
+const REGISTERS: u64 = 8;
+const IN_MEMORY: u64 = 16;
+/// Blocks that take or give values count once per other such block, divided by this: the compiler's register allocator merges their
+/// live ranges in quadratic time and memory.
+const JOINS: u64 = 8;
+
+/// Counts of one function. The weights are measured: a value takes the compiler up to some microseconds and some 100 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
     /// Parameters included.
     pub(super) locals: u64,
     pub(super) blocks: u64,
-    /// Sum of the values that are alive where each block begins, and of the values that blocks, branches and calls pass on. The
-    /// compiler's memory and time grow faster than this sum.
+    /// Values that are alive where each block begins, and values that blocks, branches and calls pass on.
     pub(super) values: u64,
+}
+
+/// Blocks that take or give values.
+#[derive(Debug, Default)]
+struct Joins {
+    blocks: u64,
+    values: u64,
 }
 
 /// Parameters and results of a function or block.
@@ -31,14 +44,17 @@ impl Counts {
         validator.read_locals(&mut body.get_binary_reader())?;
         let locals = validator.len_locals().into();
         let mut counts = Self { locals, blocks: 1, values: locals };
+        let mut joins = Joins::default();
         let mut operators = body.get_operators_reader()?;
         while !operators.eof() {
             let (operator, offset) = operators.read_with_offset()?;
             // Before the validator pops the operands, which are alive too.
             counts.add(&operator, validator);
+            joins.add(&operator, validator);
             validator.op(offset, &operator)?;
         }
         operators.finish()?;
+        counts.values = counts.values.saturating_add(joins.blocks.saturating_mul(joins.values) / JOINS);
         Ok(counts)
     }
 
@@ -51,6 +67,19 @@ impl Counts {
             self.values = self.values.saturating_add(blocks.saturating_mul(alive));
         }
         self.values = self.values.saturating_add(passed_on(operator, validator));
+    }
+}
+
+impl Joins {
+    fn add(&mut self, operator: &Operator<'_>, validator: &FuncValidator<ValidatorResources>) {
+        let ty = match operator {
+            Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty } => *blockty,
+            Operator::TryTable { try_table } => try_table.ty,
+            _ => return,
+        };
+        let values = Arity::of_block(ty, validator.resources()).sum();
+        self.blocks += u64::from(values > 0);
+        self.values += values;
     }
 }
 
@@ -71,14 +100,11 @@ fn blocks(operator: &Operator<'_>) -> u64 {
     }
 }
 
-/// Values that an operator passes to blocks and functions, and gets from these.
+/// Values that a branch or call passes on and gets.
 fn passed_on(operator: &Operator<'_>, validator: &FuncValidator<ValidatorResources>) -> u64 {
     let resources = validator.resources();
     let label = |depth: &u32| label(*depth, validator);
     match operator {
-        Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty } => {
-            Arity::of_block(*blockty, resources).sum()
-        }
         Operator::TryTable { try_table } => {
             let caught = try_table.catches.iter().map(|catch| match catch {
                 Catch::One { label: depth, .. }
@@ -86,7 +112,7 @@ fn passed_on(operator: &Operator<'_>, validator: &FuncValidator<ValidatorResourc
                 | Catch::All { label: depth }
                 | Catch::AllRef { label: depth } => label(depth),
             });
-            Arity::of_block(try_table.ty, resources).sum() + caught.sum::<u64>()
+            caught.sum()
         }
         Operator::Br { relative_depth }
         | Operator::BrIf { relative_depth }
@@ -97,12 +123,12 @@ fn passed_on(operator: &Operator<'_>, validator: &FuncValidator<ValidatorResourc
         Operator::BrTable { targets } => targets_of(targets).map(|depth| label(&depth)).sum(),
         Operator::Call { function_index } | Operator::ReturnCall { function_index } => {
             let ty = resources.type_index_of_function(*function_index);
-            ty.map_or(0, |ty| Arity::of_type(ty, resources).sum())
+            ty.map_or(0, |ty| Arity::of_type(ty, resources).of_call())
         }
         Operator::CallIndirect { type_index, .. }
         | Operator::ReturnCallIndirect { type_index, .. }
         | Operator::CallRef { type_index }
-        | Operator::ReturnCallRef { type_index } => Arity::of_type(*type_index, resources).sum(),
+        | Operator::ReturnCallRef { type_index } => Arity::of_type(*type_index, resources).of_call(),
         Operator::Return => label(&validator.control_stack_height().saturating_sub(1)),
         _ => 0,
     }
@@ -139,5 +165,10 @@ impl Arity {
 
     fn sum(self) -> u64 {
         self.params + self.results
+    }
+
+    fn of_call(self) -> u64 {
+        let weight = |count: u64| count.min(REGISTERS) + count.saturating_sub(REGISTERS) * IN_MEMORY;
+        weight(self.params) + weight(self.results)
     }
 }

@@ -6,7 +6,7 @@ use std::{collections::HashMap, rc::Rc};
 
 use wasmparser::ComponentExternalKind;
 
-use super::composition::{Capture, Composition, Item, Source};
+use super::composition::{Capture, Composition, Item, Plain, Source};
 
 /// Counts of an instantiation, and their bounds.
 #[derive(Debug)]
@@ -15,6 +15,7 @@ pub(super) struct Run<'c, 'a> {
     bounds: Bounds,
     steps: u64,
     functions: u64,
+    core_instances: u64,
     depth: u64,
     /// Steps in which the engine came to know resources, which it copies for each instantiation.
     known: u64,
@@ -24,6 +25,7 @@ pub(super) struct Run<'c, 'a> {
 pub(super) struct Bounds {
     pub(super) steps: u64,
     pub(super) functions: u64,
+    pub(super) core_instances: u64,
     /// Depth to which components instantiate one another.
     pub(super) depth: u64,
 }
@@ -33,6 +35,7 @@ pub(super) struct Bounds {
 pub(super) enum Excess {
     Steps,
     Functions(u64),
+    CoreInstances(u64),
     Depth,
 }
 
@@ -70,7 +73,7 @@ type Args<'a> = HashMap<&'a str, Value<'a>>;
 impl<'c, 'a> Run<'c, 'a> {
     /// Counts from `functions` on.
     pub(super) fn new(composition: &'c Composition<'a>, bounds: Bounds, functions: u64) -> Self {
-        Self { composition, bounds, steps: 0, functions, depth: 0, known: 0 }
+        Self { composition, bounds, steps: 0, functions, core_instances: 0, depth: 0, known: 0 }
     }
 
     /// Instantiates the outermost component, if there is one.
@@ -105,7 +108,7 @@ impl<'c, 'a> Run<'c, 'a> {
         frame: &mut Frame<'a>,
     ) -> Result<(), Excess> {
         let (kind, value) = match item {
-            Item::Plain { steps, functions } => return self.plain(*steps, *functions),
+            Item::Plain(plain) => return self.plain(*plain),
             Item::Import { name, kind, steps } => {
                 self.learn(*steps)?;
                 (*kind, args.get(name).cloned().unwrap_or(Value::Other))
@@ -144,10 +147,14 @@ impl<'c, 'a> Run<'c, 'a> {
         Ok(())
     }
 
-    fn plain(&mut self, steps: u64, functions: u64) -> Result<(), Excess> {
+    fn plain(&mut self, Plain { steps, functions, core_instances }: Plain) -> Result<(), Excess> {
         self.functions = self.functions.saturating_add(functions);
         if self.functions > self.bounds.functions {
             return Err(Excess::Functions(self.functions));
+        }
+        self.core_instances = self.core_instances.saturating_add(core_instances);
+        if self.core_instances > self.bounds.core_instances {
+            return Err(Excess::CoreInstances(self.core_instances));
         }
         // The options of a function list the instances around it.
         self.learn(steps.saturating_add(functions.saturating_mul(self.depth)))

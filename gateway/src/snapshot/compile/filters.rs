@@ -12,7 +12,6 @@ use crate::{
     config::{Config, Premise, Problem, schema},
     filter::{Chain, Filter, OnTrial, Version},
     plugin::{Failure, Instances, Isolation, Limits, Phase, Reach, Revision, Running, Trial, capability, signature},
-    seldom::Seldom,
 };
 
 /// Pools that begin with an instance; with one for each of many, a start would need more than an engine has.
@@ -255,7 +254,7 @@ impl Compiler<'_> {
             trial,
             on_error,
             missing,
-            missing_logged: Seldom::default(),
+            missing_logged: Default::default(),
             times,
         }))
     }
@@ -293,7 +292,7 @@ impl Compiler<'_> {
                 let trial = trial.and_then(|trial| on_trial(plugin, trial, version.clone()));
                 let (version, times) = (Some(version), self.records.plugins.of([&name]));
                 let on_error = parts::on_error(plugin.on_error);
-                let missing_logged = Seldom::default();
+                let missing_logged = Default::default();
                 let filter = Filter { plugin: name, version, trial, on_error, missing: record, missing_logged, times };
                 Ticking { filter: Arc::new(filter), every: plugin.tick.0 }
             })
