@@ -59,6 +59,8 @@ impl From<PluginError> for Problem {
         let detail = error.to_string();
         let (status, errors) = match error {
             PluginError::UnknownPlugin(_) | PluginError::UnknownRevision(..) => (StatusCode::NOT_FOUND, Vec::new()),
+            // The module may be right.
+            PluginError::Load(error) if error.is_unavailable() => (StatusCode::SERVICE_UNAVAILABLE, Vec::new()),
             PluginError::Artifact(_) | PluginError::Load(_) => (StatusCode::UNPROCESSABLE_ENTITY, Vec::new()),
             PluginError::Refused(errors) => (StatusCode::UNPROCESSABLE_ENTITY, errors.0),
             PluginError::Store(error) => return error.into(),

@@ -84,6 +84,13 @@ pub enum LoadError {
     TooManyMemories(usize, usize),
 }
 
+impl LoadError {
+    /// Whether it is about the gateway and not about the module, which may be right.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
 impl Module {
     /// Compiles on the calling thread, some milliseconds for each 16 KiB: keep it off the request path.
     pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Self, LoadError> {

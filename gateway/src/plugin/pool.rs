@@ -453,14 +453,7 @@ mod tests {
     use super::*;
     use crate::plugin::{Bounds, Engine, Module, States};
 
-    /// A component that exports one phase and does nothing in it.
-    const PLUGIN: &str = r#"(component
-        (core module $m (func (export "f") (result i32) i32.const 0) (memory (export "memory") 1))
-        (core instance $i (instantiate $m))
-        (func $tick (result (result (error string)))
-            (canon lift (core func $i "f") (memory (core memory $i "memory"))))
-        (instance $tick-interface (export "on-tick" (func $tick)))
-        (export "stile:plugin/tick@0.1.0" (instance $tick-interface)))"#;
+    const PLUGIN: &str = include_str!("tick.wat");
     const WORKER: WorkerId = WorkerId(0);
 
     /// Pools of one plugin in an engine with so many slots.
