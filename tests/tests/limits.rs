@@ -131,6 +131,8 @@ async fn a_gateway_without_descriptors_blames_no_endpoint_and_keeps_its_admin_ad
     let log = folder.path().join("log");
     let file = std::fs::File::create(&log).expect("the folder is ours");
     let config = json!({
+        // Another worker would go on with an idle connection that it has, which only its own requests close.
+        "workers": 1,
         "services": [service("echo", &[upstream.address()]), service("silent", &[silent.address()])],
         "routes": [
             { "name": "echo", "match": { "path": "/echo" }, "service": "echo" },
