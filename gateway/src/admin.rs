@@ -20,10 +20,19 @@ mod transfer;
 mod usage;
 mod versions;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    sync::{Arc, OnceLock},
+};
 
-use axum::{Extension, Router, extract::DefaultBodyLimit, middleware, routing::get};
+use axum::{
+    Extension, Router,
+    extract::{DefaultBodyLimit, Request},
+    middleware,
+    routing::get,
+};
 use tokio_util::sync::CancellationToken;
+use tower_service::Service;
 
 use crate::{config::schema, control::Control, monitor::health::Health};
 
@@ -61,7 +70,12 @@ pub fn router(control: Arc<Control>, tokens: &[schema::Token], stop: Cancellatio
     router.fallback(problem::not_found).method_not_allowed_fallback(problem::method_not_allowed).with_state(admin)
 }
 
-/// Returns the answers of the admin address while the first generation is compiled.
-pub fn starting() -> Router {
-    Router::new().route("/healthz", get(async || "ok\n")).fallback(status::starting)
+/// Returns the answers of the admin address: those of `api` once it is set, until then those of a gateway that compiles its
+/// first generation.
+pub fn when_started(api: Arc<OnceLock<Router>>) -> Router {
+    let starting = Router::new().route("/healthz", get(async || "ok\n")).fallback(status::starting);
+    Router::new().fallback(move |request: Request| {
+        // A router is always ready.
+        api.get().unwrap_or(&starting).clone().call(request)
+    })
 }

@@ -5,8 +5,14 @@ mod ticks;
 mod worker;
 
 use std::{
-    convert::Infallible, io, net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, os::fd::AsFd, path::Path,
-    sync::Arc, time::Duration,
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    num::NonZeroU32,
+    ops::RangeInclusive,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use tokio::{
@@ -109,22 +115,20 @@ impl Gateway {
         let config = document.config.clone();
         let engine = engine(&config)?;
         let workers = config.workers.map_or_else(cores, |workers| usize::from(workers.get()));
-        let admin = bind_admin(&mut document).await;
+        let bound = bind_admin(&mut document).await;
+        let address = bound.as_ref().map(|(address, _)| *address);
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
         let end_when_dropped = [stop.clone().drop_guard(), drained.clone().drop_guard()];
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
         let listeners = Listeners::new(senders, stop.child_token());
         let tasks = TaskTracker::new();
-        // Until the gateway is there, however long its plugins take to compile, and also if it never is.
-        let started = CancellationToken::new();
-        let _started = started.clone().drop_guard();
-        if let (Some(listener), Some(wanted)) = (&admin, &config.admin)
-            && let Ok((address, socket)) = second(listener)
-        {
-            tracing::info!("admin address {address} answers, compiling plugins");
-            let limits = listener_limits(&wanted.limits);
+        let api = Arc::new(OnceLock::new());
+        // Before plugins are compiled, which takes as long as it takes.
+        if let (Some((told, socket)), Some(admin)) = (bound, &config.admin) {
+            tracing::info!("admin address {told} answers, compiling plugins");
+            let limits = listener_limits(&admin.limits);
             let address = Address { socket, limits, connections: listeners.admin().clone() };
-            tasks.spawn(admin::serve(address, admin::starting(), started));
+            tasks.spawn(admin::serve(address, admin::when_started(Arc::clone(&api)), drained.clone()));
         }
         let grace = config.grace.0;
         if let Some(log) = &log {
@@ -143,9 +147,13 @@ impl Gateway {
             let started = Worker::start(WorkerId(number), generations, shares, via, shutdown, Arc::clone(&health));
             running.push(started.map_err(StartError::Worker)?);
         }
-        let mut gateway = Self {
+        if let Some(admin) = &config.admin {
+            let router = admin::router(Arc::clone(&control), &admin.tokens, stop.clone(), health);
+            api.set(router).expect("it is set here only");
+        }
+        let gateway = Self {
             control,
-            admin: None,
+            admin: address,
             workers: running,
             tasks,
             _end_when_dropped: end_when_dropped,
@@ -154,23 +162,12 @@ impl Gateway {
             grace,
             flush_timeout: config.flush_timeout.0,
         };
-        if let (Some(socket), Some(admin)) = (admin, &config.admin) {
-            gateway.serve_admin(socket, admin, health);
-        }
         gateway.watch();
         gateway.attend_trials();
         gateway.keep_registry();
         gateway.keep_counts();
         gateway.sweep();
         Ok(gateway)
-    }
-
-    fn serve_admin(&mut self, socket: TcpListener, admin: &schema::Admin, health: Arc<Health>) {
-        self.admin = socket.local_addr().ok();
-        let router = admin::router(Arc::clone(&self.control), &admin.tokens, self.stop.clone(), health);
-        let limits = listener_limits(&admin.limits);
-        let address = Address { socket, limits, connections: self.control.listeners().admin().clone() };
-        self.tasks.spawn(admin::serve(address, router, self.drained.clone()));
     }
 
     /// Every open socket by its listener's name, the admin one as `admin`.
@@ -291,21 +288,16 @@ async fn flush(control: &Arc<Control>) {
 }
 
 /// Binds the admin address; one that cannot be bound is a mistake of the document.
-async fn bind_admin(document: &mut Document) -> Option<TcpListener> {
+async fn bind_admin(document: &mut Document) -> Option<(SocketAddr, TcpListener)> {
     let address = document.config.admin.as_ref().filter(|_| document.is_sound())?.address;
-    match TcpListener::bind(address).await {
-        Ok(listener) => Some(listener),
+    let bound = TcpListener::bind(address).await.and_then(|socket| Ok((socket.local_addr()?, socket)));
+    match bound {
+        Ok(bound) => Some(bound),
         Err(error) => {
             document.refuse(Problem::new("admin.address", format!("cannot listen on {address}: {error}")));
             None
         }
     }
-}
-
-/// Another descriptor of a socket that listens, and its address.
-fn second(listener: &TcpListener) -> io::Result<(SocketAddr, TcpListener)> {
-    let second = std::net::TcpListener::from(listener.as_fd().try_clone_to_owned()?);
-    Ok((listener.local_addr()?, TcpListener::from_std(second)?))
 }
 
 /// The value of an environment variable, as configurations may name it.

@@ -15,11 +15,13 @@ use stile_tests::{
     gateway::{Gateway, filtered},
     guest,
     process::{Stile, stile},
+    raw::Raw,
     upstream::{Answer, Gate, Upstream},
     wait::until,
 };
 
 const PUSHES: &str = "/v1/plugins/stamp/revisions";
+const READY: &str = "GET /readyz HTTP/1.1\r\nhost: a\r\n\r\n";
 
 fn config(upstream: &Upstream, plugin: Value) -> Value {
     filtered(upstream.address(), json!([plugin]), json!([{ "plugin": "stamp", "config": { "mark": "m" } }]))
@@ -354,7 +356,7 @@ async fn the_admin_address_answers_before_plugins_are_there() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = folder.path().join("log");
     let config = config(&upstream, fetched(&registry, "/1.wasm", &first));
-    let (gateway, admin) = tokio::join!(Stile::run_logging(folder.path(), config, &log), async {
+    let (gateway, (admin, mut kept)) = tokio::join!(Stile::run_logging(folder.path(), config, &log), async {
         let address = until("the log names the address", async || {
             let text = fs::read_to_string(&log).ok()?;
             text.split_once("admin address ")?.1.split_once(" answers")?.0.parse::<SocketAddr>().ok()
@@ -367,10 +369,14 @@ async fn the_admin_address_answers_before_plugins_are_there() {
             assert_eq!(answer.status, 503, "{path}");
             assert_eq!(answer.json()["detail"], "the gateway is starting: it compiles its plugins", "{path}");
         }
+        let mut kept = Raw::connect(admin.0).await;
+        assert_eq!(kept.ask(READY).await.status(), 503);
         gate.cancel();
-        admin
+        (admin, kept)
     });
     assert_eq!(gateway.admin().0, admin.0, "it stays where it is");
-    until("it is ready", async || (admin.get("/readyz").await.status == 200).then_some(())).await;
+    // No connection is lost as it becomes ready, and none is answered as before once it has told its addresses.
+    assert_eq!(kept.ask(READY).await.status(), 200);
+    assert_eq!(admin.get("/readyz").await.status, 200);
     assert_eq!(runs(gateway.address()).await.split('/').next(), Some("1"));
 }
