@@ -44,7 +44,7 @@ use crate::{
     monitor::record::Standing,
     plugin::Engine,
     registry::{Announcement, Directory, Preservation, Registry, RegistryError, Settings},
-    snapshot::Snapshot,
+    snapshot::{Snapshot, compile},
     store::{Commit, Revision as Number, Store},
 };
 
@@ -149,6 +149,10 @@ impl Control {
         listeners: Listeners,
         workers: usize,
     ) -> Result<Self, ApplyError> {
+        // Who connects while plugins are fetched and compiled waits in the kernel's queue. What cannot be bound is told below,
+        // with everything else that is wrong.
+        let early = if document.is_sound() { compile::listeners(&document.config) } else { Vec::new() };
+        let early = listeners.bind(Bound::default(), &early).unwrap_or_default();
         let mut work = Work::open(store.clone(), modules, engine, document, workers).await?;
         let artifacts = bring(&store, work.revisions.compiler().engine(), work.layers.document()).await?;
         let unfetched = AtomicBool::new(is_unfetched(&artifacts));
@@ -159,7 +163,7 @@ impl Control {
         }
         let registry = Arc::new(Registry::open(store.clone()).await?);
         let written = meters::resume(&store, &draft.snapshot.access.meters).await?;
-        let bound = open(&listeners, &draft)?;
+        let bound = open(&listeners, early, &draft)?;
         let done = vec![read_again(&work.layers)];
         let (snapshot, _) = work.adopt(draft, Commit::new(), &FILE.into(), done).await?;
         warn(&snapshot, None);
@@ -322,7 +326,7 @@ impl Control {
         let after = Some(history::of_file(&old.config, &new.config));
         let done = vec![Done { after, ..read_again(&layers) }];
         let mut draft = work.draft(Some(&self.live.load_full()), Arc::new(layers), stage).await?;
-        let (bound, faults) = (open(&self.listeners, &draft)?, draft.faults.take());
+        let (bound, faults) = (open(&self.listeners, Bound::default(), &draft)?, draft.faults.take());
         self.make_live(work, draft, Commit::new(), &FILE.into(), done).await?;
         self.listeners.open(bound, &self.live.load().listeners);
         Ok(Reloaded { changed: true, faults })
@@ -375,12 +379,12 @@ pub async fn check(engine: Engine, document: Document) -> Result<(), ApplyError>
 }
 
 /// Opens the access log and binds what is not bound yet; nobody is served before the listeners are opened.
-fn open(listeners: &Listeners, Draft { snapshot, layers, .. }: &Draft) -> Result<Bound, ApplyError> {
+fn open(listeners: &Listeners, bound: Bound, Draft { snapshot, layers, .. }: &Draft) -> Result<Bound, ApplyError> {
     let mut problems = Vec::new();
     if let Some(Err(error)) = snapshot.access_log.as_ref().map(|log| log.open()) {
         problems.push(Problem::new("access_log.file", format!("the file cannot be opened: {error}")));
     }
-    let bound = listeners.bind(&snapshot.listeners).unwrap_or_else(|errors| {
+    let bound = listeners.bind(bound, &snapshot.listeners).unwrap_or_else(|errors| {
         problems.extend(errors.into_iter().map(|error| {
             let index = snapshot.listeners.iter().position(|listener| listener.name == error.listener);
             Problem::new(format!("listeners[{}].address", index.unwrap_or(0)), error.to_string())

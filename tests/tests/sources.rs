@@ -346,9 +346,18 @@ async fn another_key_with_another_module_takes_the_place_of_what_is_trusted_no_m
     gateway.kill().await;
 }
 
+/// The address between two texts of a log, once it is there.
+async fn logged(log: &Path, before: &str, after: &str) -> SocketAddr {
+    let found = async || {
+        let text = fs::read_to_string(log).ok()?;
+        text.split_once(before)?.1.split_once(after)?.0.parse().ok()
+    };
+    until("the log names the address", found).await
+}
+
 /// A plugin may take a minute to fetch or to compile.
 #[tokio::test]
-async fn the_admin_address_answers_before_plugins_are_there() {
+async fn sockets_are_open_before_plugins_are_there() {
     let upstream = Upstream::echo().await;
     let (gate, first) = (Gate::new(), guest::stamp(1));
     let (behind, content) = (gate.clone(), first.clone());
@@ -356,27 +365,27 @@ async fn the_admin_address_answers_before_plugins_are_there() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = folder.path().join("log");
     let config = config(&upstream, fetched(&registry, "/1.wasm", &first));
-    let (gateway, (admin, mut kept)) = tokio::join!(Stile::run_logging(folder.path(), config, &log), async {
-        let address = until("the log names the address", async || {
-            let text = fs::read_to_string(&log).ok()?;
-            text.split_once("admin address ")?.1.split_once(" answers")?.0.parse::<SocketAddr>().ok()
+    let (gateway, (admin, mut kept, mut early)) =
+        tokio::join!(Stile::run_logging(folder.path(), config, &log), async {
+            let admin = Admin(logged(&log, "admin address ", " answers").await);
+            let mut early = Raw::connect(logged(&log, "bound listener=\"public\" address=", "\n").await).await;
+            early.write("GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await;
+            until("the module is asked for", async || (registry.count() == 1).then_some(())).await;
+            assert_eq!(admin.get("/healthz").await.status, 200);
+            for path in ["/readyz", "/metrics", "/v1/status"] {
+                let answer = admin.get(path).await;
+                assert_eq!(answer.status, 503, "{path}");
+                assert_eq!(answer.json()["detail"], "the gateway is starting: it compiles its plugins", "{path}");
+            }
+            let mut kept = Raw::connect(admin.0).await;
+            assert_eq!(kept.ask(READY).await.status(), 503);
+            gate.cancel();
+            (admin, kept, early)
         });
-        let admin = Admin(address.await);
-        until("the module is asked for", async || (registry.count() == 1).then_some(())).await;
-        assert_eq!(admin.get("/healthz").await.status, 200);
-        for path in ["/readyz", "/metrics", "/v1/status"] {
-            let answer = admin.get(path).await;
-            assert_eq!(answer.status, 503, "{path}");
-            assert_eq!(answer.json()["detail"], "the gateway is starting: it compiles its plugins", "{path}");
-        }
-        let mut kept = Raw::connect(admin.0).await;
-        assert_eq!(kept.ask(READY).await.status(), 503);
-        gate.cancel();
-        (admin, kept)
-    });
     assert_eq!(gateway.admin().0, admin.0, "it stays where it is");
     // No connection is lost as it becomes ready, and none is answered as before once it has told its addresses.
     assert_eq!(kept.ask(READY).await.status(), 200);
+    assert_eq!(early.answer().await.status(), 200, "who connected before waited");
     assert_eq!(admin.get("/readyz").await.status, 200);
     assert_eq!(runs(gateway.address()).await.split('/').next(), Some("1"));
 }

@@ -48,6 +48,12 @@ pub struct BindError {
     error: std::io::Error,
 }
 
+impl Bound {
+    fn has(&self, wanted: &Listener) -> bool {
+        self.0.iter().any(|(bound, ..)| bound.name == wanted.name && bound.address == wanted.address)
+    }
+}
+
 impl Listeners {
     /// Each worker gets a share of every listener through its sender. `stop` ends the accepting on all of them.
     pub fn new(workers: Vec<UnboundedSender<Share>>, stop: CancellationToken) -> Self {
@@ -55,21 +61,24 @@ impl Listeners {
         Self { workers, open: Mutex::default(), windows: Arc::default(), room, admin, stop }
     }
 
-    /// Binds what is wanted and not open yet.
+    /// Binds what is wanted, not open yet and not `bound` before.
     ///
     /// # Errors
     ///
     /// One per listener that cannot be bound; those that can are closed again.
-    pub fn bind(&self, wanted: &[Arc<Listener>]) -> Result<Bound, Vec<BindError>> {
+    pub fn bind(&self, mut bound: Bound, wanted: &[Arc<Listener>]) -> Result<Bound, Vec<BindError>> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = wanted
+        let mut errors = Vec::new();
+        let new: Vec<_> = wanted
             .iter()
-            .filter(|listener| open.get(&listener.name).is_none_or(|open| open.wanted != listener.address));
-        let (mut bound, mut errors) = (Bound::default(), Vec::new());
+            .filter(|listener| open.get(&listener.name).is_none_or(|open| open.wanted != listener.address))
+            .filter(|listener| !bound.has(listener))
+            .collect();
         for listener in new {
             let is_ours = open.values().any(|entry| entry.address.port() == listener.address.port());
             match self.bind_one(listener, is_ours) {
                 Ok((address, sockets)) => {
+                    tracing::debug!(listener = &*listener.name, %address, "bound");
                     let stop = self.stop.child_token();
                     let connections = super::Open::new(self.workers.len());
                     let entry = Entry { wanted: listener.address, address, stop, connections };

@@ -52,6 +52,17 @@ pub struct Input<'a> {
     pub stored: Holdings,
 }
 
+/// The listeners of a configuration, which need nothing else of it. What is wrong about them is found by `compile`.
+pub fn listeners(config: &Config) -> Vec<Arc<Listener>> {
+    let listener = |listener: &schema::Listener| Listener {
+        name: listener.name.as_str().into(),
+        address: listener.address,
+        fields: Arc::new(fields::rules(listener)),
+        limits: listener_limits(&listener.limits),
+    };
+    config.listeners.iter().map(|written| Arc::new(listener(written))).collect()
+}
+
 /// Compiles, probing one instance of each plugin with each configuration that is new to it.
 ///
 /// # Errors
@@ -265,28 +276,14 @@ impl<'a> Compiler<'a> {
         if let Some(admin) = &config.admin {
             self.problems.extend(bounds::of_listener("admin", &admin.limits));
         }
-        let listeners = config.listeners.iter().enumerate();
-        listeners.map(|(index, listener)| Arc::new(self.listener(index, listener))).collect()
-    }
-
-    fn listener(&mut self, index: usize, listener: &schema::Listener) -> Listener {
-        let mut trusted = Vec::with_capacity(listener.trusted.len());
-        for (n, text) in listener.trusted.iter().enumerate() {
-            match parts::network(text) {
-                Some(network) => trusted.push(network),
-                None => {
-                    let message = format!("\"{text}\" is not a network such as 10.0.0.0/8 or an address");
-                    self.problem(format!("listeners[{index}].trusted[{n}]"), message);
-                }
+        for (index, listener) in config.listeners.iter().enumerate() {
+            for (n, text) in listener.trusted.iter().enumerate().filter(|(_, text)| parts::network(text).is_none()) {
+                let message = format!("\"{text}\" is not a network such as 10.0.0.0/8 or an address");
+                self.problem(format!("listeners[{index}].trusted[{n}]"), message);
             }
+            self.problems.extend(bounds::of_listener(&format!("listeners[{index}]"), &listener.limits));
         }
-        self.problems.extend(bounds::of_listener(&format!("listeners[{index}]"), &listener.limits));
-        Listener {
-            name: listener.name.as_str().into(),
-            address: listener.address,
-            fields: Arc::new(fields::rules(listener, trusted)),
-            limits: listener_limits(&listener.limits),
-        }
+        listeners(config)
     }
 
     /// The one that is open goes on unless something about it changes.

@@ -12,7 +12,7 @@ use crate::{
     snapshot::Route,
 };
 
-pub(super) fn rules(listener: &schema::Listener, trusted: Vec<ipnet::IpNet>) -> FieldRules {
+pub(super) fn rules(listener: &schema::Listener) -> FieldRules {
     let family = match listener.proxy_headers {
         schema::ProxyHeaders::XForwarded => Family::XForwarded,
         schema::ProxyHeaders::Forwarded => Family::Forwarded,
@@ -22,6 +22,7 @@ pub(super) fn rules(listener: &schema::Listener, trusted: Vec<ipnet::IpNet>) -> 
         schema::Underscores::Drop => Underscores::Drop,
         schema::Underscores::Allow => Underscores::Allow,
     };
+    let trusted = listener.trusted.iter().filter_map(|text| parts::network(text)).collect();
     FieldRules { trusted, family, underscores }
 }
 
