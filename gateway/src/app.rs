@@ -114,6 +114,7 @@ impl Gateway {
         let mut document = Document::read(file, &environment);
         let config = document.config.clone();
         let engine = engine(&config)?;
+        let release = engine.release();
         let workers = config.workers.map_or_else(cores, |workers| usize::from(workers.get()));
         let bound = bind_admin(&mut document).await;
         let address = bound.as_ref().map(|(address, _)| *address);
@@ -144,7 +145,8 @@ impl Gateway {
             let generations = Generations { live: Arc::clone(control.live()), changed: control.changed() };
             let via = Via::new(passes.clone());
             let shutdown = Shutdown { stop: stop.child_token(), grace };
-            let started = Worker::start(WorkerId(number), generations, shares, via, shutdown, Arc::clone(&health));
+            let health = Arc::clone(&health);
+            let started = Worker::start(WorkerId(number), generations, shares, via, shutdown, health, release);
             running.push(started.map_err(StartError::Worker)?);
         }
         if let Some(admin) = &config.admin {

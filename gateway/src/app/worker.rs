@@ -29,6 +29,8 @@ use crate::{
 
 /// How often idle connections and instances are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
+/// A worker that has lost so many connections, and half of those that it had, gives free memory back to the system.
+const LOST: usize = 128;
 /// Which worker does what is done once in the gateway.
 const FIRST: WorkerId = WorkerId(0);
 
@@ -61,6 +63,7 @@ impl Worker {
         via: Via,
         shutdown: Shutdown,
         health: Arc<Health>,
+        release: fn(),
     ) -> io::Result<Self> {
         let (began, beginning) = mpsc::channel();
         let (tell, cut) = oneshot::channel();
@@ -78,7 +81,7 @@ impl Worker {
                 let health = Arc::clone(&health);
                 async move { health.attend(id).await }
             });
-            let left = runtime.block_on(serve(id, generations, shares, via, shutdown));
+            let left = runtime.block_on(serve(id, generations, shares, via, shutdown, release));
             health.ended(id);
             // Nobody listens if the gateway was dropped rather than stopped.
             let _ = tell.send(left);
@@ -99,6 +102,7 @@ async fn serve(
     mut shares: UnboundedReceiver<Share>,
     via: Via,
     Shutdown { stop, grace }: Shutdown,
+    release: fn(),
 ) -> usize {
     let (outbound, calls) = calls::channel();
     let (logs, teller) = Logs::new();
@@ -109,7 +113,7 @@ async fn serve(
     if id == FIRST {
         spawn_local(ticks::serve(id, Rc::clone(&proxy), changed.clone()));
     }
-    let mut sweep = interval(SWEEP);
+    let (mut sweep, mut most) = (interval(SWEEP), 0);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -122,6 +126,11 @@ async fn serve(
             }
             _ = sweep.tick() => {
                 proxy.snapshot().sweep(id);
+                most = most.max(tasks.len());
+                if most - tasks.len() >= LOST.max(most / 2) {
+                    release();
+                    most = tasks.len();
+                }
             }
             () = stop.cancelled() => break,
         }

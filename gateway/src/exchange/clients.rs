@@ -47,7 +47,7 @@ impl Drop for Counted {
 }
 
 /// The address that stands for a client: of IPv4 its own, of IPv6 that of its network.
-fn client(address: IpAddr) -> IpAddr {
+pub fn client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> PREFIX << PREFIX).into(),
         address @ IpAddr::V4(_) => address,

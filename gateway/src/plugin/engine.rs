@@ -154,6 +154,11 @@ impl Engine {
     pub fn with_release(self, release: fn()) -> Self {
         Self { release, ..self }
     }
+
+    /// Gives memory that the calling thread has freed back to the system.
+    pub fn release(&self) -> fn() {
+        self.release
+    }
 }
 
 impl fmt::Debug for Engine {

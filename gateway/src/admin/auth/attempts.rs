@@ -1,14 +1,14 @@
 //! Wrong tokens, by the address they came from: a bound on guessing. It knows digests, no token.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
 use dashmap::DashMap;
 use tokio::time::Instant;
 
-use crate::plugin::Digest256;
+use crate::{exchange::clients::client, plugin::Digest256};
 
 /// Wrong tokens that an address may send in one span of time. One that is sent again is no other guess.
 const MOST: usize = 20;
@@ -35,11 +35,11 @@ struct Failed {
 impl Attempts {
     /// How long an address has to wait with this token; none if it need not.
     pub(super) fn wait(&self, address: IpAddr, token: Option<Digest256>, now: Instant) -> Option<Duration> {
-        let failed = self.failed.get(&network(address)).or_else(|| self.failed.get(&OTHERS))?;
+        let failed = self.failed.get(&client(address)).or_else(|| self.failed.get(&OTHERS))?;
         let left = SPAN.checked_sub(now.duration_since(failed.since))?;
         let is_over = failed.guesses.len() < MOST || left.is_zero();
         drop(failed);
-        let was_right = |token| self.trusted.get(&(network(address), token)).is_some_and(|at| is_fresh(&at, now));
+        let was_right = |token| self.trusted.get(&(client(address), token)).is_some_and(|at| is_fresh(&at, now));
         (!is_over && !token.is_some_and(was_right)).then_some(left)
     }
 
@@ -48,7 +48,7 @@ impl Attempts {
             self.trusted.retain(|_, at| is_fresh(at, now));
         }
         if self.trusted.len() < TRUSTED {
-            self.trusted.insert((network(address), token), now);
+            self.trusted.insert((client(address), token), now);
         }
     }
 
@@ -58,10 +58,10 @@ impl Attempts {
             self.failed.retain(|_, failed| !is_over(failed));
         }
         // What there is no room for shares one count.
-        let is_known = self.failed.len() < ADDRESSES || self.failed.contains_key(&network(address));
-        let network = if is_known { network(address) } else { OTHERS };
+        let is_known = self.failed.len() < ADDRESSES || self.failed.contains_key(&client(address));
+        let client = if is_known { client(address) } else { OTHERS };
         let begun = || Failed { since: now, guesses: Vec::new() };
-        let mut failed = self.failed.entry(network).or_insert_with(begun);
+        let mut failed = self.failed.entry(client).or_insert_with(begun);
         if is_over(&failed) {
             *failed = begun();
         }
@@ -73,14 +73,6 @@ impl Attempts {
 
 fn is_fresh(at: &Instant, now: Instant) -> bool {
     now.duration_since(*at) < TRUST
-}
-
-/// An IPv6 address stands for its /64: whoever has one of these has all of it.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-    }
 }
 
 #[cfg(test)]
