@@ -205,15 +205,15 @@ impl Connection {
         let _ = self.drive(pin!(connection), http2::Connection::graceful_shutdown, Some(&budget)).await;
     }
 
-    /// Answers one request.
-    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Outgoing>> + use<> {
+    /// Answers one request. In a box of its own: hyper moves it about, and keeps the room that it takes for the response's body.
+    fn answer(&self, request: Request<Incoming>) -> Pin<Box<impl Future<Output = Response<Outgoing>> + use<>>> {
         self.requests.set(self.requests.get() + 1);
         let (proxy, client) = (Rc::clone(&self.proxy), Arc::clone(&self.client));
-        async move {
+        Box::pin(async move {
             // A panic ends its exchange, not the worker.
             let answer = AssertUnwindSafe(proxy.handle(client, request)).catch_unwind().await;
             answer.unwrap_or_else(|_| proxy::panicked())
-        }
+        })
     }
 
     /// Polls hyper's connection until it ends or has to be dropped. An HTTP/2 connection whose budget nobody uses is idle.

@@ -87,7 +87,7 @@ pub struct Client {
     /// The rules of the listener.
     rules: Arc<FieldRules>,
     /// Counters of the listener.
-    dropped: Arc<Dropped>,
+    pub dropped: Arc<Dropped>,
     /// Header fields that a request of it may have.
     pub header_count: usize,
     told: headers::Told,

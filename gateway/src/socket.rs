@@ -37,9 +37,12 @@ pub use self::{
 
 /// Up to so many bytes, copying costs less than what the kernel does to gather pieces.
 const SMALL: usize = 1024;
-/// Bytes of one read. hyper doubles its buffer, to 400 KiB, after each read that fills it: reads that stay below 64 KiB keep the
-/// buffer, and what one waiting piece of a body keeps alive, at 64 KiB.
-const READ: u64 = (64 << 10) - 1;
+/// Bytes of the first reads of a connection: one that has so many is followed by one of twice as many. So a body that nobody takes,
+/// on a connection made for it, costs little: a piece of it waits, and hyper has read the next.
+const FIRST_READ: usize = (4 << 10) - 1;
+/// Bytes of the largest read. hyper doubles its buffer, to 400 KiB, after each read that fills it: reads that stay below 64 KiB keep
+/// the buffer, and what one waiting piece of a body keeps alive, at 64 KiB.
+const MAX_READ: usize = (64 << 10) - 1;
 /// Bytes that are read before other tasks have their turn: a peer that is always ready must not keep the worker to itself.
 const TURN: usize = 64 << 10;
 
@@ -54,6 +57,8 @@ const PROBES: u32 = 6;
 #[derive(Debug)]
 pub struct Socket {
     stream: Take<TcpStream>,
+    /// Bytes of the next read.
+    next_read: usize,
     peer: Arc<Peer>,
     /// Made when the peer takes nothing for the first time.
     watch: Option<Watch>,
@@ -79,7 +84,7 @@ impl Socket {
     }
 
     fn new(stream: TcpStream, peer: Arc<Peer>, followed: Followed) -> Self {
-        Self { stream: stream.take(READ), peer, watch: None, turn: 0, followed }
+        Self { stream: stream.take(0), next_read: FIRST_READ, peer, watch: None, turn: 0, followed }
     }
 
     fn stream(&mut self) -> Pin<&mut TcpStream> {
@@ -168,11 +173,15 @@ impl AsyncRead for Socket {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        self.stream.set_limit(READ);
+        let most = self.next_read;
+        self.stream.set_limit(most as u64);
         match Pin::new(&mut self.stream).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) => {
                 let bytes = &mut buffer.filled_mut()[before..];
                 self.turn += bytes.len();
+                if bytes.len() == most {
+                    self.next_read = (2 * most + 1).min(MAX_READ);
+                }
                 Poll::Ready(self.followed.read(bytes))
             }
             Poll::Pending => {
@@ -255,5 +264,18 @@ mod tests {
             all += here;
         }
         writer.await.expect("no panic").expect("all is written");
+    }
+
+    #[tokio::test]
+    async fn reads_of_a_connection_begin_small() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let mut peer = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("it accepts");
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let mut socket = Socket::to_host(stream, Arc::new(Peer::new(Limits::default())));
+        let mut bytes = vec![0; 64 << 10];
+        peer.write_all(&[b'x'; 28 << 10]).await.expect("it is there");
+        for expected in [4095, 8191, 16383, 3] {
+            assert_eq!(socket.read(&mut bytes).await.expect("it is there"), expected);
+        }
     }
 }

@@ -85,6 +85,8 @@ async fn claims_pass_as_trailers_neither() {
         );
         assert_eq!(ask(gateway.address(), format!("{head}0\r\n{lines}\r\n")).await.status(), 200);
         assert_eq!(upstream.last().trailers, ["x-client-id: 1"], "{trusted}");
+        let dropped = r#"stile_request_fields_dropped_total{listener="public",reason="untrusted"}"#;
+        assert_eq!(gateway.admin().metric(dropped).await, CLAIMS.len() as u64, "{trusted}");
     }
 }
 

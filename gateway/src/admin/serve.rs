@@ -88,7 +88,8 @@ async fn connection(
         let framing = request.body().size_hint().exact().map_or(Framing::Chunked, Framing::Length);
         let verdict = requests.began(framing, request.uri_mut());
         request.extensions_mut().insert(ConnectInfo(peer));
-        let answer = router.call(request.map(|body| Body::of_client(body, client.limits().pace(false))));
+        let pace = client.limits().pace(false);
+        let answer = router.call(request.map(|body| Body::of_client(body, pace, &Arc::default())));
         let requests = Arc::clone(&requests);
         async move {
             let refusal = match verdict {

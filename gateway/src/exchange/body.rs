@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::progress::{Pace, Stalled, Watch};
 
-use super::trailers::retain_allowed;
+use super::{Dropped, trailers::retain_allowed};
 
 /// A body; never a copy of one.
 #[derive(Default)]
@@ -53,6 +53,7 @@ pub struct Transfer {
     bytes: AtomicU64,
     ended: OnceLock<Instant>,
     stalled: AtomicBool,
+    dropped: Arc<Dropped>,
 }
 
 /// What a body may be made into on its way.
@@ -137,12 +138,13 @@ pub enum Uncollected {
 }
 
 impl Body {
-    /// The body of a request.
-    pub fn of_client(incoming: Incoming, pace: Pace) -> Self {
+    /// The body of a request; `dropped` counts the trailers in which its client claims something about itself.
+    pub fn of_client(incoming: Incoming, pace: Pace, dropped: &Arc<Dropped>) -> Self {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
-        Self::Stream(Stream { incoming, pace, watch: None, transfer: Some(Arc::default()) })
+        let transfer = Transfer { dropped: Arc::clone(dropped), ..Transfer::default() };
+        Self::Stream(Stream { incoming, pace, watch: None, transfer: Some(Arc::new(transfer)) })
     }
 
     /// The body of a service's answer.
@@ -271,7 +273,10 @@ impl Stream {
             Poll::Ready(Some(Ok(frame))) => match frame.data_ref() {
                 Some(data) => data.len(),
                 None => {
-                    frame.trailers_mut().into_iter().for_each(retain_allowed);
+                    let claims = frame.trailers_mut().map_or(0, retain_allowed);
+                    if let Some(transfer) = self.transfer.as_ref().filter(|_| claims > 0) {
+                        transfer.dropped.claims.fetch_add(claims, Relaxed);
+                    }
                     0
                 }
             },

@@ -16,13 +16,17 @@ use super::{
     names::{is_claim, twin},
 };
 
-/// Removes the trailers that only a head may carry, and those that a `Connection` trailer names.
-pub fn retain_allowed(trailers: &mut HeaderMap) {
+/// Removes the trailers that only a head may carry, and those that a `Connection` trailer names. Returns how many of them state
+/// something about the client.
+pub fn retain_allowed(trailers: &mut HeaderMap) -> u64 {
     let options: Vec<HeaderName> = trailers.get_all(http::header::CONNECTION).iter().flat_map(named).collect();
     let gone: Vec<HeaderName> = trailers.keys().filter(|name| is_for_heads(name)).cloned().chain(options).collect();
+    let mut claims = 0;
     for name in gone {
-        trailers.remove(name);
+        let is_there = trailers.remove(&name).is_some();
+        claims += u64::from(is_there && is_claim(plain(&name).as_str()));
     }
+    claims
 }
 
 /// Says whether a field has a meaning in a head only: it frames, routes, authenticates or controls the message, or states

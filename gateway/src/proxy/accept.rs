@@ -47,7 +47,7 @@ pub(super) fn exchange(
     let trace = seen.trace.then(|| parts.headers.get(TRACEPARENT).cloned()).flatten();
     // Their length is never known.
     let streams = body.size_hint().exact().is_none() && may_rest(&parts.headers);
-    let body = Body::of_client(body, client.peer.limits().pace(streams));
+    let body = Body::of_client(body, client.peer.limits().pace(streams), &client.dropped);
     let names_a_path = parts.uri.path_and_query().is_some();
     let head_only = parts.method == Method::HEAD;
     let mut head = RequestHead {
