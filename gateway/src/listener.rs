@@ -3,6 +3,7 @@
 mod bind;
 
 use std::{
+    cell::Cell,
     net::SocketAddr,
     rc::Rc,
     sync::{
@@ -68,13 +69,14 @@ pub struct Open {
 }
 
 /// Accepts until stopped, each connection a task of its own. What the kernel had queued by then is still served.
-pub async fn accept(share: Share, proxy: Rc<Proxy>, tasks: TaskTracker) {
+/// `most` becomes the largest number of `tasks` that there were at once.
+pub async fn accept(share: Share, proxy: Rc<Proxy>, tasks: TaskTracker, most: Rc<Cell<usize>>) {
     let socket = match TcpListener::from_std(share.socket) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(listener = &*share.listener.name, "cannot be served: {error}"),
     };
     let Share { listener, connections, windows, room, stop, .. } = share;
-    let door = Door { listener, connections, windows, room, stop, proxy, tasks };
+    let door = Door { listener, connections, windows, room, stop, proxy, tasks, most };
     let admit = |stream, peer| door.admit(stream, peer);
     accept_until(&door.stop, &socket, &door.listener.name, &door.connections, admit).await;
     // Past tokio, whose idea of what is ready may be older than the last connection.
@@ -120,6 +122,8 @@ struct Door {
     stop: CancellationToken,
     proxy: Rc<Proxy>,
     tasks: TaskTracker,
+    /// Connections that the worker had at once.
+    most: Rc<Cell<usize>>,
 }
 
 /// One open connection, counted until dropped.
@@ -159,6 +163,7 @@ impl Door {
             served.await;
             drop((admitted, place));
         });
+        self.most.set(self.most.get().max(self.tasks.len()));
     }
 }
 

@@ -1,6 +1,7 @@
 //! One worker: a thread with a runtime of its own that serves its share of every listener.
 
 use std::{
+    cell::Cell,
     io,
     rc::Rc,
     sync::{Arc, mpsc},
@@ -113,12 +114,13 @@ async fn serve(
     if id == FIRST {
         spawn_local(ticks::serve(id, Rc::clone(&proxy), changed.clone()));
     }
-    let (mut sweep, mut most) = (interval(SWEEP), 0);
+    let most = Rc::new(Cell::new(0));
+    let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             Some(share) = shares.recv() => {
-                tasks.spawn_local(listener::accept(share, Rc::clone(&proxy), tasks.clone()));
+                tasks.spawn_local(listener::accept(share, Rc::clone(&proxy), tasks.clone(), Rc::clone(&most)));
             }
             // An idle worker, too, lets go of the generation before.
             Ok(()) = changed.changed() => {
@@ -126,10 +128,10 @@ async fn serve(
             }
             _ = sweep.tick() => {
                 proxy.snapshot().sweep(id);
-                most = most.max(tasks.len());
-                if most - tasks.len() >= LOST.max(most / 2) {
+                let lost = most.get().saturating_sub(tasks.len());
+                if lost >= LOST.max(most.get() / 2) {
                     release();
-                    most = tasks.len();
+                    most.set(tasks.len());
                 }
             }
             () = stop.cancelled() => break,
