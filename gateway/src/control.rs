@@ -149,8 +149,8 @@ impl Control {
         listeners: Listeners,
         workers: usize,
     ) -> Result<Self, ApplyError> {
-        // Who connects while plugins are fetched and compiled waits in the kernel's queue. What cannot be bound is told below,
-        // with everything else that is wrong.
+        // Clients that connect while plugins are fetched and compiled wait in the kernel's queue. `open` reports an address that
+        // cannot be bound.
         let early = if document.is_sound() { compile::listeners(&document.config) } else { Vec::new() };
         let early = listeners.bind(Bound::default(), &early).unwrap_or_default();
         let mut work = Work::open(store.clone(), modules, engine, document, workers).await?;

@@ -37,8 +37,8 @@ pub use self::{
 
 /// Up to so many bytes, copying costs less than what the kernel does to gather pieces.
 const SMALL: usize = 1024;
-/// Bytes of the first reads of a connection: one that has so many is followed by one of twice as many. So a body that nobody takes,
-/// on a connection made for it, costs little: a piece of it waits, and hyper has read the next.
+/// Bytes of the first read of a connection. The limit doubles with each read that reaches it. A body that the client does not take
+/// holds two reads in memory, its last piece and the one that hyper reads ahead: on a new connection both are small.
 const FIRST_READ: usize = (4 << 10) - 1;
 /// Bytes of the largest read. hyper doubles its buffer, to 400 KiB, after each read that fills it: reads that stay below 64 KiB keep
 /// the buffer, and what one waiting piece of a body keeps alive, at 64 KiB.

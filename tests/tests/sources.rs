@@ -383,9 +383,9 @@ async fn sockets_are_open_before_plugins_are_there() {
             (admin, kept, early)
         });
     assert_eq!(gateway.admin().0, admin.0, "it stays where it is");
-    // No connection is lost as it becomes ready, and none is answered as before once it has told its addresses.
+    // No connection is lost when it becomes ready, and no request is answered with 503 after it has printed its addresses.
     assert_eq!(kept.ask(READY).await.status(), 200);
-    assert_eq!(early.answer().await.status(), 200, "who connected before waited");
+    assert_eq!(early.answer().await.status(), 200, "the early connection has waited");
     assert_eq!(admin.get("/readyz").await.status, 200);
     assert_eq!(runs(gateway.address()).await.split('/').next(), Some("1"));
 }

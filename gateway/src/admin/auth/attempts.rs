@@ -57,7 +57,7 @@ impl Attempts {
         if self.failed.len() >= ADDRESSES {
             self.failed.retain(|_, failed| !is_over(failed));
         }
-        // What there is no room for shares one count.
+        // Addresses for which there is no room share one count.
         let is_known = self.failed.len() < ADDRESSES || self.failed.contains_key(&client(address));
         let client = if is_known { client(address) } else { OTHERS };
         let begun = || Failed { since: now, guesses: Vec::new() };
