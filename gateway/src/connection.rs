@@ -228,6 +228,7 @@ impl Connection {
     {
         let Self { client, terms, requests, .. } = self;
         let mut check = pin!(sleep_until(self.first));
+        let (mut drain, mut is_watched) = (pin!(terms.drain.cancelled()), false);
         let (mut silence, mut clock) = (Silence::default(), Clock::default());
         let mut phase = Phase::Open;
         loop {
@@ -235,6 +236,16 @@ impl Connection {
             let heard = poll_fn(|_| if requests.get() > 0 { Poll::Ready(()) } else { Poll::Pending });
             let excess =
                 poll_fn(|cx| http2.map_or(Poll::Pending, |budget| budget.poll_excess(&mut clock, &client.peer, cx)));
+            // On HTTP/1.1 hyper's own time-out holds from the first request on.
+            let due = poll_fn(|cx| match http2 {
+                None if requests.get() > 0 => Poll::Pending,
+                _ => check.as_mut().poll(cx),
+            });
+            // This is polled on one task, which the first poll registers: then one look costs less.
+            let drained = poll_fn(|cx| match mem::replace(&mut is_watched, true) && !terms.drain.is_cancelled() {
+                true => Poll::Pending,
+                false => drain.as_mut().poll(cx),
+            });
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => {
@@ -255,8 +266,7 @@ impl Connection {
                     phase = Phase::Closing;
                     shut_down(connection.as_mut());
                 }
-                // On HTTP/1.1 hyper's own time-out holds from the first byte on.
-                () = check.as_mut(), if !check.is_elapsed() => {
+                () = due => {
                     if requests.get() == 0 {
                         return Ok(());
                     }
@@ -271,7 +281,7 @@ impl Connection {
                     let limit = if phase.is_last() { FIRST_REQUEST } else { terms.limits.header_timeout };
                     check.as_mut().reset(Instant::now() + limit / CHECKS);
                 }
-                () = terms.drain.cancelled(), if phase == Phase::Open => {
+                () = drained, if phase == Phase::Open => {
                     silence.checks = 0;
                     if requests.get() > 0 {
                         phase = Phase::Closing;

@@ -68,14 +68,18 @@ pub struct Account {
 
 /// The clock of one transfer: it runs only while the peer owes bytes.
 ///
-/// Each transfer has at most one timer, which is not set anew for each piece: when it fires, the last progress is looked at.
+/// Each transfer has at most one timer, which is not set anew for each piece.
 #[derive(Debug)]
 pub struct Watch {
     /// Since when the peer owes bytes; `None` while it does not.
     since: Option<Instant>,
     account: Account,
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
 }
+
+/// A timer for ends that are seldom reached: a later end than the last one costs nothing before that.
+#[derive(Debug)]
+pub struct Timer(Pin<Box<Sleep>>);
 
 impl Limits {
     /// The bounds of a transfer; `streams` if it may rest.
@@ -189,7 +193,7 @@ impl Watch {
     /// A watch that begins to run now.
     pub fn new(pace: &Pace) -> Self {
         let now = Instant::now();
-        Self { since: Some(now), account: Account::default(), timer: Box::pin(sleep_until(now + pace.idle)) }
+        Self { since: Some(now), account: Account::default(), timer: Timer::new(now + pace.idle) }
     }
 
     /// The peer has sent or taken so many bytes.
@@ -212,15 +216,26 @@ impl Watch {
     /// Waits while the peer owes bytes, until it has owed them for too long.
     pub fn poll_stalled(&mut self, cx: &mut Context<'_>, pace: &Pace) -> Poll<Stalled> {
         let end = *self.since.get_or_insert_with(Instant::now) + pace.idle;
-        if self.timer.deadline() > end {
-            self.timer.as_mut().reset(end);
+        self.timer.poll_until(end, cx).map(|()| Stalled::Idle(pace.idle))
+    }
+}
+
+impl Timer {
+    pub fn new(end: Instant) -> Self {
+        Self(Box::pin(sleep_until(end)))
+    }
+
+    /// Waits for this end, whichever one it waited for before.
+    pub fn poll_until(&mut self, end: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        if self.0.deadline() > end {
+            self.0.as_mut().reset(end);
         }
         loop {
-            ready!(self.timer.as_mut().poll(cx));
-            if self.timer.deadline() >= end {
-                return Poll::Ready(Stalled::Idle(pace.idle));
+            ready!(self.0.as_mut().poll(cx));
+            if self.0.deadline() >= end {
+                return Poll::Ready(());
             }
-            self.timer.as_mut().reset(end);
+            self.0.as_mut().reset(end);
         }
     }
 }
@@ -294,6 +309,20 @@ mod tests {
         assert_eq!(watch.progressed(1, &pace()), Ok(()));
         assert_eq!(stalls(&mut watch, 50 * SECOND).await, None);
         assert_eq!(watch.progressed(1, &pace()), Err(Stalled::Slow(240)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_waits_for_the_end_that_was_asked_for_last() {
+        let start = Instant::now();
+        let mut timer = Timer::new(start + SECOND);
+        // Later than the first end, earlier than the one before, and after the timer has fired.
+        for (end, expected) in [(5, 5), (9, 9), (7, 9), (12, 12), (20, 20)] {
+            poll_fn(|cx| timer.poll_until(start + end * SECOND, cx)).await;
+            assert_eq!(start.elapsed().as_secs(), expected);
+        }
+        assert!(timeout(SECOND, poll_fn(|cx| timer.poll_until(start + 60 * SECOND, cx))).await.is_err());
+        poll_fn(|cx| timer.poll_until(start + 25 * SECOND, cx)).await;
+        assert_eq!(start.elapsed().as_secs(), 25);
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ mod validate;
 
 use std::{cell::RefCell, sync::Arc};
 
-use http::{HeaderValue, Request, Response, StatusCode, Version, header::VIA};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header::VIA, uri::Authority};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use crate::{
@@ -44,6 +44,8 @@ pub struct Proxy {
     worker: WorkerId,
     snapshot: Reader,
     ids: RefCell<RequestIds>,
+    /// The last host that was parsed: the next request most often names the same one.
+    last_host: RefCell<Option<Authority>>,
     logs: Logs,
     via: Via,
     checker: Checker,
@@ -53,7 +55,8 @@ impl Proxy {
     /// `logs` is where filters are told of ends.
     pub fn new(worker: WorkerId, snapshot: Reader, logs: Logs, via: Via) -> Self {
         let checker = Checker::default();
-        Self { worker, snapshot, ids: RefCell::new(RequestIds::new()), logs, via, checker }
+        let ids = RefCell::new(RequestIds::new());
+        Self { worker, snapshot, ids, last_host: RefCell::default(), logs, via, checker }
     }
 
     /// The worker that it serves on.

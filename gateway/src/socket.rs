@@ -37,12 +37,13 @@ pub use self::{
 
 /// Up to so many bytes, copying costs less than what the kernel does to gather pieces.
 const SMALL: usize = 1024;
-/// Bytes of the first read of a connection. The limit doubles with each read that reaches it. A body that the client does not take
-/// holds two reads in memory, its last piece and the one that hyper reads ahead: on a new connection both are small.
-const FIRST_READ: usize = (4 << 10) - 1;
-/// Bytes of the largest read. hyper doubles its buffer, to 400 KiB, after each read that fills it: reads that stay below 64 KiB keep
-/// the buffer, and what one waiting piece of a body keeps alive, at 64 KiB.
-const MAX_READ: usize = (64 << 10) - 1;
+/// The first read of a connection takes fewer bytes than this. The limit doubles with each second read that reaches it: a body that
+/// the client does not take holds two reads in memory, its last piece and the one that hyper reads ahead, and on a new connection
+/// both are small.
+const FIRST_READ: usize = 4 << 10;
+/// Every read takes fewer bytes than this. hyper doubles its buffer, to 400 KiB, after each read that fills it: smaller reads keep the
+/// buffer, and what one waiting piece of a body keeps alive, at 64 KiB.
+const MAX_READ: usize = 64 << 10;
 /// Bytes that are read before other tasks have their turn: a peer that is always ready must not keep the worker to itself.
 const TURN: usize = 64 << 10;
 
@@ -57,8 +58,8 @@ const PROBES: u32 = 6;
 #[derive(Debug)]
 pub struct Socket {
     stream: Take<TcpStream>,
-    /// Bytes of the next read.
-    next_read: usize,
+    /// Reads that reached their limit.
+    filled: u32,
     peer: Arc<Peer>,
     /// Made when the peer takes nothing for the first time.
     watch: Option<Watch>,
@@ -84,7 +85,7 @@ impl Socket {
     }
 
     fn new(stream: TcpStream, peer: Arc<Peer>, followed: Followed) -> Self {
-        Self { stream: stream.take(0), next_read: FIRST_READ, peer, watch: None, turn: 0, followed }
+        Self { stream: stream.take(0), filled: 0, peer, watch: None, turn: 0, followed }
     }
 
     fn stream(&mut self) -> Pin<&mut TcpStream> {
@@ -173,14 +174,14 @@ impl AsyncRead for Socket {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        let most = self.next_read;
+        let most = (FIRST_READ << (self.filled / 2)).min(MAX_READ) - 1;
         self.stream.set_limit(most as u64);
         match Pin::new(&mut self.stream).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) => {
                 let bytes = &mut buffer.filled_mut()[before..];
                 self.turn += bytes.len();
-                if bytes.len() == most {
-                    self.next_read = (2 * most + 1).min(MAX_READ);
+                if bytes.len() == most && most < MAX_READ - 1 {
+                    self.filled += 1;
                 }
                 Poll::Ready(self.followed.read(bytes))
             }
@@ -273,8 +274,8 @@ mod tests {
         let (stream, _) = listener.accept().await.expect("a connection");
         let mut socket = Socket::to_host(stream, Arc::new(Peer::new(Limits::default())));
         let mut bytes = vec![0; 64 << 10];
-        peer.write_all(&[b'x'; 28 << 10]).await.expect("it is there");
-        for expected in [4095, 8191, 16383, 3] {
+        peer.write_all(&[b'x'; 40 << 10]).await.expect("it is there");
+        for expected in [4095, 4095, 8191, 8191, 16383, 5] {
             assert_eq!(socket.read(&mut bytes).await.expect("it is there"), expected);
         }
     }

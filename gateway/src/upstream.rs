@@ -8,13 +8,15 @@ mod pool;
 mod table;
 
 use std::{
+    future::poll_fn,
     mem,
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -25,7 +27,7 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::{
     balance::Cursor,
@@ -37,7 +39,7 @@ use crate::{
         trailers::Guarded,
     },
     monitor::record::{Outcome, ServiceRecord},
-    progress::Limits,
+    progress::{Limits, Timer},
     seldom::Seldom,
     worker::{PerWorker, WorkerId},
 };
@@ -93,7 +95,6 @@ pub enum HostHeader {
 pub struct Lease {
     endpoint: Arc<Endpoint>,
     connection: Option<Connection>,
-    progress: Limits,
     worker: WorkerId,
 }
 
@@ -156,11 +157,7 @@ impl Service {
         let begin = Instant::now();
         let mut current = Try { begin, start: begin, left: ENDPOINTS - 1, longest_idle };
         loop {
-            let sent = {
-                let sent = pin!(self.send_to(&endpoint, sending, &mut body, current));
-                let sent = sending.within_timeout(begin, sent).await;
-                sent.unwrap_or(Err(Error::Timeout(endpoint.address, sending.timeout)))
-            };
+            let sent = self.send_to(&endpoint, sending, &mut body, current).await;
             // The time that a client took for its request is not the endpoint's.
             let from = sending.ended().map_or(current.start, |ended| ended.max(current.start));
             let took = from.elapsed();
@@ -219,10 +216,14 @@ impl Service {
                 None => (Box::pin(self.connect(endpoint, sending, current)).await?, false),
             };
             let request = endpoint.request(head, mem::take(body), host)?;
-            let flight = Lease::new(endpoint, self.transport.progress, worker);
+            let flight = Lease::new(endpoint, worker);
             connection.peer.set_streams(head.streams);
             connection.exchanges.begin();
-            let response = connection.sender.try_send_request(request).await.map(|mut response| {
+            let response = connection.sender.try_send_request(request);
+            let Some(response) = sending.within_timeout(current.begin, &mut connection.timer, response).await else {
+                return Err(Error::Timeout(endpoint.address, sending.timeout));
+            };
+            let response = response.map(|mut response| {
                 let sound = check_response(&mut response, &head.method, head.asks_websocket());
                 sound.map(|()| response)
             });
@@ -271,19 +272,23 @@ impl Sending<'_> {
 
     /// Waits for the head of an answer. The time-out runs from the end of the request: while that is under way, its progress
     /// alone is bounded.
-    async fn within_timeout<T>(&self, begin: Instant, mut sent: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        let mut deadline = begin + self.timeout;
-        loop {
-            if let Ok(sent) = timeout_at(deadline, sent.as_mut()).await {
-                return Some(sent);
+    async fn within_timeout<T>(&self, begin: Instant, timer: &mut Timer, sent: impl Future<Output = T>) -> Option<T> {
+        let (mut sent, mut deadline) = (pin!(sent), begin + self.timeout);
+        poll_fn(|cx| {
+            if let Poll::Ready(sent) = sent.as_mut().poll(cx) {
+                return Poll::Ready(Some(sent));
             }
-            let transfer = self.transfer.as_ref()?;
-            let later = transfer.ended().unwrap_or_else(Instant::now) + self.timeout;
-            if later <= deadline {
-                return None;
+            loop {
+                ready!(timer.poll_until(deadline, cx));
+                let Some(transfer) = &self.transfer else { return Poll::Ready(None) };
+                let later = transfer.ended().unwrap_or_else(Instant::now) + self.timeout;
+                if later <= deadline {
+                    return Poll::Ready(None);
+                }
+                deadline = later;
             }
-            deadline = later;
-        }
+        })
+        .await
     }
 }
 
@@ -375,9 +380,9 @@ impl Endpoint {
 }
 
 impl Lease {
-    fn new(endpoint: &Arc<Endpoint>, progress: Limits, worker: WorkerId) -> Self {
+    fn new(endpoint: &Arc<Endpoint>, worker: WorkerId) -> Self {
         endpoint.in_flight.fetch_add(1, Relaxed);
-        Self { endpoint: Arc::clone(endpoint), connection: None, progress, worker }
+        Self { endpoint: Arc::clone(endpoint), connection: None, worker }
     }
 
     fn with(mut self, connection: Connection) -> Self {
@@ -391,7 +396,7 @@ impl Lease {
 
     /// The bounds that the endpoint is held to.
     pub fn progress(&self) -> &Limits {
-        &self.progress
+        &self.endpoint.settings.1.progress
     }
 
     /// Ends the use of its connection, at `now`.

@@ -31,7 +31,8 @@ pub enum Body {
     #[default]
     Empty,
     Full(Bytes),
-    Stream(Stream),
+    /// In a box: bodies are moved about, and most requests have none.
+    Stream(Box<Stream>),
     /// Made of another body.
     Changed(Pin<Box<Changed>>),
 }
@@ -42,7 +43,7 @@ pub struct Stream {
     incoming: Incoming,
     pace: Pace,
     /// Made when the sender lets us wait for the first time.
-    watch: Option<Box<Watch>>,
+    watch: Option<Watch>,
     /// Of a request.
     transfer: Option<Arc<Transfer>>,
 }
@@ -144,12 +145,12 @@ impl Body {
             return Self::Empty;
         }
         let transfer = Transfer { dropped: Arc::clone(dropped), ..Transfer::default() };
-        Self::Stream(Stream { incoming, pace, watch: None, transfer: Some(Arc::new(transfer)) })
+        Self::Stream(Box::new(Stream { incoming, pace, watch: None, transfer: Some(Arc::new(transfer)) }))
     }
 
     /// The body of a service's answer.
     pub fn of_service(incoming: Incoming, pace: Pace) -> Self {
-        Self::Stream(Stream { incoming, pace, watch: None, transfer: None })
+        Self::Stream(Box::new(Stream { incoming, pace, watch: None, transfer: None }))
     }
 
     /// Something that a body was made into.
@@ -282,7 +283,7 @@ impl Stream {
             },
             Poll::Ready(_) => return polled.map_err(BodyError::Broken),
             Poll::Pending => {
-                let watch = self.watch.get_or_insert_with(|| Box::new(Watch::new(&self.pace)));
+                let watch = self.watch.get_or_insert_with(|| Watch::new(&self.pace));
                 let stalled = ready!(watch.poll_stalled(cx, &self.pace));
                 return self.give_up(stalled);
             }

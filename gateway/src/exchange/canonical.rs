@@ -35,7 +35,7 @@ pub enum Refusal {
 ///
 /// # Errors
 ///
-/// The method, the form of the target or the transfer coding is not served.
+/// The method or the form of the target is not served.
 pub fn servable(head: &RequestHead, names_a_path: bool) -> Result<(), Refusal> {
     if head.method == Method::CONNECT {
         return Err(Refusal::NotImplemented("CONNECT"));
@@ -43,20 +43,29 @@ pub fn servable(head: &RequestHead, names_a_path: bool) -> Result<(), Refusal> {
     if !names_a_path || (head.target.path() == "*" && head.method != Method::OPTIONS) {
         return Err(Refusal::BadRequest("the request line names no path".into()));
     }
-    match is_chunked(&head.headers) {
+    Ok(())
+}
+
+/// Checks the transfer coding of a request.
+///
+/// # Errors
+///
+/// It is another one than `chunked`.
+pub fn has_served_coding(headers: &HeaderMap) -> Result<(), Refusal> {
+    match is_chunked(headers) {
         Ok(_) => Ok(()),
         Err(error @ CodingError::Invalid) => Err(Refusal::BadRequest(error.to_string())),
         Err(CodingError::Unsupported) => Err(Refusal::NotImplemented("a transfer coding other than chunked")),
     }
 }
 
-/// Says whether the path hides a separator.
+/// Says whether the path hides a separator. `last_host` is one that was parsed before, and becomes that of this request.
 ///
 /// # Errors
 ///
 /// There is not one good host, or the path has no normal form.
-pub fn canonical(head: &mut RequestHead) -> Result<bool, Refusal> {
-    authority(head).inspect_err(|_| forget_user(head))?;
+pub fn canonical(head: &mut RequestHead, last_host: &mut Option<Authority>) -> Result<bool, Refusal> {
+    authority(head, last_host).inspect_err(|_| forget_user(head))?;
     let normal = normalize(head.target.path()).map_err(|error| Refusal::BadRequest(error.to_string()))?;
     let encoded_slash = normal.encoded_slash;
     let query = head.target.query();
@@ -75,39 +84,45 @@ pub fn canonical(head: &mut RequestHead) -> Result<bool, Refusal> {
 }
 
 /// One host, from the request line or from `Host` (RFC 9112 §3.2, RFC 9113 §8.3.1).
-fn authority(head: &mut RequestHead) -> Result<(), Refusal> {
+fn authority(head: &mut RequestHead, last: &mut Option<Authority>) -> Result<(), Refusal> {
     let mut hosts = head.headers.get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
     if second.is_some() {
         return Err(Refusal::BadRequest("there is more than one Host field".into()));
     }
-    let named = match host.map(HeaderValue::as_bytes) {
-        None => None,
-        Some(b"") => return Err(Refusal::BadRequest("the Host field is empty".into())),
-        Some(host) => Some(
-            Authority::try_from(host)
-                .map_err(|_| Refusal::BadRequest("the Host field is not a host and port".into()))
-                .and_then(checked)?,
-        ),
-    };
-    if host.is_none() && head.version == Version::HTTP_11 {
+    let named = host.map(|host| parsed(host.as_bytes(), last)).transpose()?;
+    if named.is_none() && head.version == Version::HTTP_11 {
         return Err(Refusal::BadRequest("there is no Host field".into()));
     }
-    // RFC 9112 §3.2.2: a host in the request line replaces the field, for filters too.
-    head.authority = match head.authority.clone() {
-        Some(asked) => Some(checked(asked)?),
-        None => named,
-    };
-    let Some(authority) = &head.authority else {
-        head.headers.remove(HOST);
-        let may_be_absent = head.version < Version::HTTP_2;
-        return if may_be_absent { Ok(()) } else { Err(Refusal::BadRequest("there is no host".into())) };
-    };
-    if head.headers.get(HOST).is_none_or(|field| field != authority.as_str()) {
-        let field = HeaderValue::from_str(authority.as_str());
-        head.headers.insert(HOST, field.map_err(|_| Refusal::BadRequest("the host is no field value".into()))?);
+    match head.authority.take() {
+        // RFC 9112 §3.2.2: a host in the request line replaces the field, for filters too.
+        Some(asked) => {
+            let asked = checked(asked)?;
+            if named.is_none_or(|named| named.as_str() != asked.as_str()) {
+                let field = HeaderValue::from_str(asked.as_str());
+                head.headers.insert(HOST, field.map_err(|_| Refusal::BadRequest("the host is no field value".into()))?);
+            }
+            head.authority = Some(asked);
+        }
+        None if named.is_none() && head.version >= Version::HTTP_2 => {
+            return Err(Refusal::BadRequest("there is no host".into()));
+        }
+        None => head.authority = named,
     }
     Ok(())
+}
+
+/// The host of a Host field; most often it is the last one that was parsed.
+fn parsed(field: &[u8], last: &mut Option<Authority>) -> Result<Authority, Refusal> {
+    if let Some(last) = last.as_ref().filter(|last| last.as_str().as_bytes() == field) {
+        return Ok(last.clone());
+    }
+    if field.is_empty() {
+        return Err(Refusal::BadRequest("the Host field is empty".into()));
+    }
+    let authority = Authority::try_from(field);
+    let authority = authority.map_err(|_| Refusal::BadRequest("the Host field is not a host and port".into()))?;
+    Ok(last.insert(checked(authority)?).clone())
 }
 
 /// Lets a host pass that is `uri-host [ ":" port ]` (RFC 9110 §4.2.3, RFC 3986 §3.2.2), without percent-encoding.
@@ -179,15 +194,29 @@ mod tests {
         for host in hosts {
             head.headers.append(HOST, HeaderValue::from_static(host));
         }
-        authority(&mut head).map(|()| head.authority.map(|authority| authority.to_string()))
+        authority(&mut head, &mut None).map(|()| head.authority.map(|authority| authority.to_string()))
     }
 
     #[test]
     fn the_field_says_what_the_request_line_says() {
         let mut head = RequestHead { authority: Some(Authority::from_static("inside:81")), ..RequestHead::default() };
         head.headers.insert(HOST, HeaderValue::from_static("outside"));
-        authority(&mut head).expect("a host");
+        authority(&mut head, &mut None).expect("a host");
         assert_eq!((head.host(), &head.headers[HOST]), ("inside", &HeaderValue::from_static("inside:81")));
+    }
+
+    #[test]
+    fn a_host_is_parsed_once() {
+        let mut last = None;
+        for (host, expected) in [("a:80", "a:80"), ("a:80", "a:80"), ("a:8", "a:8"), ("b a", "a:8"), ("", "a:8")] {
+            let mut head = RequestHead { version: Version::HTTP_11, ..RequestHead::default() };
+            head.headers.insert(HOST, HeaderValue::from_static(host));
+            let named = authority(&mut head, &mut last).map(|()| head.host().to_owned());
+            assert_eq!(
+                (named.ok(), last.as_ref().map(Authority::as_str)),
+                ((host == expected).then(|| "a".to_owned()), Some(expected))
+            );
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use http::{
     HeaderMap, HeaderName, Method, Response, StatusCode,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
+use http_body::Body;
 use thiserror::Error;
 
 use super::headers::{names_websocket, options, set_length};
@@ -55,13 +56,21 @@ pub fn is_chunked(headers: &HeaderMap) -> Result<bool, CodingError> {
 /// # Errors
 ///
 /// The response cannot be passed on.
-pub fn check_response<B>(response: &mut Response<B>, method: &Method, asks_websocket: bool) -> Result<(), Unsound> {
+pub fn check_response(
+    response: &mut Response<impl Body>,
+    method: &Method,
+    asks_websocket: bool,
+) -> Result<(), Unsound> {
     let status = response.status();
     if status.as_u16() >= 600 {
         return Err(Unsound::Status(status));
     }
     if status == StatusCode::SWITCHING_PROTOCOLS && !(asks_websocket && names_websocket(response.headers())) {
         return Err(Unsound::Switch);
+    }
+    // A body has a known length only where hyper found no coding, and one length.
+    if response.body().size_hint().exact().is_some_and(|length| length > 0) {
+        return Ok(());
     }
     is_chunked(response.headers()).map_err(|_| Unsound::Coding)?;
     // Where a body follows, hyper has read its length.

@@ -14,7 +14,7 @@ use crate::{
     exchange::{
         Body, Client, Exchange, Refusal, RequestHead, RequestId, ResponseHead, TRACEPARENT,
         body::may_rest,
-        canonical::{canonical, servable},
+        canonical::{canonical, has_served_coding, servable},
         headers::{self, Seen},
         id::X_REQUEST_ID,
         path::strip_prefix,
@@ -37,11 +37,11 @@ pub(super) fn exchange(
     if request.version() != Version::HTTP_2 {
         client.peer.set_streams(false);
     }
-    let websocket = upgrade::asked(&request);
+    let seen = Seen::of(request.headers());
+    let websocket = seen.hop_by_hop && upgrade::asked(&request);
     let upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
     let unframed = parts.extensions.remove::<Refusal>().map_or(Ok(()), Err);
-    let seen = Seen::of(&parts.headers);
     let own_id = seen.request_id.then(|| RequestId::from_client(&parts.headers)).flatten();
     let id = own_id.unwrap_or_else(|| proxy.ids.borrow_mut().draw());
     let trace = seen.trace.then(|| parts.headers.get(TRACEPARENT).cloned()).flatten();
@@ -60,7 +60,10 @@ pub(super) fn exchange(
         underscored: None,
         headers: parts.headers,
     };
-    let sound = unframed.and_then(|()| servable(&head, names_a_path)).and_then(|()| canonical(&mut head));
+    let sound = unframed
+        .and_then(|()| servable(&head, names_a_path))
+        .and_then(|()| if seen.hop_by_hop { has_served_coding(&head.headers) } else { Ok(()) })
+        .and_then(|()| canonical(&mut head, &mut proxy.last_host.borrow_mut()));
     let (encoded_slash, mut refused) = match sound {
         // Of HTTP/1.1 hyper counts them; crumbs of a cookie are one field.
         Ok(_) if head.headers.len() > client.header_count => (false, Some(Refusal::TooManyFields(client.header_count))),

@@ -16,7 +16,7 @@ use super::{Endpoint, Error, Sending, Service};
 use crate::{
     descriptors,
     exchange::Body,
-    progress::{Limits, Peer},
+    progress::{Limits, Peer, Timer},
     socket::{self, Exchanges, Socket},
     worker::WorkerId,
 };
@@ -45,6 +45,8 @@ pub(super) struct Connection {
     pub(super) sender: SendRequest<Body>,
     pub(super) peer: Arc<Peer>,
     pub(super) exchanges: Exchanges,
+    /// Of the exchange on it, until the head of the answer.
+    pub(super) timer: Timer,
     /// Ends once the socket is closed.
     driver: JoinHandle<()>,
 }
@@ -190,8 +192,8 @@ async fn open(
     socket::set_up(&SockRef::from(&stream), transport.tcp_keepalive).map_err(failed)?;
     let peer = Arc::new(Peer::new(transport.progress));
     let exchanges = Exchanges::default();
-    let limit = transport.interim_responses.into();
-    let io = TokioIo::new(Socket::to_service(stream, Arc::clone(&peer), limit, exchanges.clone()));
+    let interim = transport.interim_responses.into();
+    let io = TokioIo::new(Socket::to_service(stream, Arc::clone(&peer), interim, exchanges.clone()));
     let mut builder = http1::Builder::new();
     builder.max_header_size(transport.header_bytes).max_buf_size(transport.header_bytes);
     if transport.header_count != USUAL_HEADERS {
@@ -204,7 +206,7 @@ async fn open(
             tracing::debug!(%address, %error, "upstream connection ended");
         }
     });
-    Ok(Connection { sender, peer, exchanges, driver })
+    Ok(Connection { sender, peer, exchanges, timer: Timer::new(start + limit), driver })
 }
 
 #[cfg(test)]

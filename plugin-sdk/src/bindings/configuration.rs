@@ -55,6 +55,9 @@ pub mod exports {
       pub trait Guest {
         /// Called once in the life of an instance, before any phase. `json` is the filter's `config` as JSON
         /// text, `null` where it has none. An error refuses the configuration and its text is shown.
+        ///
+        /// Work that is needed once, such as compiling patterns, belongs here: this call may take `limits.timeout` of CPU time, the
+        /// call of a phase only `limits.deadline`.
         #[allow(async_fn_in_trait)]
         fn configure(json: _rt::String,) -> ::core::result::Result<(),_rt::String>;
       }
