@@ -37,10 +37,11 @@ pub use self::{
 
 /// Up to so many bytes, copying costs less than what the kernel does to gather pieces.
 const SMALL: usize = 1024;
-/// The first read of a connection takes fewer bytes than this. The limit doubles with each second read that reaches it: a body that
-/// the client does not take holds two reads in memory, its last piece and the one that hyper reads ahead, and on a new connection
-/// both are small.
+/// The first read of a connection takes fewer bytes than this.
 const FIRST_READ: usize = 4 << 10;
+/// Reads that reach their limit before it doubles: a body that the client does not take holds so many reads in memory, its last two
+/// pieces and the one that hyper reads ahead, and on a new connection all of them are small.
+const SMALL_READS: u32 = 3;
 /// Every read takes fewer bytes than this. hyper doubles its buffer, to 400 KiB, after each read that fills it: smaller reads keep the
 /// buffer, and what one waiting piece of a body keeps alive, at 64 KiB.
 const MAX_READ: usize = 64 << 10;
@@ -174,7 +175,7 @@ impl AsyncRead for Socket {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        let most = (FIRST_READ << (self.filled / 2)).min(MAX_READ) - 1;
+        let most = (FIRST_READ << (self.filled / SMALL_READS)).min(MAX_READ) - 1;
         self.stream.set_limit(most as u64);
         match Pin::new(&mut self.stream).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) => {
@@ -274,8 +275,8 @@ mod tests {
         let (stream, _) = listener.accept().await.expect("a connection");
         let mut socket = Socket::to_host(stream, Arc::new(Peer::new(Limits::default())));
         let mut bytes = vec![0; 64 << 10];
-        peer.write_all(&[b'x'; 40 << 10]).await.expect("it is there");
-        for expected in [4095, 4095, 8191, 8191, 16383, 5] {
+        peer.write_all(&[b'x'; 52 << 10]).await.expect("it is there");
+        for expected in [4095, 4095, 4095, 8191, 8191, 8191, 16383, 7] {
             assert_eq!(socket.read(&mut bytes).await.expect("it is there"), expected);
         }
     }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
     time::Instant,
 };
@@ -25,6 +25,9 @@ use crate::{
     wait::until,
     wire::{Framing, Head, Wire},
 };
+
+/// Connections that the kernel accepts before the upstream does: tests open a thousand at once, and a lost SYN takes a second.
+const BACKLOG: u32 = 4096;
 
 /// A request as the upstream got it.
 #[derive(Debug, Clone)]
@@ -75,7 +78,7 @@ impl Upstream {
 
     /// The same, and tells this name.
     pub async fn named(name: &str) -> Self {
-        Self::named_on(name, anywhere().await)
+        Self::named_on(name, anywhere())
     }
 
     /// The same on this socket.
@@ -84,7 +87,7 @@ impl Upstream {
     }
 
     pub async fn start(script: impl Fn(&Received) -> Answer + Send + Sync + 'static) -> Self {
-        Self::serve("", anywhere().await, Arc::new(script))
+        Self::serve("", anywhere(), Arc::new(script))
     }
 
     fn serve(name: &str, listener: TcpListener, script: Arc<dyn Fn(&Received) -> Answer + Send + Sync>) -> Self {
@@ -198,6 +201,8 @@ impl Received {
     }
 }
 
-async fn anywhere() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").await.expect("a free port")
+fn anywhere() -> TcpListener {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+    socket.listen(BACKLOG).expect("it listens")
 }

@@ -17,6 +17,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, sync::oneshot, task::JoinSet};
 const CLIENTS: usize = 1000;
 /// More than the sockets on the way can hold.
 const LARGE: u64 = 64 << 20;
+/// How often they come: memory that is kept once may be for the next ones, memory that is kept each time is lost.
+const ROUNDS: usize = 2;
 /// Bytes of memory that may be more than before, once all clients are gone.
 const MOST: u64 = 16 << 20;
 
@@ -96,7 +98,8 @@ async fn unharmed(address: SocketAddr, mut over: oneshot::Receiver<()>) -> usize
     let mut client = Client::connect(address).await;
     let mut answered = 0;
     while over.try_recv().is_err() {
-        assert_eq!(client.get("/").await.status, 200);
+        let answer = client.get("/").await;
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
         answered += 1;
     }
     answered
@@ -126,34 +129,42 @@ async fn a_thousand_clients_that_stop_are_all_ended_and_harm_nobody() {
     let gateway = Stile::run(folder.path(), config).await;
     for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Admin] {
         for stop in [Stop::AtOnce, Stop::InTheHead, Stop::InTheBody, Stop::Reading] {
-            assert_eq!(Client::connect(gateway.address()).await.get("/").await.status, 200);
-            until("nobody else is there", async || (upstream.open() <= 4).then_some(())).await;
-            let (files, memory) = (gateway.descriptors(), gateway.memory("RssAnon"));
-            let (over, receiver) = oneshot::channel();
-            let mut neighbour = JoinSet::new();
-            neighbour.spawn(unharmed(gateway.address(), receiver));
-            let address = if let Protocol::Admin = protocol { gateway.admin().0 } else { gateway.address() };
-            let mut clients = JoinSet::new();
-            for _ in 0..CLIENTS {
-                clients.spawn(stopped(address, protocol, stop));
+            for round in 1..=ROUNDS {
+                round_of(&gateway, &upstream, protocol, stop, round).await;
             }
-            let clients = soon("they connect", clients.join_all()).await;
-            let most = gateway.memory("RssAnon");
-            until("the gateway has ended all of them", async || (gateway.descriptors() <= files + 4).then_some(()))
-                .await;
-            over.send(()).expect("the neighbour runs");
-            let answered: usize = neighbour.join_all().await.into_iter().sum();
-            let kept = until("the memory is back", async || {
-                let kept = gateway.memory("RssAnon").saturating_sub(memory);
-                (kept <= MOST).then_some(kept)
-            })
-            .await;
-            drop(clients);
-            println!(
-                "{protocol:?} {stop:?}: {} KiB each, {} KiB kept, {answered} answers beside them",
-                (most.saturating_sub(memory) / CLIENTS as u64) >> 10,
-                kept >> 10
-            );
         }
     }
+}
+
+/// A thousand clients come, stop and are ended.
+async fn round_of(gateway: &Stile, upstream: &Upstream, protocol: Protocol, stop: Stop, round: usize) {
+    assert_eq!(Client::connect(gateway.address()).await.get("/").await.status, 200);
+    until("nobody else is there", async || (upstream.open() <= 4).then_some(())).await;
+    let (files, memory) = (gateway.descriptors(), gateway.memory("RssAnon"));
+    let (over, receiver) = oneshot::channel();
+    let mut neighbour = JoinSet::new();
+    neighbour.spawn(unharmed(gateway.address(), receiver));
+    let address = if let Protocol::Admin = protocol { gateway.admin().0 } else { gateway.address() };
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        clients.spawn(stopped(address, protocol, stop));
+    }
+    let clients = soon("they connect", clients.join_all()).await;
+    let most = gateway.memory("RssAnon");
+    until("the gateway has ended all of them", async || (gateway.descriptors() <= files + 4).then_some(())).await;
+    over.send(()).expect("the neighbour runs");
+    let answered: usize = neighbour.join_all().await.into_iter().sum();
+    // Threads of the control plane give nothing back before they work again: what they keep is for the next round.
+    let may_keep = matches!(protocol, Protocol::Admin) && round < ROUNDS;
+    let kept = until("the memory is back", async || {
+        let kept = gateway.memory("RssAnon").saturating_sub(memory);
+        (may_keep || kept <= MOST).then_some(kept)
+    })
+    .await;
+    drop(clients);
+    println!(
+        "{protocol:?} {stop:?}: {} KiB each, {} KiB kept, {answered} answers beside them",
+        (most.saturating_sub(memory) / CLIENTS as u64) >> 10,
+        kept >> 10
+    );
 }
