@@ -66,7 +66,7 @@ pub struct Account {
     behind: Duration,
 }
 
-/// The clock of one transfer: it runs only while the peer owes bytes.
+/// The account of one transfer: time counts only while the peer owes bytes.
 ///
 /// Each transfer has at most one timer, which is not set anew for each piece.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ pub enum Refusal {
     TooManyFields(usize),
 }
 
-/// What this gateway cannot serve is refused before a route could match it.
+/// Refuses a request that this gateway cannot serve, before a route could match it.
 ///
 /// # Errors
 ///

@@ -45,7 +45,7 @@ pub(super) struct Connection {
     pub(super) sender: SendRequest<Body>,
     pub(super) peer: Arc<Peer>,
     pub(super) exchanges: Exchanges,
-    /// Of the exchange on it, until the head of the answer.
+    /// Bounds the time until the head of the response.
     pub(super) timer: Timer,
     /// Ends once the socket is closed.
     driver: JoinHandle<()>,
