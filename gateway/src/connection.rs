@@ -228,7 +228,7 @@ impl Connection {
     {
         let Self { client, terms, requests, .. } = self;
         let mut check = pin!(sleep_until(self.first));
-        let (mut drain, mut is_watched) = (pin!(terms.drain.cancelled()), false);
+        let mut drained = pin!(cancelled(&terms.drain));
         let (mut silence, mut clock) = (Silence::default(), Clock::default());
         let mut phase = Phase::Open;
         loop {
@@ -240,11 +240,6 @@ impl Connection {
             let due = poll_fn(|cx| match http2 {
                 None if requests.get() > 0 => Poll::Pending,
                 _ => check.as_mut().poll(cx),
-            });
-            // This is polled on one task, which the first poll registers: then one look costs less.
-            let drained = poll_fn(|cx| match mem::replace(&mut is_watched, true) && !terms.drain.is_cancelled() {
-                true => Poll::Pending,
-                false => drain.as_mut().poll(cx),
             });
             tokio::select! {
                 biased;
@@ -267,10 +262,7 @@ impl Connection {
                     shut_down(connection.as_mut());
                 }
                 () = due => {
-                    if requests.get() == 0 {
-                        return Ok(());
-                    }
-                    let Some(budget) = http2 else { continue };
+                    let Some(budget) = http2.filter(|_| requests.get() > 0) else { return Ok(()) };
                     if silence.lasts(requests.get(), budget.is_in_use() || client.peer.is_blocked()) {
                         if phase.is_last() {
                             return Ok(());
@@ -281,7 +273,7 @@ impl Connection {
                     let limit = if phase.is_last() { FIRST_REQUEST } else { terms.limits.header_timeout };
                     check.as_mut().reset(Instant::now() + limit / CHECKS);
                 }
-                () = drained, if phase == Phase::Open => {
+                () = drained.as_mut(), if phase == Phase::Open => {
                     silence.checks = 0;
                     if requests.get() > 0 {
                         phase = Phase::Closing;
@@ -295,6 +287,15 @@ impl Connection {
             }
         }
     }
+}
+
+/// Waits until the token is cancelled. Only one task may poll this: the first poll registers it, and the next ones cost a look.
+fn cancelled(token: &CancellationToken) -> impl Future<Output = ()> {
+    let (mut cancelled, mut is_registered) = (Box::pin(token.cancelled()), false);
+    poll_fn(move |cx| match mem::replace(&mut is_registered, true) && !token.is_cancelled() {
+        true => Poll::Pending,
+        false => cancelled.as_mut().poll(cx),
+    })
 }
 
 /// For how long an HTTP/2 connection has had neither a stream nor bytes for its client.

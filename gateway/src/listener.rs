@@ -3,7 +3,6 @@
 mod bind;
 
 use std::{
-    cell::Cell,
     net::SocketAddr,
     rc::Rc,
     sync::{
@@ -69,14 +68,13 @@ pub struct Open {
 }
 
 /// Accepts until stopped, each connection a task of its own. What the kernel had queued by then is still served.
-/// `most` becomes the largest number of `tasks` that there were at once.
-pub async fn accept(share: Share, proxy: Rc<Proxy>, tasks: TaskTracker, most: Rc<Cell<usize>>) {
+pub async fn accept(share: Share, proxy: Rc<Proxy>, tasks: TaskTracker) {
     let socket = match TcpListener::from_std(share.socket) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(listener = &*share.listener.name, "cannot be served: {error}"),
     };
     let Share { listener, connections, windows, room, stop, .. } = share;
-    let door = Door { listener, connections, windows, room, stop, proxy, tasks, most };
+    let door = Door { listener, connections, windows, room, stop, proxy, tasks };
     let admit = |stream, peer| door.admit(stream, peer);
     accept_until(&door.stop, &socket, &door.listener.name, &door.connections, admit).await;
     // Past tokio, whose idea of what is ready may be older than the last connection.
@@ -122,8 +120,6 @@ struct Door {
     stop: CancellationToken,
     proxy: Rc<Proxy>,
     tasks: TaskTracker,
-    /// Connections that the worker had at once.
-    most: Rc<Cell<usize>>,
 }
 
 /// One open connection, counted until dropped.
@@ -163,7 +159,6 @@ impl Door {
             served.await;
             drop((admitted, place));
         });
-        self.most.set(self.most.get().max(self.tasks.len()));
     }
 }
 

@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     stile_gateway::cli::main(release)
 }
 
-/// Gives free memory back to the system, on the thread that freed it: what compiling a module took is many times the module.
+/// Gives memory that this thread has freed back to the system: the allocator looks for it only while the thread works.
 #[expect(unsafe_code, reason = "the allocator offers this in C alone")]
 fn release() {
     unsafe extern "C" {

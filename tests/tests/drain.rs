@@ -47,6 +47,27 @@ async fn an_exchange_in_flight_finishes_and_then_the_process_ends_well() {
 }
 
 #[tokio::test]
+async fn idle_connections_do_not_wait_for_the_grace_period() {
+    let upstream = Upstream::start(|_| Answer::text("here")).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = plain(upstream.address());
+    config["grace"] = json!("1h");
+    let gateway = Stile::run(folder.path(), config).await;
+    let address = gateway.address();
+    let (mut first, mut second) = (Client::connect(address).await, Client::http2(address).await);
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.get("/").await.text(), "here");
+    }
+    // Its protocol is known, its first request is not.
+    let mut half = Raw::connect(address).await;
+    half.write("GET / HTTP/1.1").await;
+    gateway.terminate().await;
+    half.closed().await;
+    assert_eq!(gateway.ended().await, Some(0));
+    drop((first, second));
+}
+
+#[tokio::test]
 async fn the_grace_period_has_an_end() {
     let upstream = Upstream::start(|_| Answer::Silence).await;
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -22,7 +22,7 @@ use stile_tests::{
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 fn one_worker(mut config: Value) -> Value {
@@ -205,6 +205,26 @@ async fn what_a_service_does_wrong_is_told_as_a_problem() {
 }
 
 #[tokio::test]
+async fn each_exchange_of_a_connection_to_a_service_has_a_time_out_of_its_own() {
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    let upstream = Upstream::start(|received| match received.target() {
+        "/silence" => Answer::Silence,
+        _ => Answer::text("here"),
+    })
+    .await;
+    let mut config = one_worker(plain(upstream.address()));
+    config["routes"][0]["timeout"] = json!("1s");
+    let gateway = Gateway::start(config).await;
+    let mut client = Client::connect(gateway.address()).await;
+    assert_eq!(client.get("/").await.status, 200);
+    // The time-out of the first exchange would end within that of the second.
+    sleep(TIMEOUT / 3).await;
+    let start = Instant::now();
+    assert_eq!((client.get("/silence").await.status.as_u16(), upstream.connections()), (504, 1));
+    assert!(start.elapsed() >= TIMEOUT, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn a_service_that_cannot_be_reached_is_told_as_a_problem() {
     let full = Full::new().await;
     let refused = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
@@ -236,7 +256,7 @@ async fn an_endpoint_that_takes_no_connection_is_passed_over_for_a_while() {
     config["services"] = json!([service("echo", &[gone, a.address(), b.address()])]);
     let gateway = Gateway::start(config).await;
     let refused = r#"stile_upstream_attempts_total{service="echo",outcome="refused"}"#;
-    let start = tokio::time::Instant::now();
+    let start = Instant::now();
     let mut client = Client::connect(gateway.address()).await;
     for n in 0..30 {
         // Nothing of it has reached anybody: whatever its method, and with its body.

@@ -1,7 +1,6 @@
 //! One worker: a thread with a runtime of its own that serves its share of every listener.
 
 use std::{
-    cell::Cell,
     io,
     rc::Rc,
     sync::{Arc, mpsc},
@@ -28,10 +27,8 @@ use crate::{
     worker::WorkerId,
 };
 
-/// How often idle connections and instances are looked through.
+/// How often idle connections and instances are looked through, and free memory is given back to the system.
 const SWEEP: Duration = Duration::from_secs(5);
-/// A worker that has lost so many connections, and half of those that it had, gives free memory back to the system.
-const LOST: usize = 128;
 /// Which worker does what is done once in the gateway.
 const FIRST: WorkerId = WorkerId(0);
 
@@ -114,13 +111,12 @@ async fn serve(
     if id == FIRST {
         spawn_local(ticks::serve(id, Rc::clone(&proxy), changed.clone()));
     }
-    let most = Rc::new(Cell::new(0));
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             Some(share) = shares.recv() => {
-                tasks.spawn_local(listener::accept(share, Rc::clone(&proxy), tasks.clone(), Rc::clone(&most)));
+                tasks.spawn_local(listener::accept(share, Rc::clone(&proxy), tasks.clone()));
             }
             // An idle worker, too, lets go of the generation before.
             Ok(()) = changed.changed() => {
@@ -128,11 +124,8 @@ async fn serve(
             }
             _ = sweep.tick() => {
                 proxy.snapshot().sweep(id);
-                let lost = most.get().saturating_sub(tasks.len());
-                if lost >= LOST.max(most.get() / 2) {
-                    release();
-                    most.set(tasks.len());
-                }
+                // A thread that has no more work would keep what its last exchanges have freed.
+                release();
             }
             () = stop.cancelled() => break,
         }

@@ -94,15 +94,14 @@ fn authority(head: &mut RequestHead, last: &mut Option<Authority>) -> Result<(),
     if named.is_none() && head.version == Version::HTTP_11 {
         return Err(Refusal::BadRequest("there is no Host field".into()));
     }
-    match head.authority.take() {
+    match &head.authority {
         // RFC 9112 §3.2.2: a host in the request line replaces the field, for filters too.
         Some(asked) => {
-            let asked = checked(asked)?;
+            check(asked)?;
             if named.is_none_or(|named| named.as_str() != asked.as_str()) {
                 let field = HeaderValue::from_str(asked.as_str());
                 head.headers.insert(HOST, field.map_err(|_| Refusal::BadRequest("the host is no field value".into()))?);
             }
-            head.authority = Some(asked);
         }
         None if named.is_none() && head.version >= Version::HTTP_2 => {
             return Err(Refusal::BadRequest("there is no host".into()));
@@ -122,13 +121,14 @@ fn parsed(field: &[u8], last: &mut Option<Authority>) -> Result<Authority, Refus
     }
     let authority = Authority::try_from(field);
     let authority = authority.map_err(|_| Refusal::BadRequest("the Host field is not a host and port".into()))?;
-    Ok(last.insert(checked(authority)?).clone())
+    check(&authority)?;
+    Ok(last.insert(authority).clone())
 }
 
 /// Lets a host pass that is `uri-host [ ":" port ]` (RFC 9110 §4.2.3, RFC 3986 §3.2.2), without percent-encoding.
-fn checked(authority: Authority) -> Result<Authority, Refusal> {
+fn check(authority: &Authority) -> Result<(), Refusal> {
     if is_host_and_port(authority.as_str()) {
-        return Ok(authority);
+        return Ok(());
     }
     let has_user = authority.as_str().contains('@');
     let reason = if has_user { "the host has a user name in it" } else { "the host is not a host and port" };
@@ -208,14 +208,25 @@ mod tests {
     #[test]
     fn a_host_is_parsed_once() {
         let mut last = None;
-        for (host, expected) in [("a:80", "a:80"), ("a:80", "a:80"), ("a:8", "a:8"), ("b a", "a:8"), ("", "a:8")] {
+        let mut named = |host: &'static str| {
             let mut head = RequestHead { version: Version::HTTP_11, ..RequestHead::default() };
             head.headers.insert(HOST, HeaderValue::from_static(host));
-            let named = authority(&mut head, &mut last).map(|()| head.host().to_owned());
-            assert_eq!(
-                (named.ok(), last.as_ref().map(Authority::as_str)),
-                ((host == expected).then(|| "a".to_owned()), Some(expected))
-            );
+            let sound = authority(&mut head, &mut last);
+            sound.ok().and(head.authority).map(|authority| (authority.as_str().as_ptr(), authority.to_string()))
+        };
+        let first = named("a:80").expect("a host");
+        assert_eq!([named("a b"), named("")], [None, None]);
+        assert_eq!(named("a:80"), Some(first), "a refused host takes the place of no good one");
+        assert_eq!(named("a:8").map(|(_, host)| host).as_deref(), Some("a:8"));
+    }
+
+    #[test]
+    fn a_refused_host_is_kept_for_the_log_without_its_user() {
+        for (asked, kept) in [("a:99999", Some("a:99999")), ("user:password@a", None)] {
+            let mut head = RequestHead { authority: Some(Authority::from_static(asked)), ..RequestHead::default() };
+            head.headers.insert(HOST, HeaderValue::from_static("a"));
+            assert!(canonical(&mut head, &mut None).is_err(), "{asked}");
+            assert_eq!(head.authority.as_ref().map(Authority::as_str), kept);
         }
     }
 

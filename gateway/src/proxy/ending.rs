@@ -108,6 +108,10 @@ impl Ending {
         self.endpoint = Some(Arc::clone(endpoint));
     }
 
+    pub(super) fn has_access_log(&self) -> bool {
+        self.log.is_some()
+    }
+
     /// It is use of a version of an API.
     pub(super) fn used(&mut self, usage: Arc<Usage>) {
         self.usage = Some(usage);

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response, StatusCode, Version,
+    HeaderMap, HeaderValue, Response, StatusCode, Version,
     header::{
         ALLOW, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
     },
@@ -165,11 +165,14 @@ pub(super) fn problem(ending: &mut Ending, error: &Error) -> Outgoing {
 
 /// The last step: the head as it goes out.
 pub(super) fn finish(mut ending: Box<Ending>, mut body: Outgoing) -> Response<Outgoing> {
-    let is_told = ending.listeners.is_some();
+    let (is_told, is_logged) = (ending.listeners.is_some(), ending.has_access_log());
     let exchange = &mut ending.exchange;
     let (status, fields) = (exchange.response.status, &mut exchange.response.headers);
-    // Who is told of the end sees them, too.
+    // The log phase of filters sees both heads, the access log that of the request.
     let mut headers = if is_told { fields.clone() } else { mem::take(fields) };
+    if !is_told && !is_logged {
+        exchange.request.headers = HeaderMap::new();
+    }
     headers.insert(X_REQUEST_ID, exchange.id.to_value());
     headers.extend(exchange.notices.drain(..));
     // RFC 9110 §6.4.1: these have no body, and only HTTP/1.1 would have it left out for us.
@@ -231,7 +234,7 @@ fn problem_answer(request: &str, error: &Error) -> Answer {
     if let Error::Invalid(Invalid::Findings(findings)) = error {
         body["errors"] = findings.iter().map(told).collect();
     }
-    let mut headers = http::HeaderMap::new();
+    let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     Answer { status, headers, body: body.to_string().into() }
 }

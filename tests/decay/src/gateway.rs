@@ -68,7 +68,7 @@ pub(crate) async fn open(workload: Workload, service: SocketAddr) -> SocketAddr 
     };
     let reader = Reader::new(Arc::new(ArcSwap::from_pointee(snapshot)), None);
     let proxy = Proxy::new(WORKER, reader, Logs::new().0, via());
-    spawn_local(listener::accept(share, Rc::new(proxy), TaskTracker::new(), Rc::default()));
+    spawn_local(listener::accept(share, Rc::new(proxy), TaskTracker::new()));
     address
 }
 
