@@ -47,7 +47,7 @@ use self::{
     unparsed::Unparsed,
 };
 use crate::{
-    exchange::{Client, Refusal},
+    exchange::{Client, Refusal, headers::detach_values},
     linger::{Lingering, Upgradable, Upgrade},
     monitor::{
         count::{Count, Workers},
@@ -186,7 +186,9 @@ impl Connection {
             let (answer, stream, peer) = (self.answer(request), budget.open(), Arc::clone(&self.client.peer));
             async move {
                 turn().await;
-                Ok::<_, Infallible>(answer.await.map(|body| {
+                let mut answer = answer.await;
+                detach_values(answer.headers_mut());
+                Ok::<_, Infallible>(answer.map(|body| {
                     let streams = body.streams();
                     Budgeted::new(body, streams, stream, peer)
                 }))

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, UPGRADE, VIA},
@@ -177,6 +177,23 @@ impl Told {
     }
 }
 
+/// Copies the values of a response into a buffer of their own. Each value of HTTP/1.1 keeps alive the whole buffer that its head was
+/// read into, and HPACK keeps values in its table for as long as the connection lasts (RFC 7541 §2.3.2).
+pub fn detach_values(headers: &mut HeaderMap) {
+    let mut values = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
+    for value in headers.values() {
+        values.extend_from_slice(value.as_bytes());
+    }
+    let mut values = values.freeze();
+    for value in headers.values_mut() {
+        let copy = values.split_to(value.len());
+        if let Ok(mut copy) = HeaderValue::from_maybe_shared(copy) {
+            copy.set_sensitive(value.is_sensitive());
+            *value = copy;
+        }
+    }
+}
+
 /// The fields that a `Connection` field names, but for the two options that everybody knows and that name no other.
 pub(super) fn named(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
     let is_known = |option: &&[u8]| option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close");
@@ -224,6 +241,23 @@ mod tests {
         ] {
             assert_eq!(Seen::of(&map(&[("accept", "*/*"), (name, "1"), ("host", "a")])), seen);
         }
+    }
+
+    #[test]
+    fn values_are_detached_from_the_buffer_that_they_were_read_into() {
+        let read = Bytes::from(b"onetwo".repeat(1000));
+        let mut headers = HeaderMap::new();
+        let value = |range| HeaderValue::from_maybe_shared(read.slice(range)).expect("a value");
+        headers.append("a", value(0..3));
+        headers.append("a", value(3..6));
+        headers.append("b", value(3..6));
+        headers["b"].set_sensitive(true);
+        let before = headers.clone();
+        detach_values(&mut headers);
+        assert_eq!(headers, before);
+        assert_eq!([headers["a"].is_sensitive(), headers["b"].is_sensitive()], [false, true]);
+        drop(before);
+        assert!(read.is_unique(), "no value keeps it");
     }
 
     #[test]

@@ -20,7 +20,7 @@ async fn three_thousand_streams_that_nobody_reads_take_bounded_memory() {
     let mut client = Client::http2(gateway.address()).await;
     assert_eq!(client.get("/").await.body.len(), 500_000);
     drop(client);
-    let before = gateway.memory("VmRSS");
+    let before = gateway.memory("RssAnon");
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut client = Frames::connect(gateway.address(), i32::MAX as u32).await;
@@ -39,7 +39,11 @@ async fn three_thousand_streams_that_nobody_reads_take_bounded_memory() {
         (steady > 20).then_some(now)
     })
     .await;
-    let beside = gateway.memory("VmRSS").saturating_sub(before).saturating_sub(buffered) / streams as u64;
-    println!("{beside} bytes for each exchange, beside {buffered} bytes of bodies");
-    assert!(beside <= 32 << 10, "{beside} bytes for each exchange, beside {buffered} bytes of bodies");
+    let beside = until("what was needed for a moment only is given back", async || {
+        let beside = gateway.memory("RssAnon").saturating_sub(before).saturating_sub(buffered) / streams as u64;
+        println!("{beside} bytes for each exchange, beside {buffered} bytes of bodies");
+        (beside <= 32 << 10).then_some(beside)
+    })
+    .await;
+    drop(clients);
 }
