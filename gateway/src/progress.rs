@@ -66,7 +66,7 @@ pub struct Account {
     behind: Duration,
 }
 
-/// The account of one transfer: time counts only while the peer owes bytes.
+/// The account of one transfer: time counts only while bytes are due from the peer.
 ///
 /// Each transfer has at most one timer, which is not set anew for each piece.
 #[derive(Debug)]
