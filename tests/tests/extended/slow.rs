@@ -134,14 +134,14 @@ async fn a_thousand_clients_that_stop_are_all_ended_and_harm_nobody() {
     for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Admin] {
         for stop in [Stop::AtOnce, Stop::InTheHead, Stop::InTheBody, Stop::Reading] {
             for round in 1..=ROUNDS {
-                round_of(&gateway, &upstream, protocol, stop, round).await;
+                println!("{}", round_of(&gateway, &upstream, protocol, stop, round).await);
             }
         }
     }
 }
 
-/// A thousand clients come, stop and are ended.
-async fn round_of(gateway: &Stile, upstream: &Upstream, protocol: Protocol, stop: Stop, round: usize) {
+/// A thousand clients come, stop and are ended. Returns what they took.
+async fn round_of(gateway: &Stile, upstream: &Upstream, protocol: Protocol, stop: Stop, round: usize) -> String {
     assert_eq!(Client::connect(gateway.address()).await.get("/").await.status, 200);
     until("nobody else is there", async || (upstream.open() <= 4).then_some(())).await;
     let (files, memory) = (gateway.descriptors(), gateway.memory("RssAnon"));
@@ -166,9 +166,6 @@ async fn round_of(gateway: &Stile, upstream: &Upstream, protocol: Protocol, stop
     })
     .await;
     drop(clients);
-    println!(
-        "{protocol:?} {stop:?}: {} KiB each, {} KiB kept, {answered} answers beside them",
-        (most.saturating_sub(memory) / CLIENTS as u64) >> 10,
-        kept >> 10
-    );
+    let each = most.saturating_sub(memory) / CLIENTS as u64;
+    format!("{protocol:?} {stop:?}: {} KiB each, {} KiB kept, {answered} answers beside them", each >> 10, kept >> 10)
 }
