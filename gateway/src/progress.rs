@@ -66,9 +66,9 @@ pub struct Account {
     behind: Duration,
 }
 
-/// The account of one transfer: time counts only while bytes are due from the peer.
+/// Watches the progress of one transfer. Time counts only while the peer has bytes to send or to take.
 ///
-/// Each transfer has at most one timer, which is not set anew for each piece.
+/// Each transfer has at most one timer, which no single piece resets.
 #[derive(Debug)]
 pub struct Watch {
     /// Since when the peer owes bytes; `None` while it does not.
