@@ -9,7 +9,7 @@ use crate::{
     config::{Document, Errors, schema},
     exchange::{
         Refusal, RequestHead,
-        canonical::{canonical, has_served_coding, servable},
+        canonical::{canonical, check_coding, servable},
         headers::remove_hop_by_hop,
         path::strip_prefix,
     },
@@ -139,7 +139,7 @@ fn head(question: Question) -> Result<(RequestHead, bool), Refusal> {
     let version = if headers.contains_key(HOST) { Version::HTTP_11 } else { Version::HTTP_10 };
     let mut head = RequestHead { method, target, version, headers, ..RequestHead::default() };
     servable(&head, true)?;
-    has_served_coding(&head.headers)?;
+    check_coding(&head.headers)?;
     let encoded_slash = canonical(&mut head, &mut None)?;
     remove_hop_by_hop(&mut head.headers);
     Ok((head, encoded_slash))

@@ -51,7 +51,7 @@ pub fn servable(head: &RequestHead, names_a_path: bool) -> Result<(), Refusal> {
 /// # Errors
 ///
 /// It is another one than `chunked`.
-pub fn has_served_coding(headers: &HeaderMap) -> Result<(), Refusal> {
+pub fn check_coding(headers: &HeaderMap) -> Result<(), Refusal> {
     match is_chunked(headers) {
         Ok(_) => Ok(()),
         Err(error @ CodingError::Invalid) => Err(Refusal::BadRequest(error.to_string())),

@@ -14,7 +14,7 @@ use crate::{
     exchange::{
         Body, Client, Exchange, Refusal, RequestHead, RequestId, ResponseHead, TRACEPARENT,
         body::may_rest,
-        canonical::{canonical, has_served_coding, servable},
+        canonical::{canonical, check_coding, servable},
         headers::{self, Seen},
         id::X_REQUEST_ID,
         path::strip_prefix,
@@ -62,7 +62,7 @@ pub(super) fn exchange(
     };
     let sound = unframed
         .and_then(|()| servable(&head, names_a_path))
-        .and_then(|()| if seen.hop_by_hop { has_served_coding(&head.headers) } else { Ok(()) })
+        .and_then(|()| if seen.hop_by_hop { check_coding(&head.headers) } else { Ok(()) })
         .and_then(|()| canonical(&mut head, &mut proxy.last_host.borrow_mut()));
     let (encoded_slash, mut refused) = match sound {
         // Of HTTP/1.1 hyper counts them; crumbs of a cookie are one field.
