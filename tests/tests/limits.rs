@@ -136,7 +136,8 @@ async fn a_gateway_without_descriptors_blames_no_endpoint_and_keeps_its_admin_ad
         "services": [service("echo", &[upstream.address()]), service("silent", &[silent.address()])],
         "routes": [
             { "name": "echo", "match": { "path": "/echo" }, "service": "echo" },
-            { "name": "silent", "match": { "path": "/silent" }, "service": "silent" },
+            // Nothing is freed by a time-out.
+            { "name": "silent", "match": { "path": "/silent" }, "service": "silent", "timeout": "1h" },
         ],
     });
     let gateway = Stile::run_with_files(folder.path(), config, (160, 160), file.into()).await;
