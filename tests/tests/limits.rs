@@ -136,7 +136,7 @@ async fn a_gateway_without_descriptors_blames_no_endpoint_and_keeps_its_admin_ad
         "services": [service("echo", &[upstream.address()]), service("silent", &[silent.address()])],
         "routes": [
             { "name": "echo", "match": { "path": "/echo" }, "service": "echo" },
-            // Nothing is freed by a time-out.
+            // No time-out frees a descriptor.
             { "name": "silent", "match": { "path": "/silent" }, "service": "silent", "timeout": "1h" },
         ],
     });

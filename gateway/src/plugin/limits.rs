@@ -195,7 +195,7 @@ pub(super) struct Meter {
 /// the guest nor a preempted worker counts.
 ///
 /// A call that ends before its first tick is never timed: it costs no system call, and counts as nothing. So a
-/// deadline is missed by two ticks at most.
+/// deadline is missed by two ticks at most, of which the first may take 4 ms where no guest has computed lately.
 ///
 /// The guest gives way at the second tick after it was last resumed, so that calls of microseconds do not wait for a whole turn
 /// of their worker because a tick happened to fall into them; if it gave way before, at the first.
@@ -309,10 +309,12 @@ impl Meter {
 
     /// Ends a guest that is over its deadline at a tick of the epoch; one whose turn is over gives way to the sockets of its worker.
     pub(super) fn tick(&mut self) -> UpdateDeadline {
+        self.clock.ticker.met();
         if self.is_over() {
             return UpdateDeadline::Interrupt;
         }
         if self.clock.ends_turn() {
+            self.clock.ticker.computes();
             UpdateDeadline::YieldCustom(1, Box::pin(give_way()))
         } else {
             UpdateDeadline::Continue(1)
