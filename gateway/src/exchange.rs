@@ -37,7 +37,7 @@ pub use body::{Body, BodyError};
 pub use canonical::Refusal;
 pub use forwarded::{Family, FieldRules};
 pub use id::RequestId;
-pub use names::{Dropped, Underscores, is_claim};
+pub use names::{Dropped, NameGuard, Underscores, is_claim};
 pub use via::{Passes, Via};
 
 use crate::progress::{Limits, Peer};
@@ -103,8 +103,8 @@ pub struct RequestHead {
     pub version: Version,
     /// It asks for a WebSocket. The fields that say so belong to each connection and are made anew.
     pub websocket: bool,
-    /// Set if a field's name has `_` and the listener reserves such names: where those that are dropped are counted.
-    pub underscored: Option<Arc<Dropped>>,
+    /// Set if a field's name has `_`, or trailers may follow.
+    pub guard: Option<Box<NameGuard>>,
     /// Its body may rest for long, by its media type.
     pub streams: bool,
     pub headers: HeaderMap,
@@ -187,10 +187,11 @@ impl Client {
         Self { peer: Arc::new(Peer::new(progress)), header_count, ..self }
     }
 
-    /// Drops fields of a request whose names have `_`, as the listener wants it; `is_read` says whether the configuration reads
-    /// a name.
-    pub fn drop_underscored(&self, head: &mut RequestHead, is_read: impl Fn(&HeaderName) -> bool) {
+    /// Drops fields of a request whose names have `_`, as the listener wants it, and guards the names that filters decide by.
+    /// `is_read` says whether the configuration reads a name, `has_trailers` whether trailers may follow.
+    pub fn guard_names(&self, head: &mut RequestHead, has_trailers: bool, is_read: impl Fn(&HeaderName) -> bool) {
         head.drop_underscored(self.rules.underscores, &self.dropped, is_read);
+        head.guard_names(self.rules.underscores, &self.dropped, has_trailers);
     }
 
     /// The address of the peer as text, made once per connection.
@@ -261,7 +262,7 @@ impl Default for RequestHead {
             authority: None,
             version: Version::HTTP_11,
             websocket: false,
-            underscored: None,
+            guard: None,
             streams: false,
             headers: HeaderMap::new(),
         }

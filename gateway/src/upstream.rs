@@ -344,7 +344,7 @@ impl Endpoint {
     fn request(&self, head: &RequestHead, mut body: Body, host: HostHeader) -> Result<Request<Body>, Error> {
         let (length, ends) = (body.size_hint().exact(), body.is_empty());
         if length.is_none() && !ends {
-            body = Body::changed(Guarded::new(body, &head.headers));
+            body = Body::changed(Guarded::new(body, head));
         }
         let mut request = Request::new(body);
         *request.method_mut() = head.method.clone();

@@ -5,6 +5,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use stile_tests::{
     client::{Answer as Response, Client, fetch, request, with},
+    frames::{self, Frames},
     gateway::{Gateway, filtered, plain},
     guest::plugin,
     raw::{Raw, ask},
@@ -245,15 +246,47 @@ async fn trailers_of_a_request_carry_nothing_that_its_head_may_not() {
 }
 
 #[tokio::test]
-async fn a_trailer_stands_for_no_field_that_a_filter_has_set() {
+async fn a_trailer_stands_for_no_field_that_a_filter_decides_by() {
     let upstream = Upstream::echo().await;
-    let edits = json!({ "request": { "set": { "x-user": "ann" } } });
-    let filters = json!([{ "plugin": "add-headers", "config": edits }]);
-    let gateway = Gateway::start(filtered(upstream.address(), json!([plugin("add-headers")]), filters)).await;
-    let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntrailer: x-user, x_user, x-sum\r\n\r\n";
-    let answer = ask(gateway.address(), format!("{head}0\r\nx-user: root\r\nx_user: root\r\nx-sum: 7\r\n\r\n")).await;
-    assert_eq!((answer.status(), &answer.json()["headers"]["x-user"]), (200, &json!("ann")));
-    assert_eq!(upstream.last().trailers, ["x-sum: 7"]);
+    let edits = |edits: Value| json!({ "plugin": "add-headers", "config": { "request": edits } });
+    // One filter sets the field, one removes it, and one reads it.
+    for (filter, left) in [
+        (edits(json!({ "set": { "x-do": "nothing" } })), json!("nothing")),
+        (edits(json!({ "remove": ["x-do"] })), Value::Null),
+        (json!({ "plugin": "hostile" }), Value::Null),
+    ] {
+        let name = filter["plugin"].as_str().expect("a name").to_owned();
+        let config = filtered(upstream.address(), json!([plugin(&name)]), json!([filter]));
+        let gateway = Gateway::start(config).await;
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntrailer: x-do, x_do, x-sum\r\n\r\n";
+        let answer = ask(gateway.address(), format!("{head}0\r\nx-do: 1\r\nx_do: 1\r\nx-sum: 7\r\n\r\n")).await;
+        assert_eq!((answer.status(), &answer.json()["headers"]["x-do"]), (200, &left));
+        assert_eq!(upstream.last().trailers, ["x-sum: 7"], "HTTP/1.1, {filter}");
+
+        let mut client = Frames::connect(gateway.address(), 65_535).await;
+        let fields =
+            [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a"), ("trailer", "x-do, x-sum")];
+        let head = frames::frame(frames::HEADERS, frames::END_HEADERS, 1, &frames::block(&fields));
+        let trailers = frames::block(&[("x-do", "1"), ("x-sum", "7")]);
+        let ends = frames::END_HEADERS | frames::END_STREAM;
+        let request = [head, frames::frame(frames::HEADERS, ends, 1, &trailers)].concat();
+        client.write(&request).await.expect("the gateway reads");
+        client.until(frames::HEADERS, 1).await.expect("an answer");
+        assert_eq!(upstream.last().trailers, ["x-sum: 7"], "HTTP/2, {filter}");
+    }
+}
+
+#[tokio::test]
+async fn a_listener_that_drops_underscores_drops_those_of_trailers() {
+    let upstream = Upstream::echo().await;
+    for (policy, passed) in [("drop", vec!["x-sum: 7"]), ("reserved", vec!["api_key: 1", "x-sum: 7"])] {
+        let mut config = plain(upstream.address());
+        config["listeners"] = json!([{ "name": "public", "address": "127.0.0.1:0", "underscores": policy }]);
+        let gateway = Gateway::start(config).await;
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntrailer: api_key, x-sum\r\n\r\n";
+        assert_eq!(ask(gateway.address(), format!("{head}0\r\napi_key: 1\r\nx-sum: 7\r\n\r\n")).await.status(), 200);
+        assert_eq!(upstream.last().trailers, passed, "{policy}");
+    }
 }
 
 #[tokio::test]

@@ -134,7 +134,41 @@ fn is_claim_name(name: &HeaderName) -> bool {
     is_claim(name.as_str())
 }
 
+/// Guards the names that filters decide by against other fields of the client that servers take for them: fields with `_`, and
+/// trailers, which servers may merge into the head. Only a request that has the one or may have the other needs it.
+#[derive(Debug, Clone)]
+pub struct NameGuard {
+    policy: Underscores,
+    dropped: Arc<Dropped>,
+    /// The name of a field of the head has `_`.
+    has_underscores: bool,
+    /// Names that filters have read, set or removed, if trailers may follow. The last one may be another for each request.
+    touched: Option<Vec<HeaderName>>,
+}
+
+/// Names beyond which no trailer passes: a guest may read as many as it has time for.
+const MOST_TOUCHED: usize = 256;
+
+impl NameGuard {
+    /// Says whether a trailer must not pass, by its name and the one with `-` in place of each `_`.
+    pub(super) fn forbids(&self, trailer: &HeaderName, plain: &HeaderName) -> bool {
+        let is_touched = |names: &Vec<HeaderName>| names.len() >= MOST_TOUCHED || names.contains(plain);
+        (self.policy == Underscores::Drop && has_underscore(trailer.as_str()))
+            || self.touched.as_ref().is_some_and(is_touched)
+    }
+}
+
 impl RequestHead {
+    /// Guards the names of this request, whose body may end with trailers or not.
+    pub(super) fn guard_names(&mut self, policy: Underscores, dropped: &Arc<Dropped>, has_trailers: bool) {
+        let has_underscores =
+            policy != Underscores::Allow && self.headers.keys().any(|name| has_underscore(name.as_str()));
+        if has_underscores || has_trailers {
+            let (dropped, touched) = (Arc::clone(dropped), has_trailers.then(Vec::new));
+            self.guard = Some(Box::new(NameGuard { policy, dropped, has_underscores, touched }));
+        }
+    }
+
     /// Drops fields with `_` as the listener wants it; `is_read` says whether the configuration reads a name.
     pub(super) fn drop_underscored(
         &mut self,
@@ -151,14 +185,21 @@ impl RequestHead {
             }
         };
         dropped.underscores.fetch_add(count, Relaxed);
-        if self.headers.keys().any(underscored) {
-            self.underscored = Some(Arc::clone(dropped));
-        }
     }
 
-    /// Drops fields that servers take for the one of this name, which a filter reads, sets or removes.
-    pub fn drop_twins_of(&mut self, name: &str) {
-        let Some(dropped) = &self.underscored else { return };
+    /// Drops fields that servers take for the one of this name, which a filter reads, sets or removes, and keeps trailers of this
+    /// name from passing.
+    pub fn touch(&mut self, name: &str) {
+        let Some(NameGuard { dropped, has_underscores, touched, .. }) = self.guard.as_deref_mut() else { return };
+        if let Some(touched) = touched.as_mut().filter(|touched| touched.len() < MOST_TOUCHED)
+            && !touched.iter().any(|other| other.as_str().eq_ignore_ascii_case(name))
+            && let Ok(name) = name.parse::<HeaderName>()
+        {
+            touched.push(twin(&name).unwrap_or(name));
+        }
+        if !*has_underscores {
+            return;
+        }
         let is_twin = |other: &HeaderName| twin(other).is_some_and(|twin| twin.as_str().eq_ignore_ascii_case(name));
         dropped.underscores.fetch_add(remove(&mut self.headers, is_twin), Relaxed);
     }

@@ -11,9 +11,9 @@ use http::{HeaderMap, HeaderName};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{
-    Body, BodyError,
+    Body, BodyError, RequestHead,
     headers::{is_gateways_own, named},
-    names::{is_claim, twin},
+    names::{NameGuard, is_claim, twin},
 };
 
 /// Removes the trailers that only a head may carry, and those that a `Connection` trailer names. Returns how many of them state
@@ -51,18 +51,24 @@ fn is_for_heads(name: &HeaderName) -> bool {
     name_is_for_heads || is_gateways_own(name) || is_claim(name.as_str())
 }
 
-/// A request's body of unknown length. A trailer passes only if the head has no field of its name, with `_` for `-` neither: a
-/// filter may have set that field, and a service may merge both.
+/// A request's body of unknown length. A trailer passes only if the head has no field of its name and no filter has read, set or
+/// removed one, with `_` for `-` neither: a service may merge both.
 #[derive(Debug)]
 pub struct Guarded {
     body: Body,
     /// Names with `-` in place of each `_`.
     head: Vec<HeaderName>,
+    guard: Option<Box<NameGuard>>,
 }
 
 impl Guarded {
-    pub fn new(body: Body, head: &HeaderMap) -> Self {
-        Self { body, head: head.keys().map(plain).collect() }
+    pub fn new(body: Body, head: &RequestHead) -> Self {
+        Self { body, head: head.headers.keys().map(plain).collect(), guard: head.guard.clone() }
+    }
+
+    fn forbids(&self, trailer: &HeaderName) -> bool {
+        let plain = plain(trailer);
+        self.head.contains(&plain) || self.guard.as_ref().is_some_and(|guard| guard.forbids(trailer, &plain))
     }
 }
 
@@ -76,8 +82,7 @@ impl HttpBody for Guarded {
         if let Some(Ok(frame)) = &mut polled
             && let Some(trailers) = frame.trailers_mut()
         {
-            let gone: Vec<HeaderName> =
-                trailers.keys().filter(|name| this.head.contains(&plain(name))).cloned().collect();
+            let gone: Vec<HeaderName> = trailers.keys().filter(|name| this.forbids(name)).cloned().collect();
             for name in gone {
                 trailers.remove(name);
             }
@@ -114,7 +119,8 @@ mod tests {
         };
         let trailers = fields(&["x-user", "x_user", "x-set", "x_other-name", "x-other", "x-sum"]);
         let body = Body::from(Whole { bytes: Bytes::new(), trailers: Some(trailers) });
-        let guarded = Guarded::new(body, &fields(&["x-user", "x_set", "x-other_name"]));
+        let headers = fields(&["x-user", "x_set", "x-other_name"]);
+        let guarded = Guarded::new(body, &RequestHead { headers, ..RequestHead::default() });
         let trailers = guarded.collect().await.expect("a body").trailers().cloned().unwrap_or_default();
         let mut left: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();

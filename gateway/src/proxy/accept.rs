@@ -45,8 +45,9 @@ pub(super) fn exchange(
     let own_id = seen.request_id.then(|| RequestId::from_client(&parts.headers)).flatten();
     let id = own_id.unwrap_or_else(|| proxy.ids.borrow_mut().draw());
     let trace = seen.trace.then(|| parts.headers.get(TRACEPARENT).cloned()).flatten();
-    // Their length is never known.
-    let streams = body.size_hint().exact().is_none() && may_rest(&parts.headers);
+    // Neither a stream nor a body before trailers has a known length.
+    let has_trailers = body.size_hint().exact().is_none();
+    let streams = has_trailers && may_rest(&parts.headers);
     let body = Body::of_client(body, client.peer.limits().pace(streams), &client.dropped);
     let names_a_path = parts.uri.path_and_query().is_some();
     let head_only = parts.method == Method::HEAD;
@@ -57,7 +58,7 @@ pub(super) fn exchange(
         version: parts.version,
         websocket,
         streams,
-        underscored: None,
+        guard: None,
         headers: parts.headers,
     };
     let sound = unframed
@@ -81,8 +82,8 @@ pub(super) fn exchange(
     if seen.hop_by_hop {
         headers::remove_hop_by_hop(&mut head.headers);
     }
-    if seen.underscored {
-        client.drop_underscored(&mut head, |name| snapshot.names_read.contains(name));
+    if seen.underscored || has_trailers {
+        client.guard_names(&mut head, has_trailers, |name| snapshot.names_read.contains(name));
     }
     let entries = via.clone().unwrap_or_else(|| proxy.via.entry(head.version).clone());
     let forwarded_for = headers::set_forwarded(&mut head, &client, seen, entries);

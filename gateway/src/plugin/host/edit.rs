@@ -140,10 +140,10 @@ impl Lent {
         Ok(())
     }
 
-    /// The fields, of which a guest reads or edits one: those that servers take for it are dropped.
+    /// The fields, of which a guest reads or edits one: those that servers take for it do not pass.
     pub(in crate::plugin) fn read(&mut self, head: Head, name: &str) -> &HeaderMap {
         if head == Head::Request {
-            self.request.drop_twins_of(name);
+            self.request.touch(name);
         }
         self.headers(head)
     }
