@@ -1,4 +1,4 @@
-//! How long others on its worker wait for a plugin that does harm: two ticks of a millisecond at most, whatever the harm. A
+//! How long others on its worker wait for a plugin that does harm: two ticks at most, whatever the harm. A
 //! neighbour that is always ready waits for CPU time, and one that waits for its socket for turns of the guests, which are counted.
 
 use std::{

@@ -13,6 +13,9 @@ use wasmtime::{ResourceLimiter, Trap, UpdateDeadline};
 use super::ticker::Ticker;
 use crate::{cpu, worker::give_way};
 
+/// CPU time since a tick, in nanoseconds, by which a guest computes: half of the time between two ticks.
+const COMPUTES: u64 = 500_000;
+
 /// Bounds of one plugin's instances; see the configuration reference for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Limits {
@@ -194,8 +197,8 @@ pub(super) struct Meter {
 /// Guest execution of the current call, on the CPU clock of the thread that runs it, so that neither a wait of
 /// the guest nor a preempted worker counts.
 ///
-/// A call that ends before its first tick is never timed: it costs no system call, and counts as nothing. So a
-/// deadline is missed by two ticks at most, of which the first may take 4 ms where no guest has computed lately.
+/// A call that ends before its first tick is never timed: it costs no system call, and counts as nothing. So a call misses its
+/// deadline by two ticks at most, of which the first may take 4 ms where no guest has computed lately.
 ///
 /// The guest gives way at the second tick after it was last resumed, so that calls of microseconds do not wait for a whole turn
 /// of their worker because a tick happened to fall into them; if it gave way before, at the first.
@@ -285,6 +288,10 @@ impl CallClock {
         }
         let resumed = self.resumed.load(Relaxed);
         let running = if resumed > 0 { cpu::nanos().saturating_sub(resumed) } else { 0 };
+        // A call of microseconds that was kept from the processor between two ticks has not computed from one to the next.
+        if running > COMPUTES {
+            self.ticker.computes();
+        }
         self.spent.load(Relaxed) + running >= self.deadline.load(Relaxed)
     }
 }
@@ -314,7 +321,6 @@ impl Meter {
             return UpdateDeadline::Interrupt;
         }
         if self.clock.ends_turn() {
-            self.clock.ticker.computes();
             UpdateDeadline::YieldCustom(1, Box::pin(give_way()))
         } else {
             UpdateDeadline::Continue(1)
@@ -398,4 +404,42 @@ impl ResourceLimiter for Meter {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meter(deadline: Duration) -> Meter {
+        let meter = Meter::new(Limits::of_tests(), 0, Arc::default(), Arc::default());
+        meter.clock.start(deadline, Duration::ZERO);
+        meter.clock.resume();
+        meter
+    }
+
+    fn compute() {
+        let end = cpu::nanos() + 2 * COMPUTES;
+        while cpu::nanos() < end {}
+    }
+
+    #[test]
+    fn a_guest_that_computes_from_one_tick_to_the_next_is_reported() {
+        let mut meter = meter(Duration::from_secs(3600));
+        meter.tick();
+        assert_eq!(meter.clock.ticker.reported(), (true, false));
+        meter.tick();
+        assert_eq!(meter.clock.ticker.reported(), (true, false), "it had no processor between them");
+        compute();
+        meter.tick();
+        assert_eq!(meter.clock.ticker.reported(), (true, true));
+    }
+
+    #[test]
+    fn a_guest_that_ends_at_its_second_tick_is_reported() {
+        let mut meter = meter(Duration::from_nanos(1));
+        assert!(matches!(meter.tick(), UpdateDeadline::Continue(1)));
+        compute();
+        assert!(matches!(meter.tick(), UpdateDeadline::Interrupt));
+        assert!(meter.clock.ticker.reported().1);
+    }
 }

@@ -9,18 +9,22 @@ use std::{
         },
     },
     thread::{self, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use wasmtime::EngineWeak;
 
 /// Time between two ticks while guests compute.
 const TICK: Duration = Duration::from_millis(1);
-/// Time between two ticks while all calls are short, unless a tick meets a guest: the next one then comes after `TICK`. A tick costs a
+/// Time between two ticks while few calls last until one, unless a tick meets a guest: the next one then comes after `TICK`. A tick costs a
 /// wake-up, 30 to 40 µs on a small virtual machine: each millisecond, that is over 3 % of a processor.
 const SELDOM: Duration = Duration::from_millis(4);
 /// Ticks of `TICK` after a guest was found computing.
 const ACTIVE: u32 = 1000;
+/// Ticks in a row that meet guests after which seldom ticks save nothing: each of them would wake the thread twice.
+const BUSY: u32 = 4;
+/// Ticks of `TICK` that follow those.
+const BUSY_FOR: u32 = 100;
 /// Ticks that nobody needed after which it rests: an idle gateway should not wake hundreds of times a second.
 const QUIET: u32 = 100;
 
@@ -29,11 +33,11 @@ const QUIET: u32 = 100;
 pub(super) struct Ticker {
     needed: AtomicBool,
     rests: AtomicBool,
-    /// The next tick is further away than `TICK`.
+    /// The thread waits for longer than `TICK`.
     is_seldom: AtomicBool,
     /// The last tick has met a guest.
     has_met: AtomicBool,
-    /// A guest has computed from one tick to the next.
+    /// A guest has computed from one tick to the next, since the thread last looked.
     computes: AtomicBool,
     /// Ticks since the start.
     ticks: AtomicU64,
@@ -67,9 +71,15 @@ impl Ticker {
         }
     }
 
-    /// A guest has computed from one tick to the next: for a while ticks come each `TICK`.
+    /// A guest has computed from one tick to the next: for a second ticks come each `TICK`.
     pub(super) fn computes(&self) {
         self.computes.store(true, SeqCst);
+    }
+
+    /// Whether a tick has met a guest, and whether one computes, as far as the thread has not looked yet.
+    #[cfg(test)]
+    pub(super) fn reported(&self) -> (bool, bool) {
+        (self.has_met.load(SeqCst), self.computes.load(SeqCst))
     }
 
     /// Guest code is about to run.
@@ -92,27 +102,24 @@ impl Drop for Ticker {
 
 #[expect(clippy::disallowed_methods, reason = "a thread of its own: a busy worker must not hold up the ticks")]
 fn tick(engine: &EngineWeak, ticker: &Weak<Ticker>, seldom: Duration) {
-    let (mut quiet, mut active) = (0, 0_u32);
+    let mut quiet = 0;
+    let mut pace = Pace::default();
     while let (Some(engine), Some(running)) = (engine.upgrade(), ticker.upgrade()) {
         running.rests.store(false, SeqCst);
         quiet = if running.needed.swap(false, SeqCst) { 0 } else { quiet + 1 };
-        active = if running.computes.swap(false, SeqCst) { ACTIVE } else { active.saturating_sub(1) };
+        let is_seldom = pace.is_seldom(running.has_met.swap(false, SeqCst), running.computes.swap(false, SeqCst));
         if quiet <= QUIET {
-            running.has_met.store(false, SeqCst);
-            running.is_seldom.store(active == 0, SeqCst);
+            running.is_seldom.store(is_seldom, SeqCst);
             // First: a guest that sees the epoch sees this as well.
             running.ticks.fetch_add(1, SeqCst);
             engine.increment_epoch();
             drop((engine, running));
-            if active == 0 {
-                thread::park_timeout(seldom);
-            }
-            if active > 0 || ticker.upgrade().is_some_and(|ticker| ticker.has_met.load(SeqCst)) {
+            if !is_seldom || is_met_within(seldom, ticker) {
                 thread::sleep(TICK);
             }
             continue;
         }
-        quiet = 0;
+        (quiet, pace) = (0, Pace::default());
         running.rests.store(true, SeqCst);
         // A call that needed a tick before this is seen here; a later one sees that the thread rests.
         let needed = running.needed.load(SeqCst);
@@ -123,10 +130,47 @@ fn tick(engine: &EngineWeak, ticker: &Weak<Ticker>, seldom: Duration) {
     }
 }
 
+/// Waits until the last tick has met a guest, or the ticker ends, but no longer than this. Returns whether it has met one.
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, whose time no test pauses")]
+fn is_met_within(limit: Duration, ticker: &Weak<Ticker>) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        let Some(has_met) = ticker.upgrade().map(|ticker| ticker.has_met.load(SeqCst)) else { return false };
+        let rest = end.saturating_duration_since(Instant::now());
+        if has_met || rest.is_zero() {
+            return has_met;
+        }
+        // It may end early for a call that saw the thread at rest.
+        thread::park_timeout(rest);
+    }
+}
+
+/// Decides how far away the next tick is.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Ticks of `TICK` that are left.
+    active: u32,
+    /// Ticks in a row that met guests.
+    met: u32,
+}
+
+impl Pace {
+    /// Whether the next tick is further away than `TICK`; the last one has met a guest or not, and found one computing or not.
+    fn is_seldom(&mut self, has_met: bool, computes: bool) -> bool {
+        self.met = if has_met { self.met + 1 } else { 0 };
+        self.active = self.active.saturating_sub(1);
+        if self.met == BUSY {
+            (self.met, self.active) = (0, self.active.max(BUSY_FOR));
+        }
+        if computes {
+            self.active = ACTIVE;
+        }
+        self.active == 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     /// Waits until it rests, or until it does not.
@@ -172,5 +216,22 @@ mod tests {
         ticker.computes();
         ticker.met();
         assert!(reaches(&ticker, 100), "ticks stay near where a guest computes");
+    }
+
+    #[test]
+    fn ticks_are_near_for_a_second_after_a_guest_computed() {
+        let mut pace = Pace::default();
+        assert!(pace.is_seldom(false, false) && pace.is_seldom(true, false), "a short call met a tick");
+        assert!(!pace.is_seldom(true, true));
+        let near = (0..2 * ACTIVE).take_while(|_| !pace.is_seldom(false, false)).count();
+        assert_eq!(near as u32, ACTIVE - 1);
+    }
+
+    #[test]
+    fn ticks_are_near_where_most_of_them_meet_a_guest() {
+        let mut pace = Pace::default();
+        let seldom: Vec<bool> = (0..=BUSY_FOR).map(|_| pace.is_seldom(true, false)).collect();
+        assert_eq!(seldom.iter().filter(|seldom| **seldom).count(), BUSY as usize - 1, "{seldom:?}");
+        assert!((0..=BUSY_FOR).any(|_| pace.is_seldom(false, false)), "until they do not");
     }
 }
