@@ -121,7 +121,7 @@ impl Gateway {
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
         let end_when_dropped = [stop.clone().drop_guard(), drained.clone().drop_guard()];
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
-        let listeners = Listeners::new(senders, stop.child_token());
+        let listeners = Listeners::new(senders, address, stop.child_token());
         let tasks = TaskTracker::new();
         let api = Arc::new(OnceLock::new());
         // Before plugins are compiled, which takes as long as it takes.

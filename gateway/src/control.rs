@@ -221,11 +221,11 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// The errors of the registry, and `Invalid` for an address of the gateway's own listeners: its requests would go round.
+    /// The errors of the registry, and `Invalid` for an address of the gateway's own addresses: its requests would go round.
     pub async fn register(&self, service: &str, id: &str, announcement: &Announcement) -> Result<bool, RegistryError> {
         if self.listeners.is_own(announcement.address) {
             let message =
-                format!("{} is a listener of this gateway: its requests would go round", announcement.address);
+                format!("{} is an address of this gateway: its requests would go round", announcement.address);
             return Err(RegistryError::Invalid(vec![("address".to_owned(), message)]));
         }
         self.registry.register(service, id, announcement).await
@@ -522,7 +522,7 @@ mod tests {
         })
         .expect("an engine");
         let document = Document::parse(Path::new("stile.yaml"), "{}", &|_| None);
-        let listeners = Listeners::new(Vec::new(), CancellationToken::new());
+        let listeners = Listeners::new(Vec::new(), None, CancellationToken::new());
         Arc::new(Control::over(store, None, engine, document, listeners, 1).await.expect("a control plane"))
     }
 
@@ -574,7 +574,7 @@ mod tests {
         })
         .expect("an engine");
         let document = Document::parse(Path::new("stile.yaml"), "{}", &|_| None);
-        let listeners = Listeners::new(Vec::new(), CancellationToken::new());
+        let listeners = Listeners::new(Vec::new(), None, CancellationToken::new());
         let control = Control::start(engine, document, listeners, 1).await.expect("a control plane");
         let control = Arc::new(control);
         let work = control.work.lock().await;

@@ -47,6 +47,8 @@ pub struct Snapshot {
     /// Finds the index of a route.
     router: Arc<Router<usize>>,
     pub listeners: Vec<Arc<Listener>>,
+    /// The admin address, as the configuration has it.
+    pub admin: Option<std::net::SocketAddr>,
     pub limits: GatewayLimits,
     /// Who is known by name.
     pub access: Access,

@@ -115,7 +115,7 @@ pub fn query(text: &str) -> Result<(), Refused> {
 /// A path and its query together.
 pub fn target(path: &str, query: Option<&str>) -> Result<(), Refused> {
     let bytes = path.len() + query.map_or(0, |query| query.len() + 1);
-    if bytes > MAX_TARGET { Err(Refused::Limit("bytes of a path and query")) } else { Ok(()) }
+    if bytes > MAX_TARGET { Err(Refused::Limit("16384 bytes of a path and query")) } else { Ok(()) }
 }
 
 /// What a filter keeps for its later phases.

@@ -108,9 +108,11 @@ async fn an_endpoint_that_is_the_gateway_is_warned_of_and_not_registered() {
         let body = json!({ "address": address, "ttl": "10s" });
         gateway.admin().send("PUT", "/v1/services/echo/endpoints/one", body).await
     };
-    let refused = register(gateway.address()).await;
-    assert_eq!(refused.status, 422, "{}", refused.text());
-    assert!(refused.text().contains("is a listener of this gateway"), "{}", refused.text());
+    for own in ["public", "admin"] {
+        let refused = register(gateway.address_of(own)).await;
+        assert_eq!(refused.status, 422, "{}", refused.text());
+        assert!(refused.text().contains("is an address of this gateway"), "{}", refused.text());
+    }
     let anywhere = register(SocketAddr::from(([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1], gateway.address().port()))).await;
     assert_eq!(anywhere.status, 422, "the same address, written as IPv6: {}", anywhere.text());
     assert_eq!(register(upstream.address()).await.status, 201);
@@ -118,14 +120,14 @@ async fn an_endpoint_that_is_the_gateway_is_warned_of_and_not_registered() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut config = json!({
         "listeners": [{ "name": "public", "address": "0.0.0.0:8080" }],
-        "services": [service("own", &[SocketAddr::from(([127, 0, 0, 1], 8080))])],
+        "services": [service("own", &[8080, 9090].map(|port| SocketAddr::from(([127, 0, 0, 1], port))))],
     });
-    config["admin"] = Value::Null;
+    config["admin"] = json!({ "address": "127.0.0.1:9090", "tokens": [] });
     let file = gateway::write(folder.path(), config);
     let Output { status, stderr, stdout } = stile(&["check", "--config", file.to_str().expect("a path")]).await;
     let told = [stderr, stdout].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    assert!(status.success() && told.contains("is a listener of the gateway"), "{told}");
-    assert!(told.contains("own") && told.contains("127.0.0.1:8080"), "{told}");
+    assert!(status.success() && told.contains("is an address of the gateway"), "{told}");
+    assert!(told.contains("own") && told.contains("127.0.0.1:8080") && told.contains("127.0.0.1:9090"), "{told}");
 }
 
 #[tokio::test]

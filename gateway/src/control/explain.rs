@@ -12,6 +12,7 @@ use crate::{
         canonical::{canonical, check_coding, servable},
         headers::remove_hop_by_hop,
         path::strip_prefix,
+        query::escaped,
     },
     snapshot::{
         CALL,
@@ -134,6 +135,11 @@ pub fn explain<'a>(document: &'a Document, question: Question) -> Result<Explana
 /// The head in the form that routes are found by, and whether its path hides a separator.
 fn head(question: Question) -> Result<(RequestHead, bool), Refusal> {
     let Question { method, target, headers } = question;
+    // As the gateway reads a request line.
+    let target = match target.split_once('?') {
+        Some((path, query)) => format!("{path}?{}", escaped(query)),
+        None => target,
+    };
     let target = target.parse().map_err(|error| Refusal::BadRequest(format!("the path is not valid: {error}")))?;
     // Only HTTP/1.0 may go without a host.
     let version = if headers.contains_key(HOST) { Version::HTTP_11 } else { Version::HTTP_10 };

@@ -31,14 +31,17 @@ pub(super) fn warn(snapshot: &Snapshot, before: Option<&Snapshot>) {
     let known = before.map(own_endpoints).unwrap_or_default();
     for (service, address) in own_endpoints(snapshot) {
         if !known.contains(&(service, address)) {
-            tracing::warn!(service, %address, "this endpoint is a listener of the gateway: its requests go round");
+            tracing::warn!(service, %address, "this endpoint is an address of the gateway: its requests go round");
         }
     }
 }
 
-/// Endpoints of services that are addresses of listeners, as far as the configuration says.
+/// Endpoints of services that are addresses of listeners or the admin address, as far as the configuration says.
 fn own_endpoints(snapshot: &Snapshot) -> Vec<(&str, SocketAddr)> {
-    let is_own = |address| snapshot.listeners.iter().any(|listener| reaches(listener.address, address));
+    let is_own = |address| {
+        let mut bound = snapshot.listeners.iter().map(|listener| listener.address).chain(snapshot.admin);
+        bound.any(|bound| reaches(bound, address))
+    };
     let endpoints = snapshot
         .services
         .values()

@@ -15,17 +15,23 @@ pub fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// A query with escapes in the place of bytes from 0x80, as the query set of the URL standard asks for; `http` accepts no other
-/// byte that would need one.
+/// Says whether a byte of a query is escaped: the query set of the URL standard without controls and spaces, which are refused. Of
+/// requests over HTTP/1.1 the socket has escaped all of them (`socket/query.rs`).
+fn needs_escape(byte: u8) -> bool {
+    matches!(byte, b'"' | b'<' | b'>' | b'#' | 0x80..)
+}
+
+/// A query with escapes in the place of the bytes that need one.
 pub fn escaped(query: &str) -> Cow<'_, str> {
-    if query.is_ascii() {
+    if !query.bytes().any(needs_escape) {
         return Cow::Borrowed(query);
     }
     let mut text = String::with_capacity(3 * query.len());
     for byte in query.bytes() {
-        match byte {
-            0x80.. => text.extend(['%', hex_digit(byte >> 4), hex_digit(byte & 15)]),
-            _ => text.push(char::from(byte)),
+        if needs_escape(byte) {
+            text.extend(['%', hex_digit(byte >> 4), hex_digit(byte & 15)]);
+        } else {
+            text.push(char::from(byte));
         }
     }
     Cow::Owned(text)

@@ -24,6 +24,7 @@ pub struct Listeners {
     windows: Arc<Windows>,
     room: Arc<Room>,
     admin: super::Open,
+    admin_address: Option<SocketAddr>,
     stop: CancellationToken,
 }
 
@@ -56,9 +57,13 @@ impl Bound {
 
 impl Listeners {
     /// Each worker gets a share of every listener through its sender. `stop` ends the accepting on all of them.
-    pub fn new(workers: Vec<UnboundedSender<Share>>, stop: CancellationToken) -> Self {
+    pub fn new(
+        workers: Vec<UnboundedSender<Share>>,
+        admin_address: Option<SocketAddr>,
+        stop: CancellationToken,
+    ) -> Self {
         let (room, admin) = (Arc::new(Room::measure()), super::Open::new(0));
-        Self { workers, open: Mutex::default(), windows: Arc::default(), room, admin, stop }
+        Self { workers, open: Mutex::default(), windows: Arc::default(), room, admin, admin_address, stop }
     }
 
     /// Binds what is wanted, not open yet and not `bound` before.
@@ -129,9 +134,10 @@ impl Listeners {
         open.iter().map(|(name, entry)| (Arc::clone(name), entry.address)).collect()
     }
 
-    /// Says whether a connection to this address reaches a listener.
+    /// Says whether a connection to this address reaches a listener or the admin address.
     pub fn is_own(&self, address: SocketAddr) -> bool {
-        self.addresses().into_iter().any(|(_, bound)| reaches(bound, address))
+        let listeners = self.addresses().into_iter().map(|(_, bound)| bound);
+        listeners.chain(self.admin_address).any(|bound| reaches(bound, address))
     }
 
     /// Those of the admin address, which is bound elsewhere.

@@ -110,6 +110,7 @@ pub async fn compile(input: Input<'_>) -> Result<Snapshot, Vec<Problem>> {
             routes,
             router: Arc::new(router),
             listeners,
+            admin: input.config.admin.as_ref().map(|admin| admin.address),
             limits: parts::gateway_limits(&input.config.limits),
             access: input
                 .previous

@@ -188,6 +188,7 @@ async fn a_request_that_is_refused_is_1() {
     let reason = "  rest           matches, but does not allow an encoded slash, backslash or NUL";
     assert_eq!(done.out.lines().nth(5), Some(reason), "{}", done.out);
     assert_eq!(explain(&["GET", "/files/a%2fb"]).await.code, Some(0));
+    assert_eq!(explain(&["GET", "/files/a?q={\"a\":<1>}&é"]).await.code, Some(0), "what the gateway escapes is served");
 }
 
 #[tokio::test]

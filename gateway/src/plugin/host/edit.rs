@@ -166,7 +166,7 @@ impl Lent {
         let (key, value) = field(&name, value)?;
         self.read(head, key.as_str());
         self.written.add(name.len() + value.len())?;
-        let full = || EditError::Limit("header fields of a head");
+        let full = || EditError::Limit("32768 header fields of a head");
         let (headers, written) = self.edited(head);
         // The name is valid: there is one way to fail.
         match headers.try_entry(key).map_err(|_| full())? {
