@@ -217,15 +217,15 @@ impl Control {
         &self.registry
     }
 
-    /// Registers an endpoint, or says anew what it is; true if it was not there.
+    /// Registers an endpoint, or replaces its registration; returns whether it is new.
     ///
     /// # Errors
     ///
-    /// The errors of the registry, and `Invalid` for an address of the gateway's own addresses: its requests would go round.
+    /// The errors of the registry, and `Invalid` for an address of the gateway itself: its requests would come back.
     pub async fn register(&self, service: &str, id: &str, announcement: &Announcement) -> Result<bool, RegistryError> {
         if self.listeners.is_own(announcement.address) {
             let message =
-                format!("{} is an address of this gateway: its requests would go round", announcement.address);
+                format!("{} is an address of this gateway: its requests would come back", announcement.address);
             return Err(RegistryError::Invalid(vec![("address".to_owned(), message)]));
         }
         self.registry.register(service, id, announcement).await

@@ -101,7 +101,7 @@ pub struct RequestHead {
     /// The host asked for; absent only in HTTP/1.0.
     pub authority: Option<Authority>,
     pub version: Version,
-    /// It asks for a WebSocket. The fields that say so belong to each connection and are made anew.
+    /// Set if the request asks for a WebSocket. The gateway writes the fields that ask for it, which belong to one connection.
     pub websocket: bool,
     /// Set if a field's name has `_`, or trailers may follow.
     pub guard: Option<Box<NameGuard>>,

@@ -31,7 +31,7 @@ pub(super) fn warn(snapshot: &Snapshot, before: Option<&Snapshot>) {
     let known = before.map(own_endpoints).unwrap_or_default();
     for (service, address) in own_endpoints(snapshot) {
         if !known.contains(&(service, address)) {
-            tracing::warn!(service, %address, "this endpoint is an address of the gateway: its requests go round");
+            tracing::warn!(service, %address, "this endpoint is an address of the gateway: its requests come back");
         }
     }
 }

@@ -142,11 +142,11 @@ pub struct NameGuard {
     dropped: Arc<Dropped>,
     /// The name of a field of the head has `_`.
     has_underscores: bool,
-    /// Names that filters have read, set or removed, if trailers may follow. The last one may be another for each request.
+    /// Names that filters have read, set or removed, with `-` in place of each `_`; `None` if no trailers can follow.
     touched: Option<Vec<HeaderName>>,
 }
 
-/// Names beyond which no trailer passes: a guest may read as many as it has time for.
+/// Names from which on no trailer passes: a guest may read as many as it has time for.
 const MOST_TOUCHED: usize = 256;
 
 impl NameGuard {
@@ -164,8 +164,9 @@ impl RequestHead {
         let has_underscores =
             policy != Underscores::Allow && self.headers.keys().any(|name| has_underscore(name.as_str()));
         if has_underscores || has_trailers {
-            let (dropped, touched) = (Arc::clone(dropped), has_trailers.then(Vec::new));
-            self.guard = Some(Box::new(NameGuard { policy, dropped, has_underscores, touched }));
+            let dropped = Arc::clone(dropped);
+            self.guard =
+                Some(Box::new(NameGuard { policy, dropped, has_underscores, touched: has_trailers.then(Vec::new) }));
         }
     }
 
