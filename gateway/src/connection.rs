@@ -5,7 +5,6 @@ mod budget;
 mod preface;
 mod resets;
 mod stream;
-mod unparsed;
 mod windows;
 
 use std::{
@@ -44,7 +43,6 @@ use self::{
     body::Budgeted,
     budget::{Budget, Clock},
     preface::{Opened, Protocol},
-    unparsed::Unparsed,
 };
 use crate::{
     exchange::{Client, Refusal, headers::detach_values},
@@ -55,7 +53,7 @@ use crate::{
     },
     proxy::{self, Outgoing, Proxy, Tunnel},
     snapshot::ListenerLimits,
-    socket::{Framing, Requests, Socket, Verdict},
+    socket::{Framing, Requests, Socket, Unparsed, Verdict},
 };
 
 /// Streams that an HTTP/2 client may have open on one connection.

@@ -8,6 +8,7 @@ mod frames;
 mod interim;
 mod query;
 mod requests;
+mod unparsed;
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -33,6 +34,7 @@ use crate::{
 pub use self::{
     interim::{Exchanges, InterimBounded},
     requests::{Framing, Requests, Verdict},
+    unparsed::Unparsed,
 };
 
 /// Up to so many bytes, copying costs less than what the kernel does to gather pieces.

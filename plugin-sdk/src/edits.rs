@@ -1,5 +1,5 @@
-//! What a plugin may write into heads and replies. The gateway includes this file, and native tests use it, so that both refuse
-//! the same edits in the same words. Sizes and numbers of edits are the gateway's alone.
+//! Rules for the edits that a plugin makes in heads and replies. The gateway includes this file, and native tests use it, so that both refuse
+//! the same edits in the same words.
 
 #[cfg(not(target_arch = "wasm32"))]
 use std::borrow::Cow;
@@ -12,6 +12,10 @@ use super::path::{PathError, normalize};
 pub const MAX_KEPT: usize = 4096;
 /// Bytes of a path with its query.
 pub const MAX_TARGET: usize = 16 << 10;
+/// Edits of heads that one call may make.
+pub const MAX_EDITS: usize = 256;
+/// Bytes that one call may write into heads.
+pub const MAX_WRITTEN: usize = 64 << 10;
 /// Characters that a message quotes of a refused text.
 const MAX_QUOTED: usize = 100;
 
@@ -24,6 +28,34 @@ pub enum Refused {
     Forbidden(String),
     /// It is over a bound, which this names.
     Limit(&'static str),
+}
+
+/// How many edits of heads one call has made, and how many bytes these wrote.
+#[derive(Clone, Debug, Default)]
+pub struct EditCount {
+    edits: usize,
+    bytes: usize,
+}
+
+impl EditCount {
+    /// Refuses an edit of this many bytes if there is no room for it. Asked before anything looks at each of the bytes.
+    pub fn check(&self, bytes: usize) -> Result<(), Refused> {
+        if self.edits >= MAX_EDITS {
+            return Err(Refused::Limit("256 edits by one call"));
+        }
+        if self.bytes.saturating_add(bytes) > MAX_WRITTEN {
+            return Err(Refused::Limit("64 KiB written by one call"));
+        }
+        Ok(())
+    }
+
+    /// Counts an edit, or refuses it.
+    pub fn add(&mut self, bytes: usize) -> Result<(), Refused> {
+        self.check(bytes)?;
+        self.edits += 1;
+        self.bytes += bytes;
+        Ok(())
+    }
 }
 
 /// Says whether a field is the gateway's alone: framing and hop-by-hop fields (RFC 9110 §7.6.1, RFC 9112 §6), and `host`, which

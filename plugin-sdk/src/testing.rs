@@ -81,8 +81,9 @@ impl<P: RequestFilter> Filter<P> {
         self.request_of(Request(request.0))
     }
 
-    /// The same for a request that another phase of this filter has seen.
+    /// Runs it on a request that another phase of this filter has seen.
     pub fn request_of(&self, mut request: Request) -> Result<(Verdict, Request)> {
+        request.0.begin_call();
         let verdict = self.0.on_request(&mut request)?;
         checked(verdict, request)
     }
@@ -92,6 +93,7 @@ impl<P: ResponseFilter> Filter<P> {
     /// Runs the response phase; gives its verdict and the edited response.
     pub fn response(&self, response: ResponseBuilder) -> Result<(Verdict, Response)> {
         let mut response = Response(response.0);
+        response.0.begin_call();
         let verdict = self.0.on_response(&mut response)?;
         checked(verdict, response)
     }
@@ -123,8 +125,9 @@ impl<P: RequestBody> Filter<P> {
         self.request_body_of(Request(request.0), body)
     }
 
-    /// The same for a request that another phase of this filter has seen.
+    /// Runs it on a request that another phase of this filter has seen.
     pub fn request_body_of(&self, mut request: Request, body: &[u8]) -> Result<(BodyVerdict, Request)> {
+        request.0.begin_call();
         let verdict = self.0.on_request_body(&mut request, body.to_vec())?;
         verdict.reply().map_or(Ok(()), backend::check_reply)?;
         Ok((verdict, request))
@@ -135,6 +138,7 @@ impl<P: ResponseBody> Filter<P> {
     /// Shows it the whole body of a response; gives its verdict and the edited response.
     pub fn response_body(&self, response: ResponseBuilder, body: &[u8]) -> Result<(BodyVerdict, Response)> {
         let mut response = Response(response.0);
+        response.0.begin_call();
         let verdict = self.0.on_response_body(&mut response, body.to_vec())?;
         verdict.reply().map_or(Ok(()), backend::check_reply)?;
         Ok((verdict, response))
@@ -201,6 +205,7 @@ impl<P: Authenticator> Filter<P> {
     /// refused by the gateway alone.
     pub fn authenticate(&self, request: RequestBuilder) -> Result<(Identity, Request)> {
         let mut request = Request(request.0);
+        request.0.begin_call();
         let identity = self.0.authenticate(&mut request)?;
         if let Identity::Refused(refusal) = &identity
             && (!(400..500).contains(&refusal.status) || (refusal.status == 401 && refusal.challenges.is_empty()))
@@ -215,8 +220,12 @@ impl<P: Router> Filter<P> {
     /// Asks it where a request goes, with its body if it wants that.
     pub fn route(&self, request: RequestBuilder, body: &[u8]) -> Result<(Destination, Request)> {
         let mut request = Request(request.0);
-        let destination = match self.0.route(&mut request, None)? {
-            Destination::WithBody => self.0.route(&mut request, Some(body.to_vec()))?,
+        let mut route = |body| {
+            request.0.begin_call();
+            self.0.route(&mut request, body)
+        };
+        let destination = match route(None)? {
+            Destination::WithBody => route(Some(body.to_vec()))?,
             other => other,
         };
         Ok((destination, request))

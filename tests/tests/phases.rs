@@ -12,12 +12,14 @@ use stile_tests::{
 };
 use tokio::time::{sleep, timeout};
 
-const PHASES: [&str; 10] = [
+pub const PHASES: [&str; 12] = [
     "authenticate",
     "request",
     "request-body",
     "request-stream",
     "request-trailers",
+    "route",
+    "balance",
     "response",
     "response-body",
     "response-stream",
@@ -29,20 +31,21 @@ const PHASES: [&str; 10] = [
 const REQUEST: &str = "POST /x HTTP/1.1\r\nhost: a\r\nte: trailers\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
     3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n";
 /// An answer with trailers.
-const ANSWER: &str =
+pub const ANSWER: &str =
     "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n";
 
-/// Two filters on one route: an editor, and behind it the one whose phases are counted.
+/// Two filters of a listener, an editor and behind it the one whose phases are counted, which chooses the endpoint, too.
 fn config(upstream: &Upstream, case: &str, editor: &Value, verdicts: &Value) -> Value {
-    let phases = json!({ "case": case, "verdicts": verdicts });
+    let phases = json!({ "plugin": "phases", "config": { "case": case, "verdicts": verdicts } });
+    let mut echo = service("echo", &[upstream.address()]);
+    echo["balance"] = phases.clone();
+    let filters = json!([{ "plugin": "editor", "config": editor }, phases]);
     json!({
         "workers": 1,
+        "listeners": [{ "name": "public", "address": "127.0.0.1:0", "filters": filters }],
         "plugins": [plugin("editor"), plugin_with("phases", json!({ "allow": ["metrics"], "limits": { "metrics": 1000 } }))],
-        "services": [service("echo", &[upstream.address()])],
-        "routes": [{ "name": "all", "service": "echo", "filters": [
-            { "plugin": "editor", "config": editor },
-            { "plugin": "phases", "config": phases },
-        ] }],
+        "services": [echo],
+        "routes": [{ "name": "all", "service": "echo" }],
     })
 }
 
@@ -64,20 +67,41 @@ async fn each_phase_runs_or_not_by_the_verdicts_before_it() {
     let upstream = Upstream::start(|_| Answer::Bytes(ANSWER.as_bytes().to_vec())).await;
     let none = json!({});
     let gateway = Gateway::start(config(&upstream, "none", &none, &none)).await;
-    let requests = &PHASES[1..5];
-    let responses = &PHASES[5..9];
+    let requests = &PHASES[1..7];
+    let responses = &PHASES[7..11];
     let all = |lists: &[&[&'static str]]| [&["authenticate"], lists.concat().as_slice()].concat();
     let cases = [
         ("proceed", none.clone(), all(&[requests, responses, &["log"]])),
         ("refuse", json!({ "authenticate": "refuse" }), all(&[&["log"]])),
         ("unknown", json!({ "authenticate": "fail" }), all(&[&["log"]])),
         ("request-fails", json!({ "request": "fail" }), all(&[&["request", "log"]])),
-        ("request-done", json!({ "request": "done" }), all(&[&["request"]])),
-        ("request-passes", json!({ "request": "pass-body" }), all(&[&["request"], responses, &["log"]])),
+        ("request-done", json!({ "request": "done" }), all(&[&["request", "balance"]])),
+        (
+            "request-passes",
+            json!({ "request": "pass-body" }),
+            all(&[&["request", "route", "balance"], responses, &["log"]]),
+        ),
         ("request-answers", json!({ "request": "respond" }), all(&[&["request"], &responses[..3], &["log"]])),
         ("body-fails", json!({ "request-body": "fail" }), all(&[&requests[..2], &responses[..3], &["log"]])),
-        ("body-replaced", json!({ "request-body": "replace" }), all(&[&requests[..3], responses, &["log"]])),
+        (
+            "body-replaced",
+            json!({ "request-body": "replace" }),
+            all(&[&requests[..3], &requests[4..], responses, &["log"]]),
+        ),
         ("body-answers", json!({ "request-body": "respond" }), all(&[&requests[..2], &responses[..3], &["log"]])),
+        ("route-fails", json!({ "route": "fail" }), all(&[&requests[..5], &responses[..3], &["log"]])),
+        ("route-answers", json!({ "route": "respond" }), all(&[&requests[..5], &responses[..3], &["log"]])),
+        (
+            "balance-fails",
+            json!({ "balance": "fail" }),
+            all(&[&requests[..2], &requests[4..], &responses[..3], &["log"]]),
+        ),
+        (
+            "stream-fails",
+            json!({ "request-stream": "fail" }),
+            all(&[&requests[..3], &requests[4..], &responses[..3], &["log"]]),
+        ),
+        ("trailers-fail", json!({ "request-trailers": "fail" }), all(&[requests, &responses[..3], &["log"]])),
         ("response-fails", json!({ "response": "fail" }), all(&[requests, &["response", "log"]])),
         ("response-done", json!({ "response": "done" }), all(&[requests, &["response"]])),
         ("response-passes", json!({ "response": "pass-body" }), all(&[requests, &["response", "log"]])),
@@ -85,6 +109,9 @@ async fn each_phase_runs_or_not_by_the_verdicts_before_it() {
         ("late-body-fails", json!({ "response-body": "fail" }), all(&[requests, &responses[..2], &["log"]])),
         ("late-body-replaced", json!({ "response-body": "replace" }), all(&[requests, &responses[..3], &["log"]])),
         ("late-body-answers", json!({ "response-body": "respond" }), all(&[requests, &responses[..2], &["log"]])),
+        ("late-stream-fails", json!({ "response-stream": "fail" }), all(&[requests, &responses[..3], &["log"]])),
+        ("late-trailers-fail", json!({ "response-trailers": "fail" }), all(&[requests, responses, &["log"]])),
+        ("log-fails", json!({ "log": "fail" }), all(&[requests, responses, &["log"]])),
     ];
     for (case, verdicts, expected) in &cases {
         gateway.rewrite(config(&upstream, case, &none, verdicts)).await;
@@ -101,9 +128,16 @@ async fn each_phase_runs_or_not_by_the_verdicts_before_it() {
     }
 }
 
+/// Sends the request and reads what comes of it: a failure of a passing body cuts the answer short.
+pub async fn send(gateway: &Gateway) {
+    let mut client = Raw::connect(gateway.address()).await;
+    client.write(REQUEST).await;
+    let _ = client.try_answer_to("POST").await;
+}
+
 /// Sends one request, and waits for the phases that it is to meet; the log phase comes after the answer.
 async fn exchange(gateway: &Gateway, case: &str, expected: &[&'static str]) {
-    Raw::connect(gateway.address()).await.ask(REQUEST).await;
+    send(gateway).await;
     let met = async {
         while ran(gateway, case).await != expected {
             sleep(Duration::from_millis(2)).await;

@@ -230,9 +230,10 @@ async fn configurations_beyond_the_instances_that_there_may_be_take_turns() {
 #[tokio::test]
 async fn plugins_keep_little_memory_beside_their_code() {
     const ONE: u64 = 8 << 20;
+    const ONE_RESIDENT: u64 = 16 << 20;
     const FURTHER: u64 = 3 << 20;
     let upstream = Upstream::echo().await;
-    let anonymous = async |count: usize| {
+    let memory = async |count: usize| {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let plugin = |n: usize| {
             let file = folder.path().join(format!("{n}.wasm"));
@@ -244,12 +245,14 @@ async fn plugins_keep_little_memory_beside_their_code() {
         let filters: Vec<_> = (0..count).map(filter).collect();
         let mut config = filtered(upstream.address(), json!(plugins), json!(filters));
         config["workers"] = json!(1);
-        Stile::run(folder.path(), config).await.memory("RssAnon")
+        let gateway = Stile::run(folder.path(), config).await;
+        ["RssAnon", "VmRSS"].map(|kind| gateway.memory(kind))
     };
-    let (none, one, eleven) = (anonymous(0).await, anonymous(1).await, anonymous(11).await);
-    println!("anonymous memory: {none} bytes, with a plugin {one}, with eleven {eleven}");
-    assert!(one.saturating_sub(none) < ONE, "{none}, {one}");
-    assert!(eleven.saturating_sub(one) < 10 * FURTHER, "{one}, {eleven}");
+    let [none, one, eleven] = [memory(0).await, memory(1).await, memory(11).await];
+    println!("anonymous and resident memory: {none:?} bytes, with a plugin {one:?}, with eleven {eleven:?}");
+    assert!(one[0].saturating_sub(none[0]) < ONE, "{none:?}, {one:?}");
+    assert!(one[1].saturating_sub(none[1]) < ONE_RESIDENT, "{none:?}, {one:?}");
+    assert!(eleven[0].saturating_sub(one[0]) < 10 * FURTHER, "{one:?}, {eleven:?}");
 }
 
 #[tokio::test]

@@ -10,12 +10,14 @@ use stile_tests::{
     admin::Admin,
     by_hand::{self, DROP},
     client::{Client, request, with},
-    gateway::{Gateway, filtered},
+    gateway::{Gateway, filtered, service},
     guest,
     raw::{Raw, RawAnswer},
     upstream::{Answer, Gate, Upstream},
     wait::until,
 };
+
+use crate::phases::{self, ANSWER, PHASES};
 
 /// A plugin `p` that is pushed, on a route for everything.
 fn config(upstream: &Upstream, rollout: Value, filter: Value) -> Value {
@@ -133,14 +135,54 @@ async fn failures_of_ticks_take_a_revision_back() {
     config["plugins"][0]["tick"] = json!("10ms");
     let gateway = Gateway::start(config).await;
     let admin = gateway.admin();
-    push(&admin, ticking("i32.const 0"), "").await;
-    push(&admin, ticking("unreachable"), "").await;
-    until("it is taken back", async || {
+    // A revision that gets one exchange in a hundred is called as well.
+    for query in ["", "?percent=1"] {
+        push(&admin, ticking("i32.const 0"), "").await;
+        push(&admin, ticking("unreachable"), query).await;
+        let back = BTreeMap::from([(1, (100, 0)), (2, (0, 0))]);
+        until("it is taken back", async || (shares(&admin).await == back).then_some(())).await;
         let told = admin.get("/v1/plugins/p/revisions").await.json();
-        (told["taken_back"] == json!({ "revision": 2, "failures": 3, "at": told["taken_back"]["at"] })).then_some(())
-    })
-    .await;
-    assert_eq!(shares(&admin).await, BTreeMap::from([(1, (100, 0)), (2, (0, 0))]));
+        assert_eq!(told["taken_back"], json!({ "revision": 2, "failures": 3, "at": told["taken_back"]["at"] }));
+    }
+}
+
+#[tokio::test]
+async fn failures_of_each_phase_take_a_revision_back() {
+    const FAILURES: u64 = 3;
+    let upstream = Upstream::start(|_| Answer::Bytes(ANSWER.as_bytes().to_vec())).await;
+    let config = |failing: &str| {
+        let used = json!({ "plugin": "p", "config": { "case": failing, "verdicts": { failing: "fail" } } });
+        let mut echo = service("echo", &[upstream.address()]);
+        echo["balance"] = used.clone();
+        json!({
+            "listeners": [{ "name": "public", "address": "127.0.0.1:0", "filters": [used] }],
+            "plugins": [{ "name": "p", "allow": ["metrics"], "limits": { "metrics": 1000 },
+                "rollout": { "failures": FAILURES, "within": "1h" } }],
+            "services": [echo],
+            "routes": [{ "name": "all", "service": "echo" }],
+        })
+    };
+    let gateway = Gateway::start(config("log")).await;
+    let admin = gateway.admin();
+    let good = guest::module("phases");
+    // An empty custom section of the name "x" gives the module another digest.
+    let trial = [&good[..], &[0, 2, 1, b'x']].concat();
+    push(&admin, good, "").await;
+    for failing in PHASES {
+        gateway.rewrite(config(failing)).await;
+        push(&admin, trial.clone(), "").await;
+        assert_eq!(shares(&admin).await, BTreeMap::from([(1, (0, 0)), (2, (100, 0))]));
+        let mut exchanges = 0;
+        until(failing, async || {
+            if exchanges < FAILURES {
+                phases::send(&gateway).await;
+                exchanges += 1;
+            }
+            (shares(&admin).await.get(&1)?.0 == 100).then_some(())
+        })
+        .await;
+        assert_eq!(exchanges, FAILURES, "{failing}: taken back too early");
+    }
 }
 
 /// A plugin that takes some seconds to compile: many functions with many locals and blocks.

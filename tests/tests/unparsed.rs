@@ -76,6 +76,26 @@ async fn a_request_that_cannot_be_parsed_is_counted_and_logged() {
 }
 
 #[tokio::test]
+async fn a_target_that_is_too_long_is_counted() {
+    let upstream = Upstream::echo().await;
+    let mut config = plain(upstream.address());
+    config["listeners"] = json!([{ "name": "public", "address": "127.0.0.1:0", "limits": { "header_bytes": "1MiB" } }]);
+    let gateway = Gateway::start(config).await;
+    let mut client = Raw::connect(gateway.address()).await;
+    let _ = client.try_write(format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(70_000))).await;
+    assert_eq!(client.answer().await.status(), 414);
+    counted(&gateway, "stile_unparsed_requests_total{listener=\"public\",reason=\"target-too-long\"}", 1).await;
+}
+
+#[tokio::test]
+async fn the_admin_address_counts_what_it_cannot_parse() {
+    let (_upstream, gateway) = logging().await;
+    let mut client = Raw::connect(gateway.address_of("admin")).await;
+    assert_eq!(client.ask("GET /healthz HTTP/1.1\r\nhost a\r\n\r\n").await.status(), 400);
+    counted(&gateway, "stile_unparsed_requests_total{listener=\"admin\",reason=\"header\"}", 1).await;
+}
+
+#[tokio::test]
 async fn the_log_never_has_a_user_name_as_host() {
     let (_upstream, gateway) = logging().await;
     let texts = [

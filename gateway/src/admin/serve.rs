@@ -29,10 +29,10 @@ use crate::{
     exchange::Body,
     linger::{Lingering, Upgradable, Upgrade},
     listener::{Open, accept_until},
-    monitor::record::WireErrors,
+    monitor::record::{WireError, WireErrors},
     progress::Peer,
     snapshot::ListenerLimits,
-    socket::{Framing, Requests, Socket, Verdict, set_up},
+    socket::{Framing, Requests, Socket, Unparsed, Verdict, set_up},
 };
 
 /// The admin address, bound.
@@ -77,7 +77,7 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let client = Arc::new(Peer::new(limits.progress));
     let requests = Arc::new(Requests::default());
-    let socket = Socket::of_client(stream, Arc::clone(&client), Arc::clone(&requests), errors);
+    let socket = Socket::of_client(stream, Arc::clone(&client), Arc::clone(&requests), Arc::clone(&errors));
     let stream = Lingering::new(socket, limits.linger);
     let (phase, upgrade) = (stream.phase(), Upgrade::default());
     let service = service_fn(|mut request: Request<Incoming>| {
@@ -125,6 +125,9 @@ async fn connection(
         }
     };
     if let Err(error) = ended {
+        if let Some(unparsed) = Unparsed::of(&error) {
+            errors.add(WireError::Unparsed(unparsed.reason));
+        }
         tracing::debug!(client = %peer, listener = "admin", "connection ended: {error}");
     }
 }

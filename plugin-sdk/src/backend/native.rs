@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 use log::Level;
 
 use crate::consumers::{Consumer, Presented};
+use crate::edits::{self, EditCount};
 use crate::headers::field;
-use crate::{EditError, HeaderName, Reply, edits};
+use crate::{EditError, HeaderName, HeaderValue, Reply};
 
 pub(crate) use host::*;
 
@@ -22,6 +23,7 @@ pub(crate) struct Request {
     pub(crate) fields: Fields,
     pub(crate) consumer: Option<Consumer>,
     pub(crate) kept: Vec<u8>,
+    pub(crate) edits: EditCount,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,7 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) fields: Fields,
     pub(crate) request: Request,
+    pub(crate) edits: EditCount,
 }
 
 /// A body in memory: its pieces, and what was written.
@@ -62,7 +65,9 @@ impl Request {
     }
 
     pub(crate) fn set_method(&mut self, method: &str) -> Result<(), EditError> {
+        self.edits.check(method.len())?;
         edits::method(method)?;
+        self.edits.add(method.len())?;
         self.method = method.into();
         Ok(())
     }
@@ -72,10 +77,9 @@ impl Request {
     }
 
     pub(crate) fn set_path(&mut self, path: &str) -> Result<(), EditError> {
+        self.edits.check(path.len())?;
         let path = edits::path(path)?;
-        edits::target(&path, self.query.as_deref())?;
-        self.path = path.into_owned();
-        Ok(())
+        self.set_target(path.into_owned(), self.query.clone())
     }
 
     pub(crate) fn query(&self) -> Option<String> {
@@ -83,9 +87,15 @@ impl Request {
     }
 
     pub(crate) fn set_query(&mut self, query: Option<&str>) -> Result<(), EditError> {
+        self.edits.check(query.map_or(0, str::len))?;
         query.map_or(Ok(()), edits::query)?;
-        edits::target(&self.path, query)?;
-        self.query = query.map(String::from);
+        self.set_target(self.path.clone(), query.map(String::from))
+    }
+
+    fn set_target(&mut self, path: String, query: Option<String>) -> Result<(), EditError> {
+        edits::target(&path, query.as_deref())?;
+        self.edits.add(path.len() + query.as_ref().map_or(0, |query| query.len() + 1))?;
+        (self.path, self.query) = (path, query);
         Ok(())
     }
 
@@ -115,6 +125,7 @@ impl Response {
 
     pub(crate) fn set_status(&mut self, status: u16) -> Result<(), EditError> {
         edits::status(status)?;
+        self.edits.add(0)?;
         self.status = status;
         Ok(())
     }
@@ -151,23 +162,12 @@ impl Fields {
         self.0.push((name.to_ascii_lowercase(), value.to_vec()));
     }
 
-    fn add(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
-        let (name, value) = field(name, value)?;
+    fn add(&mut self, name: HeaderName, value: HeaderValue) {
         self.0.push((name.into(), value.0));
-        Ok(())
     }
 
-    fn set(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
-        let (name, value) = field(name, value)?;
+    fn remove(&mut self, name: &HeaderName) {
         self.0.retain(|(known, _)| known != name.as_ref());
-        self.0.push((name.into(), value.0));
-        Ok(())
-    }
-
-    fn remove(&mut self, name: &str) -> Result<(), EditError> {
-        let name = String::from(HeaderName::new(name)?);
-        self.0.retain(|(known, _)| *known != name);
-        Ok(())
     }
 }
 
@@ -186,16 +186,40 @@ macro_rules! impl_fields {
                 self.fields.0.clone()
             }
 
+            /// Starts the count of edits of a new call.
+            pub(crate) fn begin_call(&mut self) {
+                self.edits = EditCount::default();
+            }
+
             pub(crate) fn set_header(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
-                self.fields.set(name, value)
+                let (name, value) = self.counted(name, value)?;
+                self.fields.remove(&name);
+                self.fields.add(name, value);
+                Ok(())
             }
 
             pub(crate) fn add_header(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
-                self.fields.add(name, value)
+                let (name, value) = self.counted(name, value)?;
+                self.fields.add(name, value);
+                Ok(())
             }
 
             pub(crate) fn remove_header(&mut self, name: &str) -> Result<(), EditError> {
-                self.fields.remove(name)
+                let name = HeaderName::new(name)?;
+                if self.fields.first(name.as_ref()).is_some() {
+                    self.edits.add(0)?;
+                    self.fields.remove(&name);
+                }
+                Ok(())
+            }
+
+            /// A field that is valid, and counted as an edit.
+            fn counted(&mut self, name: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue), EditError> {
+                let bytes = name.len() + value.len();
+                self.edits.check(bytes)?;
+                let field = field(name, value)?;
+                self.edits.add(bytes)?;
+                Ok(field)
             }
         }
     };
@@ -206,8 +230,7 @@ impl_fields!(Response);
 
 pub(crate) fn check_reply(reply: &Reply) -> Result<(), EditError> {
     edits::status(reply.status)?;
-    let mut fields = Fields::default();
-    reply.headers.iter().try_for_each(|(name, value)| fields.add(name, value))
+    reply.headers.iter().try_for_each(|(name, value)| field(name, value).map(drop))
 }
 
 thread_local!(static LOG: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) });

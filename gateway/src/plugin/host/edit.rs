@@ -6,12 +6,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::Entry, uri::PathAndQuery};
 
 use super::{Lent, shortened};
-use crate::exchange::{edits, headers::is_gateways_own, representation::describes_content};
-
-/// Edits that one call may make.
-const MAX_EDITS: usize = 256;
-/// Bytes that one call may write into heads.
-const MAX_BYTES: usize = 64 << 10;
+use crate::exchange::{
+    edits::{self, EditCount},
+    headers::is_gateways_own,
+    representation::describes_content,
+};
 
 /// Why an edit was refused; the head is unchanged.
 pub(in crate::plugin) use crate::exchange::edits::Refused as EditError;
@@ -19,8 +18,7 @@ pub(in crate::plugin) use crate::exchange::edits::Refused as EditError;
 /// What the current call has written, and what stood there before its first edit.
 #[derive(Debug, Default)]
 pub(in crate::plugin) struct Written {
-    edits: usize,
-    bytes: usize,
+    count: EditCount,
     method: Option<Method>,
     target: Option<PathAndQuery>,
     status: Option<StatusCode>,
@@ -39,7 +37,7 @@ struct Field {
 impl Written {
     /// The call is over.
     pub(super) fn clear(&mut self) {
-        (self.edits, self.bytes, self.method, self.target, self.status) = Default::default();
+        (self.count, self.method, self.target, self.status) = Default::default();
         self.fields.clear();
     }
 
@@ -54,24 +52,6 @@ impl Written {
         if !self.fields.iter().any(|field| field.head == head && field.name.eq_ignore_ascii_case(&name)) {
             self.fields.push(Field { head, name, values: values.collect() });
         }
-    }
-
-    /// Whether there is room for an edit of this many bytes, before anything looks at each of them.
-    fn has_room(&self, bytes: usize) -> Result<(), EditError> {
-        if self.edits >= MAX_EDITS {
-            return Err(EditError::Limit("256 edits by one call"));
-        }
-        if self.bytes.saturating_add(bytes) > MAX_BYTES {
-            return Err(EditError::Limit("64 KiB written by one call"));
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, bytes: usize) -> Result<(), EditError> {
-        self.has_room(bytes)?;
-        self.edits += 1;
-        self.bytes += bytes;
-        Ok(())
     }
 }
 
@@ -91,25 +71,25 @@ pub(in crate::plugin) enum Write {
 
 impl Lent {
     pub(in crate::plugin) fn set_method(&mut self, method: &str) -> Result<(), EditError> {
-        self.written.has_room(method.len())?;
+        self.written.count.check(method.len())?;
         edits::method(method)?;
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|_| EditError::Invalid(format!("\"{}\" is not a method", shortened(method))))?;
-        self.written.add(method.as_str().len())?;
+        self.written.count.add(method.as_str().len())?;
         let before = mem::replace(&mut self.request.method, method);
         self.written.method.get_or_insert(before);
         Ok(())
     }
 
     pub(in crate::plugin) fn set_path(&mut self, path: &str) -> Result<(), EditError> {
-        self.written.has_room(path.len())?;
+        self.written.count.check(path.len())?;
         let path = edits::path(path)?;
         let query = self.request.target.query().map(str::to_owned);
         self.set_target(&path, query.as_deref())
     }
 
     pub(in crate::plugin) fn set_query(&mut self, query: Option<&str>) -> Result<(), EditError> {
-        self.written.has_room(query.map_or(0, str::len))?;
+        self.written.count.check(query.map_or(0, str::len))?;
         query.map_or(Ok(()), edits::query)?;
         let path = self.request.target.path().to_owned();
         self.set_target(&path, query)
@@ -120,7 +100,7 @@ impl Lent {
         let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         let parsed = PathAndQuery::from_maybe_shared(Bytes::from(target))
             .map_err(|_| EditError::Invalid("it is not a path and query".to_owned()))?;
-        self.written.add(parsed.as_str().len())?;
+        self.written.count.add(parsed.as_str().len())?;
         let before = mem::replace(&mut self.request.target, parsed);
         self.written.target.get_or_insert(before);
         Ok(())
@@ -128,7 +108,7 @@ impl Lent {
 
     pub(in crate::plugin) fn set_status(&mut self, status: u16) -> Result<(), EditError> {
         let status = final_status(status)?;
-        self.written.add(0)?;
+        self.written.count.add(0)?;
         let before = mem::replace(&mut self.response.status, status);
         self.written.status.get_or_insert(before);
         Ok(())
@@ -162,10 +142,10 @@ impl Lent {
         name: String,
         value: Vec<u8>,
     ) -> Result<(), EditError> {
-        self.written.has_room(name.len() + value.len())?;
+        self.written.count.check(name.len() + value.len())?;
         let (key, value) = field(&name, value)?;
         self.read(head, key.as_str());
-        self.written.add(name.len() + value.len())?;
+        self.written.count.add(name.len() + value.len())?;
         let full = || EditError::Limit("32768 header fields of a head");
         let (headers, written) = self.edited(head);
         // The name is valid: there is one way to fail.
@@ -189,7 +169,7 @@ impl Lent {
         let key = field_name(&name)?;
         self.read(head, key.as_str());
         if self.headers(head).contains_key(&key) {
-            self.written.add(0)?;
+            self.written.count.add(0)?;
             let (headers, written) = self.edited(head);
             written.before(head, name, headers.get_all(&key).iter().cloned());
             headers.remove(key);
@@ -251,7 +231,7 @@ fn field_name(name: &str) -> Result<HeaderName, EditError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::RequestHead;
+    use crate::exchange::{RequestHead, edits::MAX_EDITS};
 
     fn lent() -> Lent {
         let mut request = RequestHead { target: PathAndQuery::from_static("/a?b"), ..RequestHead::default() };

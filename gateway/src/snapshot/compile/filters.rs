@@ -273,31 +273,45 @@ impl Compiler<'_> {
         config.services.iter().filter_map(balancer).collect()
     }
 
-    /// What is called from time to time: each configuration of a plugin once, whatever number of filters has it, and the
-    /// leading revision alone.
+    /// Collects the calls of `tick`: one for each configuration of a plugin in each revision that gets exchanges, however many
+    /// filters use the configuration.
     pub(super) fn ticks(&self, uses: &[Use<'_>], instances: &HashMap<InstancesKey, Arc<Instances>>) -> Vec<Ticking> {
         let mut seen = HashSet::new();
-        let ticking = |it: &Use<'_>| {
-            let plugin = self.input.config.plugins.iter().find(|plugin| plugin.name == it.plugin)?;
-            let running = self.input.revisions.get(it.plugin)?;
-            let revision = running.leading();
-            let key = Self::key(plugin, revision, it.config);
-            let instances = instances.get(&key).filter(|instances| instances.has(Phase::Tick))?;
-            seen.insert(key).then(|| {
-                let name: Arc<str> = plugin.name.as_str().into();
-                let record = self.records.filters.of([&name, &revision.number.to_string().into(), &"".into()]);
-                let version = Version { instances: Arc::clone(instances), record: Arc::clone(&record) };
-                // Failures of its ticks count as those of all its phases.
-                let trial = running.trial.as_ref().filter(|trial| trial.revision.number == revision.number);
-                let trial = trial.and_then(|trial| on_trial(plugin, trial, version.clone()));
-                let (version, times) = (Some(version), self.records.plugins.of([&name]));
-                let on_error = parts::on_error(plugin.on_error);
-                let missing_logged = Default::default();
-                let filter = Filter { plugin: name, version, trial, on_error, missing: record, missing_logged, times };
-                Ticking { filter: Arc::new(filter), every: plugin.tick.0 }
-            })
-        };
-        uses.iter().filter_map(ticking).collect()
+        let mut all = Vec::new();
+        for it in uses {
+            let plugin = self.input.config.plugins.iter().find(|plugin| plugin.name == it.plugin);
+            let Some((plugin, running)) = plugin.zip(self.input.revisions.get(it.plugin)) else { continue };
+            for revision in running.all() {
+                let key = Self::key(plugin, revision, it.config);
+                let pool = instances.get(&key).filter(|instances| instances.has(Phase::Tick));
+                if let Some(pool) = pool
+                    && seen.insert(key)
+                {
+                    all.push(self.ticking(plugin, running, revision, pool));
+                }
+            }
+        }
+        all
+    }
+
+    fn ticking(
+        &self,
+        plugin: &schema::Plugin,
+        running: &Running,
+        revision: &Revision,
+        instances: &Arc<Instances>,
+    ) -> Ticking {
+        let name: Arc<str> = plugin.name.as_str().into();
+        let record = self.records.filters.of([&name, &revision.number.to_string().into(), &"".into()]);
+        let version = Version { instances: Arc::clone(instances), record: Arc::clone(&record) };
+        // Failures of its ticks count as those of all its phases.
+        let trial = running.trial.as_ref().filter(|trial| trial.revision.number == revision.number);
+        let trial = trial.and_then(|trial| on_trial(plugin, trial, version.clone()));
+        let (version, times) = (Some(version), self.records.plugins.of([&name]));
+        let on_error = parts::on_error(plugin.on_error);
+        let missing_logged = Default::default();
+        let filter = Filter { plugin: name, version, trial, on_error, missing: record, missing_logged, times };
+        Ticking { filter: Arc::new(filter), every: plugin.tick.0 }
     }
 
     /// One pool per (revision, configuration, limits); a new one is probed, and what it refuses is reported once for

@@ -1,10 +1,12 @@
-//! Makes the edits that the header `x-edits` of a request names, and answers with what came of each and the head behind them.
+//! Makes the edits of a request or a response that a header of the request names, and answers with what came of each and the
+//! head behind them.
 
 use serde_json::{Value, json};
 use stile_sdk::prelude::*;
 
-/// The field that names edits: JSON, in hexadecimal digits.
-pub const FIELD: &str = "x-edits";
+/// The fields that name edits of the request and of the response: JSON, in hexadecimal digits.
+pub const OF_REQUEST: &str = "x-edits";
+pub const OF_RESPONSE: &str = "x-response-edits";
 
 #[derive(Debug, Deserialize)]
 pub struct Edits {}
@@ -19,6 +21,8 @@ pub enum Edit {
     Set(String, Vec<u8>),
     Add(String, Vec<u8>),
     Remove(String),
+    /// A field of so many letters.
+    LongValue(usize),
     /// A path, and a query, of so many letters.
     LongPath(usize),
     LongQuery(usize),
@@ -30,7 +34,7 @@ pub enum Edit {
     Reply(u16, String, Vec<u8>),
 }
 
-/// The text that `FIELD` has.
+/// The text that these fields have.
 pub fn encoded(edits: &[Edit]) -> String {
     let json = serde_json::to_vec(edits).expect("edits are JSON");
     json.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -44,13 +48,10 @@ fn decoded(text: &str) -> Result<Vec<Edit>> {
 
 impl RequestFilter for Edits {
     fn on_request(&self, request: &mut Request) -> Result<Verdict> {
-        let Some(edits) = request.header(FIELD) else { return Ok(Verdict::Proceed) };
+        let Some(edits) = request.header(OF_REQUEST) else { return Ok(Verdict::Proceed) };
         let edits = decoded(&edits.to_string())?;
         if let [Edit::Reply(status, name, value)] = &edits[..] {
             return Ok(Reply::new(*status).header(name.as_str(), value).into());
-        }
-        if matches!(edits[..], [Edit::Status(_)]) {
-            return Ok(Verdict::Proceed);
         }
         let results: Vec<Value> = edits.iter().map(|edit| edit.make(request)).collect();
         let told = json!({
@@ -66,12 +67,14 @@ impl RequestFilter for Edits {
 
 impl ResponseFilter for Edits {
     fn on_response(&self, response: &mut Response) -> Result<Verdict> {
-        let Some(edits) = response.request_header(FIELD) else { return Ok(Verdict::Proceed) };
-        if let [Edit::Status(status)] = decoded(&edits.to_string())?[..] {
-            let result = result(response.set_status(status));
-            response.set_header("x-result", result.to_string())?;
-        }
-        Ok(Verdict::Proceed)
+        let Some(edits) = response.request_header(OF_RESPONSE) else { return Ok(Verdict::Proceed) };
+        let make = |edit: &Edit| match edit {
+            Edit::Status(status) => result(response.set_status(*status)),
+            edit => edit.make_in(response),
+        };
+        let results: Vec<Value> = decoded(&edits.to_string())?.iter().map(make).collect();
+        let told = json!({ "results": results, "status": response.status(), "headers": fields(response) });
+        Ok(Reply::json(200, &told)?.into())
     }
 }
 
@@ -81,13 +84,21 @@ impl Edit {
             Self::Method(method) => result(request.set_method(method)),
             Self::Path(path) => result(request.set_path(path)),
             Self::Query(query) => result(request.set_query(query.as_deref())),
-            Self::Set(name, value) => result(request.set_header(name, value)),
-            Self::Add(name, value) => result(request.add_header(name, value)),
-            Self::Remove(name) => result(request.remove_header(name)),
             Self::LongPath(letters) => result(request.set_path(&format!("/{}", "x".repeat(*letters)))),
             Self::LongQuery(letters) => result(request.set_query(Some(&"x".repeat(*letters)))),
             Self::Keep(bytes) => result(request.keep(&"x".repeat(*bytes))),
-            Self::Status(_) | Self::Reply(..) => json!("no edit of a request"),
+            edit => edit.make_in(request),
+        }
+    }
+
+    /// Makes an edit that requests and responses both take.
+    fn make_in(&self, head: &mut impl Headers) -> Value {
+        match self {
+            Self::Set(name, value) => result(head.set_header(name, value)),
+            Self::Add(name, value) => result(head.add_header(name, value)),
+            Self::Remove(name) => result(head.remove_header(name)),
+            Self::LongValue(letters) => result(head.set_header("x-e-long", "x".repeat(*letters))),
+            _ => json!("no edit of this head"),
         }
     }
 }
@@ -97,8 +108,8 @@ fn result<E: std::fmt::Debug>(edit: Result<(), E>) -> Value {
 }
 
 /// The fields that edits are about, not those that a gateway adds.
-fn fields(request: &Request) -> Vec<(String, Vec<u8>)> {
-    let all = request.headers().into_iter();
+fn fields(head: &impl Headers) -> Vec<(String, Vec<u8>)> {
+    let all = head.headers().into_iter();
     let edited = all.filter(|(name, _)| name.starts_with("x-e-") || name == "trailer");
     let mut edited: Vec<_> = edited.map(|(name, value)| (name, value.as_bytes().to_vec())).collect();
     edited.sort();

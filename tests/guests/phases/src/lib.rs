@@ -17,8 +17,15 @@ struct Verdicts {
     authenticate: Option<Word>,
     request: Option<Word>,
     request_body: Option<Word>,
+    route: Option<Word>,
+    balance: Option<Word>,
+    request_stream: Option<Word>,
+    request_trailers: Option<Word>,
     response: Option<Word>,
     response_body: Option<Word>,
+    response_stream: Option<Word>,
+    response_trailers: Option<Word>,
+    log: Option<Word>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -36,6 +43,11 @@ impl Phases {
     fn ran(&self, phase: &str) -> Result<()> {
         Ok(metrics::add("phases", &[("case", &self.case), ("phase", phase)], 1)?)
     }
+}
+
+/// The end of a phase that has no verdict.
+fn end(word: Option<Word>) -> Result<()> {
+    word.map_or(Ok(()), |_| Err(Error::new("a failure")))
 }
 
 fn head(word: Option<Word>) -> Result<Verdict> {
@@ -86,13 +98,15 @@ impl RequestBody for Phases {
 
 impl RequestStream for Phases {
     fn on_request_stream(&self, _: &mut Stream) -> Result<()> {
-        self.ran("request-stream")
+        self.ran("request-stream")?;
+        end(self.verdicts.request_stream)
     }
 }
 
 impl RequestTrailers for Phases {
     fn on_request_trailers(&self, _: &mut Trailers) -> Result<()> {
-        self.ran("request-trailers")
+        self.ran("request-trailers")?;
+        end(self.verdicts.request_trailers)
     }
 }
 
@@ -112,23 +126,43 @@ impl ResponseBody for Phases {
 
 impl ResponseStream for Phases {
     fn on_response_stream(&self, _: &mut Stream) -> Result<()> {
-        self.ran("response-stream")
+        self.ran("response-stream")?;
+        end(self.verdicts.response_stream)
     }
 }
 
 impl ResponseTrailers for Phases {
     fn on_response_trailers(&self, _: &mut Trailers) -> Result<()> {
-        self.ran("response-trailers")
+        self.ran("response-trailers")?;
+        end(self.verdicts.response_trailers)
     }
 }
 
 impl ExchangeLog for Phases {
     fn on_log(&self, _: &Request, _: &Response, _: &Summary) -> Result<()> {
-        self.ran("log")
+        self.ran("log")?;
+        end(self.verdicts.log)
+    }
+}
+
+impl Router for Phases {
+    fn route(&self, _: &mut Request, _: Option<Vec<u8>>) -> Result<Destination> {
+        self.ran("route")?;
+        match self.verdicts.route {
+            Some(Word::Respond) => Ok(Reply::text(403, "an answer").into()),
+            word => end(word).map(|()| Destination::Matched),
+        }
+    }
+}
+
+impl Balancer for Phases {
+    fn choose(&self, _: &Request, _: &[Candidate]) -> Result<usize> {
+        self.ran("balance")?;
+        end(self.verdicts.balance).map(|()| 0)
     }
 }
 
 stile_sdk::export!(
-    Phases: authenticate, request, request_body, request_stream, request_trailers, response, response_body, response_stream,
-    response_trailers, log
+    Phases: authenticate, request, request_body, request_stream, request_trailers, route, balance, response, response_body,
+    response_stream, response_trailers, log
 );

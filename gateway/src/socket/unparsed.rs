@@ -4,11 +4,11 @@ use http::StatusCode;
 
 /// A request without an exchange.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unparsed {
+pub struct Unparsed {
     /// The status that hyper has answered with, if it could still answer.
-    pub(super) status: StatusCode,
+    pub status: StatusCode,
     /// One of few words.
-    pub(super) reason: &'static str,
+    pub reason: &'static str,
 }
 
 /// hyper's own words, as far as they differ in what they mean for a client. A test asks for each of them over a socket.
@@ -26,7 +26,7 @@ const REASONS: [(&str, StatusCode, &str); 9] = [
 
 impl Unparsed {
     /// `None` if the connection ended for another reason.
-    pub(super) fn of(error: &hyper::Error) -> Option<Self> {
+    pub fn of(error: &hyper::Error) -> Option<Self> {
         if !error.is_parse() {
             return None;
         }
