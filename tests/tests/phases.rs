@@ -12,7 +12,7 @@ use stile_tests::{
 };
 use tokio::time::{sleep, timeout};
 
-pub const PHASES: [&str; 12] = [
+pub(crate) const PHASES: [&str; 12] = [
     "authenticate",
     "request",
     "request-body",
@@ -31,7 +31,7 @@ pub const PHASES: [&str; 12] = [
 const REQUEST: &str = "POST /x HTTP/1.1\r\nhost: a\r\nte: trailers\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
     3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n";
 /// An answer with trailers.
-pub const ANSWER: &str =
+pub(crate) const ANSWER: &str =
     "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n";
 
 /// Two filters of a listener, an editor and behind it the one whose phases are counted, which chooses the endpoint, too.
@@ -129,7 +129,7 @@ async fn each_phase_runs_or_not_by_the_verdicts_before_it() {
 }
 
 /// Sends the request and reads what comes of it: a failure of a passing body cuts the answer short.
-pub async fn send(gateway: &Gateway) {
+pub(crate) async fn send(gateway: &Gateway) {
     let mut client = Raw::connect(gateway.address()).await;
     client.write(REQUEST).await;
     let _ = client.try_answer_to("POST").await;

@@ -12,6 +12,7 @@ use crate::{
         PluginError, StoreError, consumers::ConsumerError, history::HistoryError, resources::ResourceError,
         transfer::ImportError,
     },
+    exchange::Refusal,
 };
 
 /// Mistakes that one sentence tells of.
@@ -52,6 +53,12 @@ pub(super) fn listed(mistakes: &Mistakes) -> String {
         told += &format!("; and {more} more");
     }
     told
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.status(), refusal.to_string())
+    }
 }
 
 impl From<PluginError> for Problem {

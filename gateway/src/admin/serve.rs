@@ -26,7 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Problem;
 use crate::{
-    exchange::Body,
+    exchange::{Body, Refusal, canonical},
     linger::{Lingering, Upgradable, Upgrade},
     listener::{Open, accept_until},
     monitor::record::{WireError, WireErrors},
@@ -87,19 +87,21 @@ async fn connection(
         }
         let framing = request.body().size_hint().exact().map_or(Framing::Chunked, Framing::Length);
         let verdict = requests.began(framing, request.uri_mut());
+        let refused = canonical::check_unforwarded(&request).err();
         request.extensions_mut().insert(ConnectInfo(peer));
         let pace = client.limits().pace(false);
         let answer = router.call(request.map(|body| Body::of_client(body, pace, &Arc::default())));
         let requests = Arc::clone(&requests);
         async move {
+            let bad_request = |reason: &str| Refusal::BadRequest(reason.to_owned());
             let refusal = match verdict {
-                Verdict::Sound | Verdict::Unknown => None,
-                Verdict::BareLf => Some("a line of the trailer section ends with a bare LF"),
-                Verdict::TooLong => Some("the request target is too long once its query is escaped"),
+                Verdict::Sound | Verdict::Unknown => refused,
+                Verdict::BareLf => Some(bad_request("a line of the trailer section ends with a bare LF")),
+                Verdict::TooLong => Some(bad_request("the request target is too long once its query is escaped")),
             };
             let mut answer = match refusal {
                 None => answer.await?,
-                Some(refusal) => Problem::new(StatusCode::BAD_REQUEST, refusal).into_response(),
+                Some(refusal) => Problem::from(refusal).into_response(),
             };
             if verdict != Verdict::Sound || requests.is_broken() {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

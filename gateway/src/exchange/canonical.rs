@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Version,
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Version,
     header::{COOKIE, HOST},
     uri::{Authority, PathAndQuery},
 };
@@ -29,6 +29,18 @@ pub enum Refusal {
     Loop(usize),
     #[error("the request has more than {0} header fields")]
     TooManyFields(usize),
+}
+
+impl Refusal {
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::Loop(_) => StatusCode::LOOP_DETECTED,
+            Self::TooManyFields(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        }
+    }
 }
 
 /// Refuses a request that this gateway cannot serve, before a route could match it.
@@ -83,17 +95,20 @@ pub fn canonical(head: &mut RequestHead, last_host: &mut Option<Authority>) -> R
     Ok(encoded_slash)
 }
 
+/// Checks the host and the transfer coding of a request that the gateway answers itself and forwards to nobody.
+///
+/// # Errors
+///
+/// There is not one good host, or the coding is another one than `chunked`.
+pub fn check_unforwarded<B>(request: &Request<B>) -> Result<(), Refusal> {
+    check_coding(request.headers())?;
+    host_field(request.headers(), request.version(), &mut None)?;
+    request.uri().authority().map_or(Ok(()), check)
+}
+
 /// One host, from the request line or from `Host` (RFC 9112 §3.2, RFC 9113 §8.3.1).
 fn authority(head: &mut RequestHead, last: &mut Option<Authority>) -> Result<(), Refusal> {
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let (host, second) = (hosts.next(), hosts.next());
-    if second.is_some() {
-        return Err(Refusal::BadRequest("there is more than one Host field".into()));
-    }
-    let named = host.map(|host| parsed(host.as_bytes(), last)).transpose()?;
-    if named.is_none() && head.version == Version::HTTP_11 {
-        return Err(Refusal::BadRequest("there is no Host field".into()));
-    }
+    let named = host_field(&head.headers, head.version, last)?;
     match &head.authority {
         // RFC 9112 §3.2.2: a host in the request line replaces the field, for filters too.
         Some(asked) => {
@@ -109,6 +124,23 @@ fn authority(head: &mut RequestHead, last: &mut Option<Authority>) -> Result<(),
         None => head.authority = named,
     }
     Ok(())
+}
+
+/// Reads the Host field, which HTTP/1.1 requires.
+fn host_field(
+    headers: &HeaderMap,
+    version: Version,
+    last: &mut Option<Authority>,
+) -> Result<Option<Authority>, Refusal> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return Err(Refusal::BadRequest("there is more than one Host field".into()));
+    }
+    if host.is_none() && version == Version::HTTP_11 {
+        return Err(Refusal::BadRequest("there is no Host field".into()));
+    }
+    host.map(|host| parsed(host.as_bytes(), last)).transpose()
 }
 
 /// The host of a Host field; most often it is the last one that was parsed.

@@ -90,15 +90,14 @@ impl Error {
     pub fn meaning(&self) -> Meaning {
         use upstream::Error as Up;
         let (status, blame, cause, retryable) = match self {
-            Self::Refused(exchange::Refusal::BadRequest(_)) => {
-                (StatusCode::BAD_REQUEST, Blame::Client, "bad-request", false)
-            }
-            Self::Refused(exchange::Refusal::NotImplemented(_)) => {
-                (StatusCode::NOT_IMPLEMENTED, Blame::Client, "not-implemented", false)
-            }
-            Self::Refused(exchange::Refusal::Loop(_)) => (StatusCode::LOOP_DETECTED, Blame::Gateway, "loop", false),
-            Self::Refused(exchange::Refusal::TooManyFields(_)) => {
-                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Blame::Client, "header-count", false)
+            Self::Refused(refusal) => {
+                let (blame, cause) = match refusal {
+                    exchange::Refusal::BadRequest(_) => (Blame::Client, "bad-request"),
+                    exchange::Refusal::NotImplemented(_) => (Blame::Client, "not-implemented"),
+                    exchange::Refusal::Loop(_) => (Blame::Gateway, "loop"),
+                    exchange::Refusal::TooManyFields(_) => (Blame::Client, "header-count"),
+                };
+                (refusal.status(), blame, cause, false)
             }
             Self::Unparsed(status, _) => (*status, Blame::Client, "unparsed", false),
             Self::EncodedSlash => (StatusCode::BAD_REQUEST, Blame::Client, "encoded-slash", false),
