@@ -247,10 +247,14 @@ impl Gateway {
 
     /// Brings registrations to requests, and ends those that are over.
     fn keep_registry(&self) {
-        let (registry, stop) = (Arc::clone(self.control.registry()), self.stop.child_token());
+        let (control, stop) = (Arc::clone(&self.control), self.stop.child_token());
         self.tasks.spawn(async move {
-            let directories = Arc::clone(&registry).follow_directories();
-            stop.run_until_cancelled(async { tokio::join!(registry.follow(), registry.attend(), directories) }).await;
+            let registry = control.registry();
+            let directories = Arc::clone(registry).follow_directories();
+            // The first of them hears of what the others find.
+            let all =
+                async { tokio::join!(control.watch_endpoints(), registry.follow(), registry.attend(), directories) };
+            stop.run_until_cancelled(all).await;
         });
     }
 

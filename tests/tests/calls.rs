@@ -181,6 +181,27 @@ async fn interim_responses_of_services_and_hosts_are_bounded() {
 }
 
 #[tokio::test]
+async fn answers_of_services_and_hosts_with_another_transfer_coding_than_chunked_are_refused() {
+    let asked = Upstream::start(move |received| {
+        let codings = received.target()[1..].replace('+', ", ");
+        Answer::Bytes(
+            format!("HTTP/1.1 200 OK\r\ntransfer-encoding: {codings}\r\n\r\n2\r\nok\r\n0\r\n\r\n").into_bytes(),
+        )
+    })
+    .await;
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(config(&upstream, &asked, &[origin(asked.address())], json!({}))).await;
+    for base in ["service://asked".to_owned(), origin(asked.address())] {
+        for codings in ["chunked", "gzip", "gzip+chunked", "chunked+gzip", "identity", "chunked+chunked"] {
+            let answer = call(&gateway, &[("x-call", &format!("{base}/{codings}"))]).await;
+            let is_served = codings == "chunked";
+            assert_eq!(answer.starts_with("200 ok"), is_served, "{base} {codings}: {answer}");
+            assert_eq!(answer.starts_with("the call failed: "), !is_served, "{base} {codings}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_configuration_that_calls_or_names_nobody_is_refused() {
     let (upstream, asked) = (Upstream::echo().await, Upstream::echo().await);
     let good = config(&upstream, &asked, &[], json!({}));

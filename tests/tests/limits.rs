@@ -5,7 +5,7 @@ use std::{net::SocketAddr, process::Stdio, time::Duration};
 use serde_json::json;
 use stile_tests::{
     admin::SECRET,
-    client::Client,
+    client::{Client, request},
     frames::{self, Frames},
     gateway::{Gateway, plain, service},
     process::Stile,
@@ -87,19 +87,57 @@ async fn what_is_read_after_an_answer_is_bounded() {
 }
 
 #[tokio::test]
+async fn the_time_of_reading_after_an_answer_is_bounded() {
+    let upstream = Upstream::echo().await;
+    let mut config = plain(upstream.address());
+    config["routes"][0]["match"] = json!({ "path": "/other" });
+    let limits = json!({ "linger_timeout": "500ms" });
+    config["listeners"] = json!([{ "name": "public", "address": "127.0.0.1:0", "limits": limits }]);
+    config["admin"] = json!({ "address": "127.0.0.1:0", "limits": limits });
+    let gateway = Gateway::start(config).await;
+    for address in [gateway.address(), gateway.address_of("admin")] {
+        let mut client = Raw::connect(address).await;
+        // More than the gateway reads of a body without an end of the connection.
+        client.write(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n").await;
+        assert_eq!(client.answer_to("POST").await.status(), 404);
+        let mut bytes = 0;
+        while bytes < 400 && client.try_write("x").await.is_ok() {
+            sleep(Duration::from_millis(25)).await;
+            bytes += 1;
+        }
+        assert!(bytes < 400, "the connection is still open");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_upload_of_http2_gets_its_answer_and_the_connection_stays() {
+    let upstream = Upstream::echo().await;
+    let mut config = plain(upstream.address());
+    config["routes"][0]["match"] = json!({ "path": "/other" });
+    let gateway = Gateway::start(config).await;
+    let mut client = Client::http2(gateway.address()).await;
+    for _ in 0..4 {
+        assert_eq!(client.send(request("POST", "/upload", &[], vec![b'x'; UPLOAD])).await.status, 404);
+        assert_eq!(client.get("/other").await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn the_admin_address_has_the_limits_of_a_listener() {
     let upstream = Upstream::echo().await;
     let mut config = plain(upstream.address());
     // Nothing but the bound closes a connection here.
-    config["admin"] = json!({ "address": "127.0.0.1:0", "limits": { "connections": 5, "header_timeout": "1h" } });
-    let gateway = Gateway::start(config.clone()).await;
-    let admin = gateway.address_of("admin");
-    let mut silent = Vec::new();
-    for _ in 0..5 {
-        silent.push(Raw::connect(admin).await);
+    for key in ["connections", "connections_per_client"] {
+        config["admin"] = json!({ "address": "127.0.0.1:0", "limits": { key: 5, "header_timeout": "1h" } });
+        let gateway = Gateway::start(config.clone()).await;
+        let admin = gateway.address_of("admin");
+        let mut silent = Vec::new();
+        for _ in 0..5 {
+            silent.push(Raw::connect(admin).await);
+        }
+        Raw::connect(admin).await.closed().await;
+        assert_eq!(silent[0].ask("GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.status(), 200, "{key}");
     }
-    Raw::connect(admin).await.closed().await;
-    assert_eq!(silent[0].ask("GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.status(), 200);
 
     let limits = json!({ "header_count": 20, "header_bytes": "16KiB", "header_timeout": "300ms" });
     config["admin"] = json!({ "address": "127.0.0.1:0", "limits": limits });

@@ -7,7 +7,7 @@ use stile_tests::{
     client::{Client, fetch, request, with},
     gateway::{self, Gateway, filtered, plain, service},
     guest::{plugin, plugin_with},
-    process::stile,
+    process::{Stile, stile},
     raw::ask,
     upstream::Upstream,
     wait::until,
@@ -128,6 +128,25 @@ async fn an_endpoint_that_is_the_gateway_is_warned_of_and_not_registered() {
     let told = [stderr, stdout].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(status.success() && told.contains("is an address of the gateway"), "{told}");
     assert!(told.contains("own") && told.contains("127.0.0.1:8080") && told.contains("127.0.0.1:9090"), "{told}");
+}
+
+#[tokio::test]
+async fn an_endpoint_of_a_directory_that_is_the_gateway_is_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (list, log) = (folder.path().join("list.yaml"), folder.path().join("log"));
+    std::fs::write(&list, "[]").expect("the folder is ours");
+    let services = json!([{ "name": "own", "sources": [{ "file": list }] }]);
+    let config = json!({ "workers": 1, "services": services, "routes": [{ "name": "own", "service": "own" }] });
+    let gateway = Stile::run_logging(folder.path(), config, &log).await;
+    let own = gateway.address_of("public");
+    std::fs::write(&list, format!("[{{ address: \"{own}\" }}]")).expect("the folder is ours");
+    until("it is warned of", async || {
+        let log = std::fs::read_to_string(&log).expect("its log");
+        log.lines()
+            .any(|line| line.contains("is an address of the gateway") && line.contains(&own.to_string()))
+            .then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -3,9 +3,13 @@
 use std::{fs, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use http::Request;
 use http_body_util::{BodyExt, Empty, StreamBody};
-use hyper::{body::Frame, client::conn::http2};
+use hyper::{
+    body::{Body, Frame},
+    client::conn::http2,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use stile_tests::{
@@ -52,6 +56,19 @@ async fn log(gateway: &Gateway, lines: usize) -> Vec<String> {
 async fn attempts(gateway: &Gateway, outcome: &str) -> u64 {
     let metric = format!(r#"stile_upstream_attempts_total{{service="echo",outcome="{outcome}"}}"#);
     gateway.admin().metric(&metric).await
+}
+
+/// A connection of HTTP/2 whose bodies are made by the test, and the task that drives it.
+async fn http2_client<B>(gateway: &Gateway) -> (http2::SendRequest<B>, JoinSet<()>)
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+{
+    let stream = TcpStream::connect(gateway.address()).await.expect("the address accepts");
+    let (sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2 is spoken");
+    let mut driver = JoinSet::new();
+    driver.spawn(async move { drop(connection.await) });
+    (sender, driver)
 }
 
 #[tokio::test]
@@ -136,13 +153,9 @@ async fn a_client_that_stops_sending_is_blamed_itself() {
     assert_eq!(client.answer_to("POST").await.status(), 408);
     client.closed().await;
 
-    let stream = TcpStream::connect(gateway.address()).await.expect("the address accepts");
-    let (mut sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2 is spoken");
-    let mut driver = JoinSet::new();
-    driver.spawn(async move { drop(connection.await) });
-    let first = futures_util::stream::iter([Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"half")))]);
-    let body = StreamBody::new(futures_util::StreamExt::chain(first, futures_util::stream::pending()));
+    let (mut sender, _driver) = http2_client(&gateway).await;
+    let first = stream::iter([Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"half")))]);
+    let body = StreamBody::new(first.chain(stream::pending()));
     let request = Request::post(format!("http://{HOST}/2")).body(body).expect("a request");
     let answer = soon("an answer", sender.send_request(request)).await.expect("an answer");
     assert_eq!(answer.status(), 408);
@@ -172,11 +185,7 @@ async fn a_client_that_stops_reading_a_stream_keeps_its_others() {
     })
     .await;
     let gateway = Gateway::start(config(upstream.address(), json!({ "idle_timeout": "300ms" }), json!({}))).await;
-    let stream = TcpStream::connect(gateway.address()).await.expect("the address accepts");
-    let (mut sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2 is spoken");
-    let mut driver = JoinSet::new();
-    driver.spawn(async move { drop(connection.await) });
+    let (mut sender, _driver) = http2_client(&gateway).await;
     let request =
         |path: &str| Request::get(format!("http://{HOST}{path}")).body(Empty::<Bytes>::new()).expect("a request");
     let large = soon("a head", sender.send_request(request("/large"))).await.expect("a head");
@@ -190,14 +199,18 @@ async fn a_client_that_stops_reading_a_stream_keeps_its_others() {
 
 #[tokio::test]
 async fn a_service_that_stops_in_the_middle_is_ended() {
-    let half = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
-    let upstream = Upstream::start(move |_| Answer::Bytes(half.into())).await;
-    let gateway = Gateway::start(config(upstream.address(), json!({}), json!({ "idle_timeout": "200ms" }))).await;
-    let mut client = Raw::connect(gateway.address()).await;
-    client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    client.try_answer_to("GET").await.map(|answer| answer.map(|it| it.head)).expect_err("it does not look whole");
-    assert_eq!(log(&gateway, 1).await, ["/ 200 upstream stalled"]);
-    until("its connection is closed", async || (upstream.open() == 0).then_some(())).await;
+    let chunked = "transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n";
+    // The last two are answers whose trailer section has lines that end with LF alone: they have no end.
+    for rest in ["content-length: 10\r\n\r\nhalf", &format!("{chunked}\n"), &format!("{chunked}x: y\n\n")] {
+        let half = format!("HTTP/1.1 200 OK\r\n{rest}");
+        let upstream = Upstream::start(move |_| Answer::Bytes(half.clone().into())).await;
+        let gateway = Gateway::start(config(upstream.address(), json!({}), json!({ "idle_timeout": "200ms" }))).await;
+        let mut client = Raw::connect(gateway.address()).await;
+        client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        client.try_answer_to("GET").await.map(|answer| answer.map(|it| it.head)).expect_err("it does not look whole");
+        assert_eq!(log(&gateway, 1).await, ["/ 200 upstream stalled"], "{rest:?}");
+        until("its connection is closed", async || (upstream.open() == 0).then_some(())).await;
+    }
 }
 
 #[tokio::test]
@@ -252,22 +265,47 @@ async fn a_trickle_is_ended_by_the_minimum_rate() {
     let _ = soon("an answer", reader.read_to_string(&mut text)).await;
     assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
     assert_eq!(log(&gateway, 2).await[1], "/up 408 client slow-client");
+
+    let drops = stream::unfold((), async |()| {
+        sleep(PAUSE).await;
+        Some((Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"x"))), ()))
+    });
+    let (mut sender, _driver) = http2_client(&gateway).await;
+    let request =
+        Request::post(format!("http://{HOST}/up2")).body(StreamBody::new(Box::pin(drops))).expect("a request");
+    assert_eq!(soon("an answer", sender.send_request(request)).await.expect("an answer").status(), 408);
+    assert_eq!(log(&gateway, 3).await[2], "/up2 408 client slow-client");
+}
+
+/// Answers with a part of a body of this media type and unknown length, and is silent then.
+async fn resting(media_type: &'static str) -> Upstream {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {media_type}\r\nconnection: close\r\n\r\n");
+    Upstream::start(move |_| Answer::BytesThenMirror(format!("{head}data: 1\n\n").into_bytes())).await
 }
 
 #[tokio::test]
-async fn an_event_stream_may_rest() {
-    let upstream = Upstream::start(|_| {
-        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nconnection: close\r\n\r\n";
-        Answer::BytesThenMirror(format!("{head}data: 1\n\n").into_bytes())
-    })
-    .await;
-    let short = json!({ "idle_timeout": "100ms", "min_rate": "1GiB", "min_rate_grace": "1ms" });
-    let gateway = Gateway::start(config(upstream.address(), short.clone(), short)).await;
-    let mut client = Raw::connect(gateway.address()).await;
-    client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    assert_eq!(client.head().await.status(), 200);
-    sleep(PAUSE * 8).await;
-    assert_eq!(upstream.open(), 1, "it is let alone");
+async fn a_transfer_of_messages_may_rest_and_has_a_time_out_of_its_own() {
+    for media_type in [
+        "text/event-stream; charset=utf-8",
+        "application/grpc+proto",
+        "application/x-ndjson",
+        "multipart/x-mixed-replace; boundary=a",
+    ] {
+        let upstream = resting(media_type).await;
+        let mut bounds = json!({ "idle_timeout": "100ms", "min_rate": "1GiB", "min_rate_grace": "1ms" });
+        let gateway = Gateway::start(config(upstream.address(), bounds.clone(), bounds.clone())).await;
+        let mut client = Raw::connect(gateway.address()).await;
+        client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert_eq!(client.head().await.status(), 200);
+        sleep(PAUSE * 8).await;
+        assert_eq!(upstream.open(), 1, "{media_type} is let alone");
+
+        bounds["stream_idle_timeout"] = json!("200ms");
+        let gateway = Gateway::start(config(upstream.address(), json!({}), bounds)).await;
+        let mut client = Raw::connect(gateway.address()).await;
+        client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert_eq!(log(&gateway, 1).await, ["/ 200 upstream stalled"], "{media_type}");
+    }
 }
 
 #[tokio::test]

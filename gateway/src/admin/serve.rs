@@ -9,7 +9,7 @@ use std::{
 
 use axum::{Router, extract::ConnectInfo, response::IntoResponse};
 use hyper::{
-    Request, StatusCode,
+    Request,
     body::{Body as _, Incoming},
     header::{CONNECTION, HeaderValue},
     server::conn::http1,

@@ -2,7 +2,15 @@
 
 use std::net::SocketAddr;
 
-use crate::{descriptors, listener::reaches, snapshot::Snapshot};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Control;
+use crate::{
+    descriptors,
+    listener::reaches,
+    registry::{Change, News},
+    snapshot::Snapshot,
+};
 
 /// Logs the useless parts of a generation, unless the generation before had them too.
 pub(super) fn warn(snapshot: &Snapshot, before: Option<&Snapshot>) {
@@ -31,9 +39,32 @@ pub(super) fn warn(snapshot: &Snapshot, before: Option<&Snapshot>) {
     let known = before.map(own_endpoints).unwrap_or_default();
     for (service, address) in own_endpoints(snapshot) {
         if !known.contains(&(service, address)) {
-            tracing::warn!(service, %address, "this endpoint is an address of the gateway: its requests come back");
+            own_endpoint(service, address);
         }
     }
+}
+
+impl Control {
+    /// Warns of registrations and of endpoints in directories that are addresses of this gateway, for as long as this is awaited.
+    pub async fn watch_endpoints(&self) {
+        let mut news = self.registry.news();
+        loop {
+            let (service, member) = match news.recv().await {
+                Ok(News { service, change: Change::Registered | Change::Changed, member: Some(member), .. }) => {
+                    (service, member)
+                }
+                Err(RecvError::Closed) => return,
+                Ok(_) | Err(RecvError::Lagged(_)) => continue,
+            };
+            if self.listeners.is_own(member.address) {
+                own_endpoint(&service, member.address);
+            }
+        }
+    }
+}
+
+fn own_endpoint(service: &str, address: SocketAddr) {
+    tracing::warn!(service, %address, "this endpoint is an address of the gateway: its requests come back");
 }
 
 /// Endpoints of services that are addresses of listeners or the admin address, as far as the configuration says.

@@ -121,6 +121,33 @@ async fn mistakes_in_a_plugin_are_explained() {
 }
 
 #[tokio::test]
+async fn the_packaged_sdk_has_all_that_a_plugin_needs() {
+    let folder = folder();
+    let cargo = async |args: &[&str]| {
+        let mut command = tokio::process::Command::new("cargo");
+        command.args(args).current_dir(guest::workspace()).env_remove("RUSTUP_TOOLCHAIN").kill_on_drop(true);
+        let output = command.output().await.expect("cargo runs");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && !told.contains("warning"), "{told}");
+    };
+    let target = folder.path().to_str().expect("UTF-8");
+    cargo(&["package", "-p", "stile-sdk", "--offline", "--allow-dirty", "--no-verify", "--target-dir", target]).await;
+    let packages = folder.path().join("package");
+    let version = env!("CARGO_PKG_VERSION");
+    let unpacked = tokio::process::Command::new("tar")
+        .arg("xzf")
+        .arg(packages.join(format!("stile-sdk-{version}.crate")))
+        .current_dir(&packages)
+        .status()
+        .await;
+    assert!(unpacked.expect("tar runs").success());
+    let sdk = packages.join(format!("stile-sdk-{version}")).display().to_string();
+    let made = stile(folder.path(), &[], &["plugin", "new", "packaged", "--sdk", &sdk]).await;
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    built(folder.path(), "packaged").await;
+}
+
+#[tokio::test]
 async fn the_contract_is_printed_as_one_package() {
     let printed = stile(folder().path(), &[], &["plugin", "wit"]).await;
     assert_eq!((printed.code, printed.err.as_str()), (Some(0), ""));
