@@ -13,13 +13,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use stile_gateway::{
     cpu,
     exchange::Body,
     filter::Instead,
-    plugin::{CallOut, Called as Answered, Instances, Isolation, Limits, Outbound, States},
+    plugin::{CallAnswer, CallOut, Called as Answered, Instances, Isolation, Limits, Outbound, States},
 };
 use stile_tests::{
     by_hand::{DROP, request_filter},
@@ -391,6 +392,73 @@ fn that_waits_for_its_socket_is_polled_between_slices_of_long_host_calls() {
         let (turns, result) = &results[0];
         assert_eq!(*result, Err(told.to_owned()), "{tool}");
         assert!(*turns >= SLICES, "{tool}: {turns} turns");
+    }
+}
+
+/// Answers at once.
+#[derive(Debug)]
+struct Echo;
+
+impl Outbound for Echo {
+    fn send(&self, call: CallOut) -> oneshot::Receiver<Answered> {
+        let (answer, receiver) = oneshot::channel();
+        let _ = answer.send(Ok(CallAnswer { status: StatusCode::OK, headers: call.headers, body: call.body }));
+        receiver
+    }
+}
+
+#[test]
+fn that_waits_for_its_socket_is_polled_between_turns_of_guests_that_call_the_gateway_without_end() {
+    const GUESTS: usize = 2;
+    let (gateways, _) = runtimes();
+    let worker = local_runtime();
+    let _entered = gateways.enter();
+    let tools = [
+        "get",
+        "set",
+        "swap",
+        "increment",
+        "delete",
+        "add",
+        "gauge",
+        "observe",
+        "now",
+        "monotonic",
+        "random",
+        "connection",
+        "hash",
+        "hmac",
+        "equal",
+        "rs256",
+        "eddsa",
+        "head",
+        "log",
+    ];
+    let kinds = ["api-key", "basic", "hmac", "jwt", "certificate"];
+    let all = [
+        ("toolbox", &["connection", "crypto", "key-value", "metrics"][..], "x-tool", &tools[..]),
+        ("doorkeeper", &["consumers"], "x-kind", &kinds),
+        ("caller", &["http-client"], "x-call", &["http://127.0.0.1:9/"]),
+    ];
+    for (name, allow, field, calls) in all {
+        let mut guest = patient(name, allow);
+        guest["limits"]["deadline"] = json!("100ms");
+        guest["http"] = json!({ "hosts": ["http://127.0.0.1:9"] });
+        let filter = json!({ "plugin": name, "config": {} });
+        let called = Rc::new(gateways.block_on(Called::start(guest, filter, Some(Arc::new(Echo)))));
+        for call in calls {
+            let what = format!("{call} of {name}");
+            let guest = || {
+                let called = Rc::clone(&called);
+                let fields = [(field, *call), ("x-value", "1"), ("x-forever", "1")];
+                async move { exchanged(&called, &fields, Body::Empty).await }
+            };
+            let results = worker.block_on(beside_a_waiting_neighbour(&what, (0..GUESTS).map(|_| guest()).collect()));
+            for (turns, result) in results {
+                let error = result.expect_err(&what);
+                assert!(error.contains("deadline") && turns > 2, "{what}: {error}, {turns} turns");
+            }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Calls the URL in the header `x-call` of a request, as often as `x-times` says and at once, and answers with the results. With
-//! `x-again` each call asks for the same again, with `x-copy` the answer is the reply. With `x-stream` the call is made from the body,
+//! `x-again` each call asks for the same again, with `x-copy` the answer is the reply, with `x-forever` it calls without end. With `x-stream` the call is made from the body,
 //! which it asks for again, and its result stands before that.
 
 use std::{io::Write, time::Duration};
@@ -45,6 +45,9 @@ impl RequestFilter for Ready {
         if text("x-drop").is_some() {
             let dropped = one().start()?;
             drop(dropped);
+        }
+        while text("x-forever").is_some() {
+            let _ = one().send();
         }
         if text("x-copy").is_some() {
             let http::Answer { status, headers, body } = one().send()?;
