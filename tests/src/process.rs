@@ -177,6 +177,21 @@ impl Stile {
         fs::read_dir(folder).expect("Linux tells").count()
     }
 
+    /// The niceness of each of its threads that has this name.
+    pub fn niceness(&self, name: &str) -> Vec<i32> {
+        let folder = format!("/proc/{}/task", self.child.id().expect("it is running"));
+        let threads = fs::read_dir(folder).expect("Linux tells").filter_map(Result::ok);
+        // A thread may end meanwhile.
+        let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+        let niceness = |stat: String| {
+            // proc(5): the name in parentheses, and the niceness 17 fields behind it.
+            let (before, fields) = stat.rsplit_once(") ")?;
+            let is_named = before.split_once('(')?.1 == name;
+            is_named.then(|| fields.split(' ').nth(16)?.parse().ok())?
+        };
+        stats.filter_map(niceness).collect()
+    }
+
     /// A line of `/proc/PID/status`, in bytes: `VmRSS` is the memory in use, `VmHWM` the most there ever was.
     pub fn memory(&self, line: &str) -> u64 {
         let id = self.child.id().expect("it is running");

@@ -12,10 +12,12 @@ use stile_tests::{
     client::{Client, request, with},
     gateway::{Gateway, filtered, service},
     guest,
+    process::Stile,
     raw::{Raw, RawAnswer},
     upstream::{Answer, Gate, Upstream},
     wait::until,
 };
+use tokio::time::sleep;
 
 use crate::phases::{self, ANSWER, PHASES};
 
@@ -221,6 +223,32 @@ async fn other_changes_go_live_while_a_push_compiles() {
     // A change that waits for a compilation takes nearly as long as the push, on a slow machine as on a fast one.
     let push = begun.elapsed();
     assert!(longest < push / 2, "one of {changes} changes took {longest:?} of the {push:?} that a module compiled");
+}
+
+#[tokio::test]
+async fn one_push_compiles_at_a_time_and_makes_room_for_workers() {
+    let upstream = Upstream::echo().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let gateway = Stile::run(folder.path(), config(&upstream, json!({}), Value::Null)).await;
+    let module = laborious();
+    let pushes = [0, 1, 2].map(|number| {
+        let (admin, module) = (gateway.admin(), [&module[..], &[0, 2, 1, b'a' + number]].concat());
+        async move { push(&admin, module, "").await }
+    });
+    let mut seen = Vec::new();
+    let watching = async {
+        loop {
+            seen.push(gateway.niceness("stile-compiler"));
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        _ = futures_util::future::join_all(pushes) => {}
+        () = watching => {}
+    }
+    // A thread begins with the niceness of the gateway, and one that ends may still be there when the next one begins.
+    let nice = seen.iter().filter(|threads| **threads == [1]).count();
+    assert!(nice > seen.len() / 2, "{seen:?}");
 }
 
 #[tokio::test]
