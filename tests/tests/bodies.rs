@@ -12,9 +12,8 @@ use stile_tests::{
     raw::Raw,
     upstream::{Answer, Upstream},
     wait::until,
-    wire::{Framing, Wire},
+    wire::Framing,
 };
-use tokio::net::TcpSocket;
 
 fn bodies(upstream: &Upstream, filter: Value) -> Value {
     filtered(upstream.address(), json!([plugin("bodies")]), json!([{ "plugin": "bodies", "config": filter }]))
@@ -429,39 +428,4 @@ async fn a_large_body_passes_a_filter_in_constant_memory() {
     assert!(upstream.last().body_is_pattern);
     let growth = gateway.memory("VmHWM").saturating_sub(before);
     assert!(growth < GROWTH, "memory grew by {growth} bytes");
-}
-
-/// A connection from another address of this machine.
-async fn from(address: [u8; 4], gateway: &Gateway) -> Raw {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind((address, 0).into()).expect("an address of this machine");
-    Raw(Wire::new(socket.connect(gateway.address()).await.expect("the address accepts")))
-}
-
-#[tokio::test]
-async fn one_client_takes_its_share_of_a_filter_and_no_more() {
-    const ENDLESS: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\na";
-    let upstream = Upstream::echo().await;
-    // Half of the instances pass bodies: four, of which one client may have two.
-    let plugin = plugin_with("streams", json!({ "limits": { "instances": 8, "streams_per_client": 50 } }));
-    let filter = json!([{ "plugin": "streams", "config": { "request": "copy" } }]);
-    let gateway = Gateway::start(filtered(upstream.address(), json!([plugin]), filter)).await;
-    let mut greedy = Vec::new();
-    for n in 1..=2 {
-        let mut client = from([127, 0, 0, 2], &gateway).await;
-        client.write(ENDLESS).await;
-        greedy.push(client);
-        until("the service is contacted", async || (upstream.open() == n).then_some(())).await;
-    }
-    for _ in 0..8 {
-        let refused = from([127, 0, 0, 2], &gateway).await.ask(ENDLESS).await;
-        assert_eq!((refused.status(), &refused.json()["detail"]), (503, &json!("a filter is overloaded")));
-    }
-    let whole = ENDLESS.replace("\r\n\r\na", "\r\n\r\nab");
-    assert_eq!(from([127, 0, 0, 3], &gateway).await.ask(&whole).await.json()["body"], "ab", "others have room");
-    drop(greedy.pop());
-    until("there is room again", async || {
-        (from([127, 0, 0, 2], &gateway).await.ask(&whole).await.status() == 200).then_some(())
-    })
-    .await;
 }

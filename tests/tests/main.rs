@@ -14,6 +14,7 @@ mod wire;
 mod http2;
 mod limits;
 mod services;
+mod shares;
 mod registry;
 mod invocation;
 mod directories;

@@ -59,7 +59,7 @@ async fn attempts(gateway: &Gateway, outcome: &str) -> u64 {
 }
 
 /// A connection of HTTP/2 whose bodies are made by the test, and the task that drives it.
-async fn http2_client<B>(gateway: &Gateway) -> (http2::SendRequest<B>, JoinSet<()>)
+pub(crate) async fn http2_client<B>(gateway: &Gateway) -> (http2::SendRequest<B>, JoinSet<()>)
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
 {
