@@ -57,11 +57,8 @@ impl Stile {
 
     /// Runs one with these soft and hard limits of open files, and its warnings written to `log`.
     pub async fn run_with_files(folder: &Path, config: Value, limits: (u32, u32), log: Stdio) -> Self {
-        let file = gateway::write(folder, config);
-        let mut command = Command::new("sh");
-        command.kill_on_drop(true).stdin(Stdio::null()).stderr(log).env("RUST_LOG", "warn").arg("-c");
-        command.arg(format!("ulimit -Sn {} && ulimit -Hn {} && exec \"$0\" run --config \"$1\"", limits.0, limits.1));
-        command.arg(binary()).arg(file);
+        let mut command = limited(limits);
+        command.arg("run").arg("--config").arg(gateway::write(folder, config)).stderr(log).env("RUST_LOG", "warn");
         Self::announced(command).await
     }
 
@@ -215,6 +212,14 @@ pub fn binary() -> PathBuf {
 pub fn command() -> Command {
     let mut command = Command::new(binary());
     command.kill_on_drop(true).env_remove("STILE_TOKEN").env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// The binary with these soft and hard limits of open files, to be given arguments.
+pub fn limited(limits: (u32, u32)) -> Command {
+    let mut command = Command::new("sh");
+    command.kill_on_drop(true).stdin(Stdio::null()).arg("-c");
+    command.arg(format!("ulimit -Sn {} && ulimit -Hn {} && exec \"$0\" \"$@\"", limits.0, limits.1)).arg(binary());
     command
 }
 

@@ -7,8 +7,8 @@ use stile_tests::{
     admin::SECRET,
     client::{Client, request},
     frames::{self, Frames},
-    gateway::{Gateway, plain, service},
-    process::Stile,
+    gateway::{self, Gateway, plain, service},
+    process::{Stile, limited},
     raw::Raw,
     upstream::{Answer, Gate, Upstream},
     wait::{SOON, until},
@@ -288,6 +288,15 @@ async fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let gateway = Stile::run_with_files(folder.path(), plain(upstream.address()), (100, 500), Stdio::null()).await;
     assert_eq!(gateway.admin().metric("process_max_fds").await, 500);
+}
+
+#[tokio::test]
+async fn a_check_says_how_many_connections_the_open_files_allow() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = gateway::write(folder.path(), plain(SocketAddr::from(([127, 0, 0, 1], 9))));
+    let checked = limited((160, 160)).arg("check").arg("--config").arg(file).output().await.expect("sh runs");
+    let told = [checked.stdout, checked.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(checked.status.success() && told.contains("the limit of 160 open files allows"), "{told}");
 }
 
 #[tokio::test]
