@@ -251,7 +251,6 @@ impl Gateway {
         self.tasks.spawn(async move {
             let registry = control.registry();
             let directories = Arc::clone(registry).follow_directories();
-            // The first of them hears of what the others find.
             let all =
                 async { tokio::join!(control.watch_endpoints(), registry.follow(), registry.attend(), directories) };
             stop.run_until_cancelled(all).await;

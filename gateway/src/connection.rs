@@ -321,14 +321,11 @@ impl Silence {
 /// with it.
 fn follow(requests: &Requests, request: &mut Request<Incoming>) -> bool {
     let framing = request.body().size_hint().exact().map_or(Framing::Chunked, Framing::Length);
-    let reason = match requests.began(framing, request.uri_mut()) {
-        Verdict::Sound => return false,
-        Verdict::Unknown => return true,
-        Verdict::BareLf => "a line of the trailer section ends with a bare LF",
-        Verdict::TooLong => "the request target is too long once its query is escaped",
-    };
-    request.extensions_mut().insert(Refusal::BadRequest(reason.to_owned()));
-    true
+    let verdict = requests.began(framing, request.uri_mut());
+    if let Some(reason) = verdict.refusal() {
+        request.extensions_mut().insert(Refusal::BadRequest(reason.to_owned()));
+    }
+    verdict != Verdict::Sound
 }
 
 /// The way of a connection to its end.

@@ -290,6 +290,10 @@ impl Filter {
     /// Has its time come.
     pub async fn tick(&self, caller: Caller<'_>) {
         let Some(version) = &self.version else { return };
+        // A trial that has failed too often gets nothing any more, also while that is not stored yet.
+        if self.trial.as_ref().is_some_and(|trial| trial.budget.is_exhausted()) {
+            return;
+        }
         let start = self.times.is_kept(caller.worker).then(Instant::now);
         let outcome = version.instances.alone(caller, Phase::Tick, Given::Nothing, None, None).await;
         if let Some(start) = start {

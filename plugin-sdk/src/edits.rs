@@ -1,5 +1,5 @@
-//! Rules for the edits that a plugin makes in heads and replies. The gateway includes this file, and native tests use it, so that both refuse
-//! the same edits in the same words.
+//! Rules for the edits that a plugin makes in heads and replies. The gateway includes this file, and native tests use it, so that
+//! both refuse the same edits in the same words.
 
 #[cfg(not(target_arch = "wasm32"))]
 use std::borrow::Cow;

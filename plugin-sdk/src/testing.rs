@@ -1,7 +1,7 @@
 //! Tests of plugins without a gateway: run a phase on an exchange in memory and look at what came of it.
 //!
 //! The rules of the host hold, by the same code: what it would refuse as an edit or as a reply is refused here, and paths get
-//! their normal form. It alone bounds time, the number of edits and the bytes that they write.
+//! their normal form. It alone bounds time.
 //!
 //! ```
 //! use stile_sdk::prelude::*;

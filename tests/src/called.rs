@@ -35,7 +35,19 @@ pub struct Called {
 
 impl Called {
     pub async fn start(plugin: Value, filter: Value, outbound: Option<Arc<dyn Outbound>>) -> Self {
-        let gateway = Gateway::start(filtered(nowhere(), json!([plugin]), json!([filter]))).await;
+        Self::with_consumers(plugin, filter, json!([]), outbound).await
+    }
+
+    /// One that knows these consumers.
+    pub async fn with_consumers(
+        plugin: Value,
+        filter: Value,
+        consumers: Value,
+        outbound: Option<Arc<dyn Outbound>>,
+    ) -> Self {
+        let mut config = filtered(nowhere(), json!([plugin]), json!([filter]));
+        config["consumers"] = consumers;
+        let gateway = Gateway::start(config).await;
         let snapshot = gateway.app().control().live().load_full();
         let consumers = Arc::new(snapshot.access.clone());
         Self { _gateway: gateway, snapshot, handles: Arc::new(Handles { consumers, outbound }) }

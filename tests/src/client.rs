@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    body::Incoming,
+    body::{Body, Incoming},
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -49,22 +49,13 @@ impl Client {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Self::driven(Sender::Http1(sender), connection))
+        Ok(Self { sender: Sender::Http1(sender), _driver: driven(connection) })
     }
 
     /// HTTP/2 by prior knowledge.
     pub async fn http2(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("the address accepts");
-        let (sender, connection) =
-            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2 is spoken");
-        Self::driven(Sender::Http2(sender), connection)
-    }
-
-    fn driven<E: 'static>(sender: Sender, connection: impl Future<Output = Result<(), E>> + Send + 'static) -> Self {
-        let mut driver = JoinSet::new();
-        // How a connection ended is seen by the requests on it.
-        driver.spawn(async move { drop(connection.await) });
-        Self { sender, _driver: driver }
+        let (sender, driver) = http2(address).await;
+        Self { sender: Sender::Http2(sender), _driver: driver }
     }
 
     /// A second sender on the same HTTP/2 connection, which ends with the first.
@@ -102,6 +93,24 @@ impl Client {
         };
         Answer::read(response).await
     }
+}
+
+/// A connection of HTTP/2 by prior knowledge, for bodies of any kind, and the task that drives it.
+pub async fn http2<B>(address: SocketAddr) -> (http2::SendRequest<B>, JoinSet<()>)
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+{
+    let stream = TcpStream::connect(address).await.expect("the address accepts");
+    let (sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2 is spoken");
+    (sender, driven(connection))
+}
+
+fn driven<E: 'static>(connection: impl Future<Output = Result<(), E>> + Send + 'static) -> JoinSet<()> {
+    let mut driver = JoinSet::new();
+    // How a connection ended is seen by the requests on it.
+    driver.spawn(async move { drop(connection.await) });
+    driver
 }
 
 impl Answer {

@@ -3,6 +3,7 @@
 
 pub mod gateway;
 pub mod called;
+pub mod phases;
 pub mod process;
 pub mod admin;
 pub mod by_hand;

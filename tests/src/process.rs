@@ -176,10 +176,8 @@ impl Stile {
 
     /// The niceness of each of its threads that has this name.
     pub fn niceness(&self, name: &str) -> Vec<i32> {
-        let folder = format!("/proc/{}/task", self.child.id().expect("it is running"));
-        let threads = fs::read_dir(folder).expect("Linux tells").filter_map(Result::ok);
         // A thread may end meanwhile.
-        let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+        let stats = self.threads().into_iter().filter_map(|thread| fs::read_to_string(thread.join("stat")).ok());
         let niceness = |stat: String| {
             // proc(5): the name in parentheses, and the niceness 17 fields behind it.
             let (before, fields) = stat.rsplit_once(") ")?;

@@ -126,7 +126,7 @@ async fn a_refused_upload_of_http2_gets_its_answer_and_the_connection_stays() {
 async fn the_admin_address_has_the_limits_of_a_listener() {
     let upstream = Upstream::echo().await;
     let mut config = plain(upstream.address());
-    // Nothing but the bound closes a connection here.
+    // The bound alone closes connections here.
     for key in ["connections", "connections_per_client"] {
         config["admin"] = json!({ "address": "127.0.0.1:0", "limits": { key: 5, "header_timeout": "1h" } });
         let gateway = Gateway::start(config.clone()).await;

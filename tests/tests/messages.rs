@@ -127,7 +127,9 @@ async fn a_host_that_is_no_host_and_port_gets_400() {
     }
     for host in ["a:x", "a:99999", "u@a", "[::1]x"] {
         let text = format!("GET http://{host}/ HTTP/1.1\r\nhost: a\r\n\r\n");
-        assert_eq!(ask(gateway.address(), text).await.status(), 400, "GET http://{host}/");
+        for address in [gateway.address(), gateway.address_of("admin")] {
+            assert_eq!(ask(address, &text).await.status(), 400, "GET http://{host}/");
+        }
     }
     for host in ["a:99999", "u@a"] {
         let request = Request::get(format!("http://{host}/")).body(Full::default()).expect("a request");

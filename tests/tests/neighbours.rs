@@ -410,9 +410,16 @@ impl Outbound for Echo {
 #[test]
 fn that_waits_for_its_socket_is_polled_between_turns_of_guests_that_call_the_gateway_without_end() {
     const GUESTS: usize = 2;
+    /// More than a guest makes until its deadline.
+    const CALLS: u32 = 1_000_000;
+    const KEY: &str = "a key of the file";
     let (gateways, _) = runtimes();
     let worker = local_runtime();
     let _entered = gateways.enter();
+    let consumers = json!([{ "name": "ann", "credentials": [
+        { "id": "one", "type": "api-key", "key": KEY },
+        { "id": "two", "type": "hmac", "key_id": KEY, "secret": KEY.repeat(2) },
+    ] }]);
     let tools = [
         "get",
         "set",
@@ -432,7 +439,6 @@ fn that_waits_for_its_socket_is_polled_between_turns_of_guests_that_call_the_gat
         "rs256",
         "eddsa",
         "head",
-        "log",
     ];
     let kinds = ["api-key", "basic", "hmac", "jwt", "certificate"];
     let all = [
@@ -443,14 +449,16 @@ fn that_waits_for_its_socket_is_polled_between_turns_of_guests_that_call_the_gat
     for (name, allow, field, calls) in all {
         let mut guest = patient(name, allow);
         guest["limits"]["deadline"] = json!("100ms");
+        guest["limits"]["calls"] = json!(CALLS);
         guest["http"] = json!({ "hosts": ["http://127.0.0.1:9"] });
         let filter = json!({ "plugin": name, "config": {} });
-        let called = Rc::new(gateways.block_on(Called::start(guest, filter, Some(Arc::new(Echo)))));
+        let start = Called::with_consumers(guest, filter, consumers.clone(), Some(Arc::new(Echo)));
+        let called = Rc::new(gateways.block_on(start));
         for call in calls {
             let what = format!("{call} of {name}");
             let guest = || {
                 let called = Rc::clone(&called);
-                let fields = [(field, *call), ("x-value", "1"), ("x-forever", "1")];
+                let fields = [(field, *call), ("x-value", "1"), ("x-shown", KEY), ("x-forever", "1")];
                 async move { exchanged(&called, &fields, Body::Empty).await }
             };
             let results = worker.block_on(beside_a_waiting_neighbour(&what, (0..GUESTS).map(|_| guest()).collect()));

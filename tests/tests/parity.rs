@@ -115,7 +115,21 @@ async fn native_tests_and_the_gateway_make_the_same_of_edits() {
     let single = sizes.chain(lengths).chain(statuses.map(Edit::Status)).chain(replies).map(|edit| vec![edit]);
     // Over the bounds of what one call may edit and write.
     let removed = [Edit::Remove("x-e-b".to_owned()), Edit::Set("x-e-a".to_owned(), b"1".to_vec())];
-    let many = [vec![removed; 257].concat(), vec![Edit::LongValue(15_000); 5], vec![Edit::LongValue(70_000)]];
+    let (path, query) = (Edit::LongPath(10_000), Edit::LongQuery(6_000));
+    let written = 5 * ("/".len() + 10_000);
+    // The bytes that are left after those paths, by the lengths of the name and the value of one field.
+    let left = (64 << 10) - written - "x-e-long".len();
+    let fill = |letters: usize, last: Edit| [vec![path.clone(); 5], vec![Edit::LongValue(letters), last]].concat();
+    let many = [
+        vec![removed; 257].concat(),
+        vec![Edit::LongValue(15_000); 5],
+        vec![Edit::LongValue(70_000)],
+        vec![[path.clone(), query.clone()]; 6].concat(),
+        fill(left, Edit::Method("A".to_owned())),
+        fill(left + 1, Edit::Method("A".to_owned())),
+        fill(left - 5, Edit::Method("PATCH".to_owned())),
+        fill(left - 4, Edit::Method("PATCH".to_owned())),
+    ];
     for edits in random.collect::<Vec<_>>().into_iter().chain(single).chain(many) {
         for field in [OF_REQUEST, OF_RESPONSE] {
             let (given, expected) = (in_gateway(&mut client, field, &edits).await, native(field, &edits));

@@ -6,14 +6,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::Request;
 use http_body_util::{BodyExt, Empty, StreamBody};
-use hyper::{
-    body::{Body, Frame},
-    client::conn::http2,
-};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::body::Frame;
 use serde_json::{Value, json};
 use stile_tests::{
-    client::HOST,
+    client::{HOST, http2},
     gateway::{Gateway, plain},
     guest::plugin,
     raw::{self, Raw},
@@ -56,19 +52,6 @@ async fn log(gateway: &Gateway, lines: usize) -> Vec<String> {
 async fn attempts(gateway: &Gateway, outcome: &str) -> u64 {
     let metric = format!(r#"stile_upstream_attempts_total{{service="echo",outcome="{outcome}"}}"#);
     gateway.admin().metric(&metric).await
-}
-
-/// A connection of HTTP/2 whose bodies are made by the test, and the task that drives it.
-pub(crate) async fn http2_client<B>(gateway: &Gateway) -> (http2::SendRequest<B>, JoinSet<()>)
-where
-    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
-{
-    let stream = TcpStream::connect(gateway.address()).await.expect("the address accepts");
-    let (sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2 is spoken");
-    let mut driver = JoinSet::new();
-    driver.spawn(async move { drop(connection.await) });
-    (sender, driver)
 }
 
 #[tokio::test]
@@ -153,7 +136,7 @@ async fn a_client_that_stops_sending_is_blamed_itself() {
     assert_eq!(client.answer_to("POST").await.status(), 408);
     client.closed().await;
 
-    let (mut sender, _driver) = http2_client(&gateway).await;
+    let (mut sender, _driver) = http2(gateway.address()).await;
     let first = stream::iter([Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"half")))]);
     let body = StreamBody::new(first.chain(stream::pending()));
     let request = Request::post(format!("http://{HOST}/2")).body(body).expect("a request");
@@ -185,7 +168,7 @@ async fn a_client_that_stops_reading_a_stream_keeps_its_others() {
     })
     .await;
     let gateway = Gateway::start(config(upstream.address(), json!({ "idle_timeout": "300ms" }), json!({}))).await;
-    let (mut sender, _driver) = http2_client(&gateway).await;
+    let (mut sender, _driver) = http2(gateway.address()).await;
     let request =
         |path: &str| Request::get(format!("http://{HOST}{path}")).body(Empty::<Bytes>::new()).expect("a request");
     let large = soon("a head", sender.send_request(request("/large"))).await.expect("a head");
@@ -270,7 +253,7 @@ async fn a_trickle_is_ended_by_the_minimum_rate() {
         sleep(PAUSE).await;
         Some((Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"x"))), ()))
     });
-    let (mut sender, _driver) = http2_client(&gateway).await;
+    let (mut sender, _driver) = http2(gateway.address()).await;
     let request =
         Request::post(format!("http://{HOST}/up2")).body(StreamBody::new(Box::pin(drops))).expect("a request");
     assert_eq!(soon("an answer", sender.send_request(request)).await.expect("an answer").status(), 408);

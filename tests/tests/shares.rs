@@ -7,7 +7,7 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 use serde_json::json;
 use stile_tests::{
-    client::HOST,
+    client::{HOST, http2},
     gateway::{Gateway, filtered},
     guest::plugin_with,
     raw::{Raw, RawAnswer},
@@ -16,8 +16,6 @@ use stile_tests::{
     wire::Wire,
 };
 use tokio::{net::TcpSocket, task::JoinSet};
-
-use crate::progress::http2_client;
 
 /// A connection from another address of this machine.
 async fn from(address: [u8; 4], gateway: &Gateway) -> Raw {
@@ -68,20 +66,19 @@ async fn one_client_takes_its_share_of_a_filter_and_no_more() {
 async fn a_client_of_http2_has_one_share_for_all_its_streams() {
     let upstream = Upstream::echo().await;
     let gateway = shared(&upstream, "request").await;
-    let (mut sender, _driver) = http2_client(&gateway).await;
-    let mut endless = async || {
+    let (mut sender, _driver) = http2(gateway.address()).await;
+    let mut endless = || {
         let first = stream::iter([Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"a")))]);
         let body = StreamBody::new(first.chain(stream::pending()));
         let request = Request::post(format!("http://{HOST}/")).body(body).expect("a request");
-        sender.ready().await.expect("the connection is open");
         sender.send_request(request)
     };
     let mut greedy = JoinSet::new();
     for n in 1..=2 {
-        greedy.spawn(endless().await);
+        greedy.spawn(endless());
         until("the service is contacted", async || (upstream.open() == n).then_some(())).await;
     }
-    assert_eq!(soon("an answer", endless().await).await.expect("an answer").status(), 503);
+    assert_eq!(soon("an answer", endless()).await.expect("an answer").status(), 503);
     assert_eq!(from([127, 0, 0, 3], &gateway).await.ask(WHOLE).await.status(), 200, "others have room");
 }
 

@@ -93,13 +93,8 @@ async fn connection(
         let answer = router.call(request.map(|body| Body::of_client(body, pace, &Arc::default())));
         let requests = Arc::clone(&requests);
         async move {
-            let bad_request = |reason: &str| Refusal::BadRequest(reason.to_owned());
-            let refusal = match verdict {
-                Verdict::Sound | Verdict::Unknown => refused,
-                Verdict::BareLf => Some(bad_request("a line of the trailer section ends with a bare LF")),
-                Verdict::TooLong => Some(bad_request("the request target is too long once its query is escaped")),
-            };
-            let mut answer = match refusal {
+            let of_framing = verdict.refusal().map(|reason| Refusal::BadRequest(reason.to_owned()));
+            let mut answer = match of_framing.or(refused) {
                 None => answer.await?,
                 Some(refusal) => Problem::from(refusal).into_response(),
             };

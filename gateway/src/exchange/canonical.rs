@@ -1,5 +1,5 @@
 //! The one form of a request's head, which is matched, filtered and forwarded: one good host, a normal path, one Cookie
-//! field. Or why it has none; what the client is told of that is the proxy's to know.
+//! field. Or why it has none, and the status of the answer.
 
 use std::net::Ipv6Addr;
 

@@ -65,6 +65,12 @@ impl Running {
         whole.map_or(&self.revision, |trial| &trial.revision)
     }
 
+    /// The revisions that new exchanges get.
+    pub fn serving(&self) -> impl Iterator<Item = &Revision> {
+        let rest = self.trial.as_ref().is_none_or(|trial| trial.percent < WHOLE).then_some(&self.revision);
+        rest.into_iter().chain(self.trial.as_ref().map(|trial| &trial.revision))
+    }
+
     pub fn all(&self) -> impl Iterator<Item = &Revision> {
         std::iter::once(&self.revision).chain(self.trial.as_ref().map(|trial| &trial.revision))
     }

@@ -41,6 +41,17 @@ pub enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    /// Why the request is refused, if it is.
+    pub fn refusal(self) -> Option<&'static str> {
+        match self {
+            Self::Sound | Self::Unknown => None,
+            Self::BareLf => Some("a line of the trailer section ends with a bare LF"),
+            Self::TooLong => Some("the request target is too long once its query is escaped"),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     place: Place,

@@ -7,7 +7,7 @@ use http::StatusCode;
 pub struct Unparsed {
     /// The status that hyper has answered with, if it could still answer.
     pub status: StatusCode,
-    /// One of few words.
+    /// A label of metrics and logs: one of few.
     pub reason: &'static str,
 }
 

@@ -273,15 +273,15 @@ impl Compiler<'_> {
         config.services.iter().filter_map(balancer).collect()
     }
 
-    /// Collects the calls of `tick`: one for each configuration of a plugin in each revision that gets exchanges, however many
-    /// filters use the configuration.
+    /// Collects the calls of `tick`: one for each configuration of a plugin in each revision that new exchanges get, however
+    /// many filters use the configuration.
     pub(super) fn ticks(&self, uses: &[Use<'_>], instances: &HashMap<InstancesKey, Arc<Instances>>) -> Vec<Ticking> {
         let mut seen = HashSet::new();
         let mut all = Vec::new();
         for it in uses {
             let plugin = self.input.config.plugins.iter().find(|plugin| plugin.name == it.plugin);
             let Some((plugin, running)) = plugin.zip(self.input.revisions.get(it.plugin)) else { continue };
-            for revision in running.all() {
+            for revision in running.serving() {
                 let key = Self::key(plugin, revision, it.config);
                 let pool = instances.get(&key).filter(|instances| instances.has(Phase::Tick));
                 if let Some(pool) = pool

@@ -29,7 +29,7 @@ impl RequestFilter for Toolbox {
     }
 }
 
-/// Uses a tool once, and tells what came of it.
+/// Uses a tool once, and returns its result as text.
 fn used(tool: &str, request: &mut Request) -> Result<String> {
     if tool == "head" {
         return Ok(head(request));
@@ -61,10 +61,6 @@ fn used(tool: &str, request: &mut Request) -> Result<String> {
         "monotonic" => {
             let before = clock::monotonic();
             (clock::monotonic() >= before).to_string()
-        }
-        "log" => {
-            log::info!("{value}");
-            "done".into()
         }
         "random" => format!("{:02x?}", random::bytes::<16>()),
         "connection" => format!("{:?}", connection::current()),
