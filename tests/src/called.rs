@@ -38,7 +38,7 @@ impl Called {
         Self::with_consumers(plugin, filter, json!([]), outbound).await
     }
 
-    /// One that knows these consumers.
+    /// Starts one that knows these consumers.
     pub async fn with_consumers(
         plugin: Value,
         filter: Value,

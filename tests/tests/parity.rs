@@ -116,19 +116,21 @@ async fn native_tests_and_the_gateway_make_the_same_of_edits() {
     // Over the bounds of what one call may edit and write.
     let removed = [Edit::Remove("x-e-b".to_owned()), Edit::Set("x-e-a".to_owned(), b"1".to_vec())];
     let (path, query) = (Edit::LongPath(10_000), Edit::LongQuery(6_000));
-    let written = 5 * ("/".len() + 10_000);
+    let written = 5 * ("/".len() + 10_000 + "?y=1".len());
     // The bytes that are left after those paths, by the lengths of the name and the value of one field.
     let left = (64 << 10) - written - "x-e-long".len();
-    let fill = |letters: usize, last: Edit| [vec![path.clone(); 5], vec![Edit::LongValue(letters), last]].concat();
+    let fill = |letters: usize, methods: [&str; 2]| {
+        let methods = methods.map(|method| Edit::Method(method.to_owned()));
+        [vec![path.clone(); 5], vec![Edit::LongValue(letters)], methods.to_vec()].concat()
+    };
     let many = [
         vec![removed; 257].concat(),
         vec![Edit::LongValue(15_000); 5],
         vec![Edit::LongValue(70_000)],
         vec![[path.clone(), query.clone()]; 6].concat(),
-        fill(left, Edit::Method("A".to_owned())),
-        fill(left + 1, Edit::Method("A".to_owned())),
-        fill(left - 5, Edit::Method("PATCH".to_owned())),
-        fill(left - 4, Edit::Method("PATCH".to_owned())),
+        fill(left - 6, ["PATCH", "A"]),
+        fill(left - 5, ["PATCH", "A"]),
+        fill(left - 4, ["PATCH", "A"]),
     ];
     for edits in random.collect::<Vec<_>>().into_iter().chain(single).chain(many) {
         for field in [OF_REQUEST, OF_RESPONSE] {
