@@ -55,6 +55,8 @@ pub struct Peer {
     blocked: AtomicBool,
     /// A write has found the socket full since `take_blocked` was called.
     was_blocked: AtomicBool,
+    /// Its connection ends with a reset.
+    reset: AtomicBool,
 }
 
 /// What a peer owes of one transfer.
@@ -111,6 +113,7 @@ impl Peer {
             stalled: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             was_blocked: AtomicBool::new(false),
+            reset: AtomicBool::new(false),
         }
     }
 
@@ -134,6 +137,15 @@ impl Peer {
 
     pub fn set_stalled(&self, stalled: bool) {
         self.stalled.store(stalled, Relaxed);
+    }
+
+    pub fn is_reset(&self) -> bool {
+        self.reset.load(Relaxed)
+    }
+
+    /// Has its connection end with a reset, where an orderly end would be that of a message which is not whole.
+    pub fn set_reset(&self) {
+        self.reset.store(true, Relaxed);
     }
 
     /// Records whether a write found the socket full.

@@ -30,6 +30,7 @@ pub use self::{
     path::PatternError,
     predicate::ConditionError,
     text::RegexError,
+    values::cookies,
 };
 
 /// Routes by host, then path, then conditions. If none of a host's routes matches, the next less specific host is

@@ -69,6 +69,9 @@ pub struct Socket {
     /// Bytes read since the socket had none, or since others had their turn.
     turn: usize,
     followed: Followed,
+    /// The peer takes no more bytes. What it has sent before is still there: a service may answer, and close with the rest of the
+    /// request unread (RFC 9112 §9.5).
+    is_deaf: bool,
 }
 
 impl Socket {
@@ -88,7 +91,7 @@ impl Socket {
     }
 
     fn new(stream: TcpStream, peer: Arc<Peer>, followed: Followed) -> Self {
-        Self { stream: stream.take(0), filled: 0, peer, watch: None, turn: 0, followed }
+        Self { stream: stream.take(0), filled: 0, peer, watch: None, turn: 0, followed, is_deaf: false }
     }
 
     fn stream(&mut self) -> Pin<&mut TcpStream> {
@@ -128,7 +131,13 @@ impl Socket {
         self.write_bytes(cx, &whole[..length])
     }
 
-    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// Judges a write of so many bytes.
+    fn wrote(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: usize,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Ready(Ok(bytes)) => {
                 if let Some(watch) = &mut self.watch
@@ -137,6 +146,10 @@ impl Socket {
                     return self.give_up(stalled);
                 }
                 written
+            }
+            Poll::Ready(Err(error)) if self.followed.is_of_server() && is_closed(error) => {
+                self.is_deaf = true;
+                Poll::Ready(Ok(bytes))
             }
             Poll::Ready(Err(_)) => written,
             Poll::Pending => {
@@ -156,11 +169,24 @@ impl Socket {
     }
 }
 
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.peer.is_reset() {
+            let _ = self.stream.get_ref().set_zero_linger();
+        }
+    }
+}
+
 /// Sets up a socket; what is accepted from one that listens is set up alike. A peer that is silent for `keepalive` is probed.
 pub fn set_up(socket: &SockRef<'_>, keepalive: Duration) -> io::Result<()> {
     let probes = TcpKeepalive::new().with_time(keepalive).with_interval(PROBE_INTERVAL).with_retries(PROBES);
     socket.set_tcp_keepalive(&probes)?;
     socket.set_tcp_notsent_lowat(UNSENT)
+}
+
+/// Whether the peer has closed the connection.
+fn is_closed(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
 /// Whether an error of a connection is that of a peer that took no bytes.
@@ -199,8 +225,11 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_deaf {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let written = self.write_bytes(cx, bytes);
-        self.wrote(cx, written)
+        self.wrote(cx, bytes.len(), written)
     }
 
     fn poll_write_vectored(
@@ -208,8 +237,12 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let bytes = pieces.iter().map(|piece| piece.len()).sum();
+        if self.is_deaf {
+            return Poll::Ready(Ok(bytes));
+        }
         let written = self.write_pieces(cx, pieces);
-        self.wrote(cx, written)
+        self.wrote(cx, bytes, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -224,6 +257,9 @@ impl AsyncWrite for Socket {
         // Who reads on until the peer has ended its side takes a turn that is given away for silence.
         self.turn = 0;
         self.followed.shut_down();
+        if self.is_deaf || self.peer.is_reset() {
+            return Poll::Ready(Ok(()));
+        }
         self.stream().poll_shutdown(cx)
     }
 }

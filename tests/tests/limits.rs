@@ -67,6 +67,31 @@ async fn a_client_that_sends_before_it_reads_gets_the_early_answer_of_a_service(
 }
 
 #[tokio::test]
+async fn an_answer_is_passed_on_though_its_service_closes_with_the_request_unread() {
+    const TRIES: usize = 20;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let service = listener.local_addr().expect("a bound address");
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // The head, and not all of the body: the kernel resets the connection.
+            stream.read_exact(&mut [0; 64]).await.expect("the gateway sends");
+            let answer = b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 3\r\n\r\nbig";
+            stream.write_all(answer).await.expect("the gateway reads");
+        }
+    });
+    let gateway = Gateway::start(plain(service)).await;
+    for length in [30_000, 1 << 20] {
+        for _ in 0..TRIES {
+            for mut client in [Client::connect(gateway.address()).await, Client::http2(gateway.address()).await] {
+                let answer = client.send(request("POST", "/", &[], vec![b'x'; length])).await;
+                assert_eq!((answer.status.as_u16(), answer.text().as_str()), (413, "big"), "{length}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_read_after_an_answer_is_bounded() {
     let upstream = Upstream::echo().await;
     let mut config = plain(upstream.address());
@@ -279,7 +304,12 @@ async fn a_client_that_stops_sending_to_the_admin_address_is_given_up() {
     let head =
         "PUT /v1/services/other HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n";
     client.write(format!("{head}authorization: Bearer {SECRET}\r\n\r\n{{")).await;
+    assert_eq!(client.answer_to("PUT").await.status(), 408);
     client.closed().await;
+    // Nothing of a refused request is asked for, nor waited for.
+    let mut client = Raw::connect(gateway.address_of("admin")).await;
+    client.write(format!("{head}expect: 100-continue\r\n\r\n")).await;
+    assert_eq!(client.answer_to("PUT").await.status(), 401);
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ mod rollout;
 mod store;
 mod admin;
 mod bodies;
+mod breaking_off;
 mod porter;
 mod toolbox;
 mod calls;

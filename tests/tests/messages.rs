@@ -367,3 +367,17 @@ async fn the_body_of_an_early_answer_has_no_interim_responses() {
     service.write(body.as_bytes()).await.expect("the gateway reads");
     assert_eq!(client.text(body.len() as u64).await, body);
 }
+
+#[tokio::test]
+async fn white_space_around_values_of_http2_is_refused() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
+    let mut client = Client::http2(gateway.address()).await;
+    for (value, status) in [("admin", 200), (" admin", 400), ("admin ", 400), ("\tadmin", 400), ("a b", 200), ("", 200)]
+    {
+        assert_eq!(client.send(with("/", &[("x-role", value)])).await.status, status, "{value:?}");
+    }
+    // HTTP/1.1 takes it off.
+    let answer = ask(gateway.address(), "GET / HTTP/1.1\r\nhost: a\r\nx-role: \t admin \t\r\n\r\n").await;
+    assert_eq!(answer.json()["headers"]["x-role"], "admin");
+}

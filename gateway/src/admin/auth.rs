@@ -2,7 +2,7 @@
 
 mod attempts;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     RequestPartsExt,
@@ -15,8 +15,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http_body_util::{BodyExt, Limited};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use self::attempts::Attempts;
 use super::{
@@ -27,10 +26,6 @@ use crate::{
     config::schema::{Role, Token},
     plugin::Digest256,
 };
-
-/// How much of a refused body is read, and for how long.
-const UNREAD: usize = 16 << 20;
-const UNREAD_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Tokens {
@@ -108,12 +103,8 @@ pub(super) async fn check(
             parts.extensions.insert(actor);
             next.run(Request::from_parts(parts, body)).await
         }
-        Err(refusal) => {
-            // A connection closed with unread data is reset, and the reset may overtake the refusal.
-            let mut body = Limited::new(body, UNREAD);
-            let _ = timeout(UNREAD_TIME, async { while let Some(Ok(_)) = body.frame().await {} }).await;
-            refusal
-        }
+        // The body is not asked for (RFC 9110 §10.1.1), and its connection lingers.
+        Err(refusal) => refusal,
     }
 }
 

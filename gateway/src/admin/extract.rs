@@ -1,5 +1,7 @@
 //! What handlers take of a request; what is wrong with it is a problem document like any other error.
 
+use std::{error::Error, iter::successors};
+
 use axum::{
     body::Bytes,
     extract::{
@@ -13,7 +15,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::{Problem, problem::listed};
-use crate::{config::sent, json};
+use crate::{config::sent, exchange::BodyError, json};
 
 /// The parameters of a path.
 #[derive(Debug)]
@@ -73,12 +75,21 @@ impl<S: Send + Sync> FromRequest<S> for Whole {
         let most = request.extensions().get().map_or(0, |Most(bytes)| *bytes);
         let found = Bytes::from_request(request, state).await;
         found.map(Self).map_err(|error| match error.status() {
+            _ if is_stalled(&error) => {
+                Problem::new(StatusCode::REQUEST_TIMEOUT, "the client stopped sending its request")
+            }
             status @ StatusCode::PAYLOAD_TOO_LARGE => {
                 Problem::new(status, format!("the body may have {most} bytes here, no more"))
             }
             status => Problem::new(status, error.body_text()),
         })
     }
+}
+
+/// Whether a body did not come in time.
+fn is_stalled(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
+    causes.any(|error| matches!(error.downcast_ref(), Some(BodyError::Stalled(_))))
 }
 
 impl<S: Send + Sync, T: JsonSchema + DeserializeOwned + 'static> FromRequest<S> for Sent<T> {

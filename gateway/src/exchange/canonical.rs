@@ -90,6 +90,7 @@ pub fn canonical(head: &mut RequestHead, last_host: &mut Option<Authority>) -> R
             .map_err(|error| Refusal::BadRequest(format!("the path is not valid: {error}")))?;
     }
     if head.version == Version::HTTP_2 {
+        check_values(&head.headers)?;
         join_cookies(&mut head.headers);
     }
     Ok(encoded_slash)
@@ -104,6 +105,15 @@ pub fn check_unforwarded<B>(request: &Request<B>) -> Result<(), Refusal> {
     check_coding(request.headers())?;
     host_field(request.headers(), request.version(), &mut None)?;
     request.uri().authority().map_or(Ok(()), check)
+}
+
+/// Refuses values with white space around them, which is no part of a value and which HTTP/2 does not take off as HTTP/1.1 does
+/// (RFC 9113 §8.2.1): a recipient would read another value than the one that routes were matched with.
+fn check_values(headers: &HeaderMap) -> Result<(), Refusal> {
+    match headers.iter().find(|(_, value)| value.as_bytes() != value.as_bytes().trim_ascii()) {
+        Some((name, _)) => Err(Refusal::BadRequest(format!("the value of \"{name}\" has white space around it"))),
+        None => Ok(()),
+    }
 }
 
 /// One host, from the request line or from `Host` (RFC 9112 §3.2, RFC 9113 §8.3.1).

@@ -125,7 +125,8 @@ impl Statement {
     fn element(&mut self, element: &str) -> Option<IpAddr> {
         let stated = parameter(element, "for");
         let node = stated.as_deref().and_then(Node::read);
-        let text = node.map(|node| node.address.to_string()).or_else(|| stated.clone());
+        let text =
+            node.map(|node| node.address.to_string()).or_else(|| stated.clone().filter(|text| is_obfuscated(text)));
         let text = text.unwrap_or_else(|| "unknown".to_owned());
         self.hops.push(Hop { node: text, element: element.to_owned() });
         // The element of the client comes last; a parameter that it lacks is taken from the nearest element.
@@ -354,7 +355,7 @@ mod tests {
         let (x_for, x_host, x_proto) = (X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO);
         /// Fields that a trusted proxy sends, and the four fields that go on.
         type Case<'a> = (&'a [(HeaderName, &'static str)], [&'static str; 4]);
-        let cases: [Case<'_>; 9] = [
+        let cases: [Case<'_>; 10] = [
             (&[], ["10.0.0.1", "for=10.0.0.1;host=\"inner\";proto=http", "inner", "http"]),
             (
                 &[(x_for.clone(), "192.0.2.1"), (x_host.clone(), "outer:81"), (x_proto.clone(), "HTTPS, http")],
@@ -401,6 +402,15 @@ mod tests {
             (
                 &[(FORWARDED, "for=6.6.6.6;host=evil"), (x_proto.clone(), "https")],
                 ["10.0.0.1", "for=10.0.0.1;host=\"inner\";proto=https", "inner", "https"],
+            ),
+            (
+                &[(FORWARDED, "for=\"6.6.6.6, 7.7.7.7\"")],
+                [
+                    "unknown, 10.0.0.1",
+                    "for=\"6.6.6.6, 7.7.7.7\";host=\"inner\";proto=http, for=10.0.0.1",
+                    "inner",
+                    "http",
+                ],
             ),
             (
                 &[(FORWARDED, "proto=https")],

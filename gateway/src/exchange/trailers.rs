@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{
@@ -19,6 +19,14 @@ use super::{
 /// Removes the trailers that only a head may carry, and those that a `Connection` trailer names. Returns how many of them state
 /// something about the client.
 pub fn retain_allowed(trailers: &mut HeaderMap) -> u64 {
+    // HTTP/2 keeps white space that is no part of a value (RFC 9113 §8.2.1).
+    for value in trailers.values_mut() {
+        if let Ok(trimmed) = HeaderValue::from_bytes(value.as_bytes().trim_ascii())
+            && trimmed != *value
+        {
+            *value = trimmed;
+        }
+    }
     let options: Vec<HeaderName> = trailers.get_all(http::header::CONNECTION).iter().flat_map(named).collect();
     let gone: Vec<HeaderName> = trailers.keys().filter(|name| is_for_heads(name)).cloned().chain(options).collect();
     let mut claims = 0;

@@ -1,7 +1,7 @@
 //! Parameters of an operation: where a request has them, in which style they are written (OpenAPI 3.1 §4.8.12), and whether their
 //! values are good.
 
-use http::{HeaderMap, HeaderName, header::COOKIE};
+use http::{HeaderMap, HeaderName};
 use mime::Mime;
 use percent_encoding::{percent_decode, percent_decode_str};
 use serde_json::Value;
@@ -14,7 +14,10 @@ use super::{
     schema::{Schema, Schemas},
     shape::Shape,
 };
-use crate::exchange::{RequestHead, query};
+use crate::{
+    exchange::{RequestHead, query},
+    router::cookies,
+};
 
 /// Header fields that are described elsewhere in a document.
 const NOT_PARAMETERS: [&str; 3] = ["accept", "content-type", "authorization"];
@@ -66,18 +69,10 @@ pub(super) struct Sent<'a> {
 impl<'a> Sent<'a> {
     pub(super) fn new(head: &'a RequestHead, path: &'a str) -> Self {
         let query = head.target.query().unwrap_or_default();
-        let cookies = head.headers.get_all(COOKIE).iter().flat_map(|field| cookies(field.as_bytes())).collect();
+        let text = |octets: &[u8]| percent_decode(octets).decode_utf8_lossy().into_owned();
+        let cookies = cookies(&head.headers).map(|(name, value)| (text(name), text(value))).collect();
         Self { path, query: pairs(query), cookies, headers: &head.headers }
     }
-}
-
-fn cookies(field: &[u8]) -> impl Iterator<Item = (String, String)> {
-    field.split(|byte| *byte == b';').filter_map(|pair| {
-        let pair = pair.trim_ascii();
-        let equals = pair.iter().position(|byte| *byte == b'=')?;
-        let text = |octets: &[u8]| percent_decode(octets).decode_utf8_lossy().into_owned();
-        Some((text(&pair[..equals]), text(&pair[equals + 1..])))
-    })
 }
 
 /// Names and values of a query, or of a form, with what is no UTF-8 in them replaced.

@@ -358,6 +358,7 @@ fn cookies_are_octets_and_names_in_json_are_there_once() {
     };
     assert_eq!(with_cookie(b"a=\xff; sid=1"), [""; 0]);
     assert_eq!(with_cookie(b"sid=evil; a=\xff"), ["cookie sid: the value does not match \"^[0-9]+$\""]);
+    assert_eq!(with_cookie(b"sid =evil; a=\t1"), ["cookie sid: the value does not match \"^[0-9]+$\""]);
     assert_eq!(with_cookie(b"sid=1; sid=2"), ["cookie sid: is there more than once"]);
     let twice = "/a/1?f=%7B%22role%22:%22admin%22,%22role%22:%22user%22%7D";
     assert!(get(&description, twice, &[])[0].contains("more than once"));

@@ -41,11 +41,13 @@ pub struct Outgoing {
     reason: Option<Box<(StatusCode, ReasonPhrase)>>,
     /// It may rest, by its media type.
     streams: bool,
+    /// Why the body breaks off, at the next poll.
+    broken: Option<Box<BodyError>>,
 }
 
 impl Outgoing {
     fn new(body: Body) -> Self {
-        Self { body, lease: None, ending: None, tunnel: None, reason: None, streams: false }
+        Self { body, lease: None, ending: None, tunnel: None, reason: None, streams: false, broken: None }
     }
 
     /// Whether it may rest for long.
@@ -193,6 +195,7 @@ pub(super) fn finish(mut ending: Box<Ending>, mut body: Outgoing) -> Response<Ou
     } else if body.is_end_stream() {
         headers.remove(CONTENT_LENGTH);
     }
+    let ends_connection = exchange.request.version == Version::HTTP_10 && body.size_hint().exact().is_none();
     ending.answered();
     match &mut body.tunnel {
         Some(tunnel) => tunnel.told_by(ending),
@@ -202,6 +205,10 @@ pub(super) fn finish(mut ending: Box<Ending>, mut body: Outgoing) -> Response<Ou
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    if ends_connection {
+        // hyper keeps the connection of a client of HTTP/1.0 that asks for it, unless the response is of that version.
+        *response.version_mut() = Version::HTTP_10;
+    }
     if let Some(reason) = reason {
         response.extensions_mut().insert(reason.1);
     }
@@ -250,7 +257,18 @@ impl HttpBody for Outgoing {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let polled = match self.broken.take() {
+            Some(error) => Poll::Ready(Some(Err(*error))),
+            None => match Pin::new(&mut self.body).poll_frame(cx) {
+                // hyper drops what it has not written yet when a body fails, the head included. Between two polls it writes.
+                Poll::Ready(Some(Err(error))) => {
+                    self.broken = Some(Box::new(error));
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                polled => polled,
+            },
+        };
         if let (Poll::Ready(frame), Some(ending)) = (&polled, &mut self.ending) {
             match frame {
                 Some(Ok(frame)) => {
@@ -260,7 +278,13 @@ impl HttpBody for Outgoing {
                         ending.whole();
                     }
                 }
-                Some(Err(error)) => ending.broke_off(error),
+                Some(Err(error)) => {
+                    ending.broke_off(error);
+                    // Without chunks and without a length the end of the connection is that of the body.
+                    if ending.exchange.request.version == Version::HTTP_10 {
+                        ending.exchange.client.peer.set_reset();
+                    }
+                }
                 // The end of a body in chunks is known only here.
                 None => ending.whole(),
             }
@@ -269,7 +293,7 @@ impl HttpBody for Outgoing {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.broken.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -284,8 +308,10 @@ impl Drop for Outgoing {
             lease.end(now);
         }
         if let Some(ending) = &mut self.ending {
-            if self.body.is_end_stream() {
-                ending.whole();
+            match &self.broken {
+                Some(error) => ending.broke_off(error),
+                None if self.body.is_end_stream() => ending.whole(),
+                None => {}
             }
             ending.ended(now);
         }

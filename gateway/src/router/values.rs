@@ -14,14 +14,17 @@ pub(super) fn in_query<'a>(query: Option<&'a str>, name: &'a str) -> impl Iterat
         .map(|(_, value)| decoded(value))
 }
 
-/// The values of every cookie of this name, over all Cookie fields (RFC 6265 §4.2.1, any white space around names and
-/// values taken off). Quotes are part of a value, as RFC 6265 §5.2 and §5.4 hand them back.
+/// The values of every cookie of this name. Quotes are part of a value, as RFC 6265 §5.2 and §5.4 hand them back.
 pub(super) fn in_cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    cookies(headers).filter(|(given, _)| *given == name.as_bytes()).map(|(_, value)| value)
+}
+
+/// The cookies of all Cookie fields (RFC 6265 §4.2.1), with any white space around names and values taken off.
+pub fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     let pairs = headers.get_all(COOKIE).iter().flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));
-    pairs.filter_map(move |pair| {
+    pairs.filter_map(|pair| {
         let equals = pair.iter().position(|byte| *byte == b'=')?;
-        let (given, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
-        (given == name.as_bytes()).then_some(value)
+        Some((pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii()))
     })
 }
 

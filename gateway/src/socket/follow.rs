@@ -40,6 +40,11 @@ impl Followed {
         }
     }
 
+    /// Whether the peer is one that answers, not one that asks.
+    pub(super) fn is_of_server(&self) -> bool {
+        !matches!(self, Self::Client { .. })
+    }
+
     /// Nothing more is sent.
     pub(super) fn shut_down(&mut self) {
         if let Self::Client { requests, .. } = self {
