@@ -131,13 +131,7 @@ impl Socket {
         self.write_bytes(cx, &whole[..length])
     }
 
-    /// Judges a write of so many bytes.
-    fn wrote(
-        &mut self,
-        cx: &mut Context<'_>,
-        bytes: usize,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Ready(Ok(bytes)) => {
                 if let Some(watch) = &mut self.watch
@@ -147,11 +141,10 @@ impl Socket {
                 }
                 written
             }
-            Poll::Ready(Err(error)) if self.followed.is_of_server() && is_closed(error) => {
-                self.is_deaf = true;
-                Poll::Ready(Ok(bytes))
+            Poll::Ready(Err(error)) => {
+                self.is_deaf = self.followed.is_of_server() && is_closed(error);
+                written
             }
-            Poll::Ready(Err(_)) => written,
             Poll::Pending => {
                 let pace = self.peer.pace();
                 let watch = self.watch.get_or_insert_with(|| Watch::new(&pace));
@@ -225,11 +218,14 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.is_deaf {
-            return Poll::Ready(Ok(bytes.len()));
+        if !self.is_deaf {
+            let written = self.write_bytes(cx, bytes);
+            let written = self.wrote(cx, written);
+            if !self.is_deaf {
+                return written;
+            }
         }
-        let written = self.write_bytes(cx, bytes);
-        self.wrote(cx, bytes.len(), written)
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_write_vectored(
@@ -237,12 +233,14 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let bytes = pieces.iter().map(|piece| piece.len()).sum();
-        if self.is_deaf {
-            return Poll::Ready(Ok(bytes));
+        if !self.is_deaf {
+            let written = self.write_pieces(cx, pieces);
+            let written = self.wrote(cx, written);
+            if !self.is_deaf {
+                return written;
+            }
         }
-        let written = self.write_pieces(cx, pieces);
-        self.wrote(cx, bytes, written)
+        Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -254,7 +252,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Who reads on until the peer has ended its side takes a turn that is given away for silence.
+        // A connection that lingers would take a turn that is given to others for silence of the peer.
         self.turn = 0;
         self.followed.shut_down();
         if self.is_deaf || self.peer.is_reset() {

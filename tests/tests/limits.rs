@@ -306,7 +306,7 @@ async fn a_client_that_stops_sending_to_the_admin_address_is_given_up() {
     client.write(format!("{head}authorization: Bearer {SECRET}\r\n\r\n{{")).await;
     assert_eq!(client.answer_to("PUT").await.status(), 408);
     client.closed().await;
-    // Nothing of a refused request is asked for, nor waited for.
+    // The gateway neither asks for the body of a refused request nor waits for it.
     let mut client = Raw::connect(gateway.address_of("admin")).await;
     client.write(format!("{head}expect: 100-continue\r\n\r\n")).await;
     assert_eq!(client.answer_to("PUT").await.status(), 401);

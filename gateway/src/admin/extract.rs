@@ -1,4 +1,4 @@
-//! What handlers take of a request; what is wrong with it is a problem document like any other error.
+//! Extractors for handlers. Their rejections are problem documents like any other error.
 
 use std::{error::Error, iter::successors};
 
