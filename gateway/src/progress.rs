@@ -143,9 +143,9 @@ impl Peer {
         self.reset.load(Relaxed)
     }
 
-    /// Has its connection end with a reset, where an orderly end would be that of a message which is not whole.
-    pub fn set_reset(&self) {
-        self.reset.store(true, Relaxed);
+    /// Says whether its connection ends with a reset, since an orderly end would be that of a body which is not whole.
+    pub fn set_reset(&self, reset: bool) {
+        self.reset.store(reset, Relaxed);
     }
 
     /// Records whether a write found the socket full.

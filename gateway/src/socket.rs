@@ -69,9 +69,11 @@ pub struct Socket {
     /// Bytes read since the socket had none, or since others had their turn.
     turn: usize,
     followed: Followed,
-    /// The peer takes no more bytes. What it has sent before is still there: a service may answer, and close with the rest of the
-    /// request unread (RFC 9112 §9.5).
-    is_deaf: bool,
+    /// How the first write failed, where the peer is a server that has closed. What it sent before that is still to be read: it
+    /// may answer, and close with the rest of the request unread (RFC 9112 §9.5).
+    closed: Option<ErrorKind>,
+    /// All that the peer has sent was read.
+    is_read: bool,
 }
 
 impl Socket {
@@ -91,7 +93,7 @@ impl Socket {
     }
 
     fn new(stream: TcpStream, peer: Arc<Peer>, followed: Followed) -> Self {
-        Self { stream: stream.take(0), filled: 0, peer, watch: None, turn: 0, followed, is_deaf: false }
+        Self { stream: stream.take(0), filled: 0, peer, watch: None, turn: 0, followed, closed: None, is_read: false }
     }
 
     fn stream(&mut self) -> Pin<&mut TcpStream> {
@@ -142,7 +144,7 @@ impl Socket {
                 written
             }
             Poll::Ready(Err(error)) => {
-                self.is_deaf = self.followed.is_of_server() && is_closed(error);
+                self.closed = Some(error.kind()).filter(|kind| self.followed.is_of_server() && is_close(*kind));
                 written
             }
             Poll::Pending => {
@@ -151,6 +153,14 @@ impl Socket {
                 let stalled = ready!(watch.poll_stalled(cx, &pace));
                 self.give_up(stalled)
             }
+        }
+    }
+
+    /// A write to a server that has closed goes nowhere, and succeeds until all that the server sent before is read.
+    fn write_to_closed(&self, bytes: impl FnOnce() -> usize) -> Poll<io::Result<usize>> {
+        match self.closed.filter(|_| self.is_read) {
+            Some(kind) => Poll::Ready(Err(kind.into())),
+            None => Poll::Ready(Ok(bytes())),
         }
     }
 
@@ -177,9 +187,9 @@ pub fn set_up(socket: &SockRef<'_>, keepalive: Duration) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(UNSENT)
 }
 
-/// Whether the peer has closed the connection.
-fn is_closed(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+/// Whether a write that fails so shows that the peer has closed the connection.
+fn is_close(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
 /// Whether an error of a connection is that of a peer that took no bytes.
@@ -201,6 +211,11 @@ impl AsyncRead for Socket {
         match Pin::new(&mut self.stream).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) => {
                 let bytes = &mut buffer.filled_mut()[before..];
+                self.is_read = bytes.is_empty();
+                // The write that failed has taken the error of the connection with it.
+                if self.is_read && self.closed == Some(ErrorKind::ConnectionReset) {
+                    return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
+                }
                 self.turn += bytes.len();
                 if bytes.len() == most && most < MAX_READ - 1 {
                     self.filled += 1;
@@ -211,21 +226,24 @@ impl AsyncRead for Socket {
                 self.turn = 0;
                 Poll::Pending
             }
-            failed => failed,
+            failed => {
+                self.is_read = true;
+                failed
+            }
         }
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.is_deaf {
+        if self.closed.is_none() {
             let written = self.write_bytes(cx, bytes);
             let written = self.wrote(cx, written);
-            if !self.is_deaf {
+            if self.closed.is_none() {
                 return written;
             }
         }
-        Poll::Ready(Ok(bytes.len()))
+        self.write_to_closed(|| bytes.len())
     }
 
     fn poll_write_vectored(
@@ -233,14 +251,14 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if !self.is_deaf {
+        if self.closed.is_none() {
             let written = self.write_pieces(cx, pieces);
             let written = self.wrote(cx, written);
-            if !self.is_deaf {
+            if self.closed.is_none() {
                 return written;
             }
         }
-        Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()))
+        self.write_to_closed(|| pieces.iter().map(|piece| piece.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -255,7 +273,7 @@ impl AsyncWrite for Socket {
         // A connection that lingers would take a turn that is given to others for silence of the peer.
         self.turn = 0;
         self.followed.shut_down();
-        if self.is_deaf || self.peer.is_reset() {
+        if self.closed.is_some() {
             return Poll::Ready(Ok(()));
         }
         self.stream().poll_shutdown(cx)

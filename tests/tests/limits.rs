@@ -75,9 +75,10 @@ async fn an_answer_is_passed_on_though_its_service_closes_with_the_request_unrea
     tasks.spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             // The head, and not all of the body: the kernel resets the connection.
-            stream.read_exact(&mut [0; 64]).await.expect("the gateway sends");
             let answer = b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 3\r\n\r\nbig";
-            stream.write_all(answer).await.expect("the gateway reads");
+            if stream.read_exact(&mut [0; 64]).await.is_ok() {
+                let _ = stream.write_all(answer).await;
+            }
         }
     });
     let gateway = Gateway::start(plain(service)).await;
@@ -309,7 +310,8 @@ async fn a_client_that_stops_sending_to_the_admin_address_is_given_up() {
     // The gateway neither asks for the body of a refused request nor waits for it.
     let mut client = Raw::connect(gateway.address_of("admin")).await;
     client.write(format!("{head}expect: 100-continue\r\n\r\n")).await;
-    assert_eq!(client.answer_to("PUT").await.status(), 401);
+    let refused = client.answer_to("PUT").await;
+    assert_eq!((refused.status(), refused.head.get("connection")), (401, Some("close")));
 }
 
 #[tokio::test]

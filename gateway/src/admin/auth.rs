@@ -8,13 +8,14 @@ use axum::{
     RequestPartsExt,
     extract::{ConnectInfo, RawPathParams, Request, State},
     http::{
-        Method, StatusCode,
-        header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE},
+        HeaderValue, Method, StatusCode,
+        header::{AUTHORIZATION, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE},
         request::Parts,
     },
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use http_body::Body;
 use tokio::time::Instant;
 
 use self::attempts::Attempts;
@@ -103,8 +104,13 @@ pub(super) async fn check(
             parts.extensions.insert(actor);
             next.run(Request::from_parts(parts, body)).await
         }
-        // The body is not asked for (RFC 9110 §10.1.1), and its connection lingers.
-        Err(refusal) => refusal,
+        Err(mut refusal) => {
+            // The body is not asked for (RFC 9110 §10.1.1), so the connection cannot be used again.
+            if !body.is_end_stream() {
+                refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            refusal
+        }
     }
 }
 

@@ -118,7 +118,8 @@ impl Statement {
             None if is_obfuscated(entry) => format!("for={entry}"),
             None => "for=unknown".to_owned(),
         };
-        self.hops.push(Hop { node: entry.to_owned(), element });
+        let is_known = node.is_some() || is_obfuscated(entry);
+        self.hops.push(Hop { node: if is_known { entry } else { "unknown" }.to_owned(), element });
         node.map(|node| node.address)
     }
 
@@ -376,7 +377,7 @@ mod tests {
                 ],
             ),
             (
-                &[(x_for.clone(), "unknown"), (x_proto.clone(), "a b"), (x_host.clone(), "me@evil")],
+                &[(x_for.clone(), "\"a\""), (x_proto.clone(), "a b"), (x_host.clone(), "me@evil")],
                 ["unknown, 10.0.0.1", "for=unknown;host=\"inner\";proto=http, for=10.0.0.1", "inner", "http"],
             ),
             (

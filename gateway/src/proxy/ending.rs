@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::Version;
 use tokio::time::Instant;
 
 use super::{
@@ -147,6 +148,9 @@ impl Ending {
 
     pub(super) fn whole(&mut self) {
         self.whole = true;
+        if self.exchange.request.version == Version::HTTP_10 {
+            self.exchange.client.peer.set_reset(false);
+        }
     }
 
     /// The exchange ends at `now`.

@@ -196,6 +196,10 @@ pub(super) fn finish(mut ending: Box<Ending>, mut body: Outgoing) -> Response<Ou
         headers.remove(CONTENT_LENGTH);
     }
     let ends_connection = exchange.request.version == Version::HTTP_10 && body.size_hint().exact().is_none();
+    if ends_connection {
+        // RFC 9112 §9.3: the end of the connection is that of the body. Until the body is whole it would be a reset.
+        exchange.client.peer.set_reset(true);
+    }
     ending.answered();
     match &mut body.tunnel {
         Some(tunnel) => tunnel.told_by(ending),
@@ -280,10 +284,6 @@ impl HttpBody for Outgoing {
                 }
                 Some(Err(error)) => {
                     ending.broke_off(error);
-                    // Without chunks and without a length the end of the connection is that of the body.
-                    if ending.exchange.request.version == Version::HTTP_10 {
-                        ending.exchange.client.peer.set_reset();
-                    }
                 }
                 // The end of a body in chunks is known only here.
                 None => ending.whole(),
