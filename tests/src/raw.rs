@@ -1,9 +1,9 @@
 //! A client that writes any bytes and reads what comes back, for what a well-behaved client would never send.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::sleep};
 
 use crate::{
     wait::soon,
@@ -71,6 +71,21 @@ impl Raw {
     pub async fn ask(&mut self, bytes: impl AsRef<[u8]>) -> RawAnswer {
         self.write(bytes).await;
         self.answer().await
+    }
+
+    /// Sends a byte from time to time until the peer has closed the connection.
+    ///
+    /// # Panics
+    ///
+    /// If it is still open after 10 s.
+    pub async fn trickle(&mut self) {
+        for _ in 0..400 {
+            if self.try_write("x").await.is_err() {
+                return;
+            }
+            sleep(Duration::from_millis(25)).await;
+        }
+        panic!("the connection is still open");
     }
 
     /// Waits for the peer's end.
