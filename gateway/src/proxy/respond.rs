@@ -282,9 +282,7 @@ impl HttpBody for Outgoing {
                         ending.whole();
                     }
                 }
-                Some(Err(error)) => {
-                    ending.broke_off(error);
-                }
+                Some(Err(error)) => ending.broke_off(error),
                 // The end of a body in chunks is known only here.
                 None => ending.whole(),
             }
