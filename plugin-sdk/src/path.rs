@@ -106,10 +106,16 @@ fn rewrite(path: &str, legal: impl Fn(u8) -> bool) -> Result<(String, bool), Pat
     }
     let mut previous = ' ';
     normal.retain(|c| std::mem::replace(&mut previous, c) != '/' || c != '/');
-    if normal.rsplit('/').skip(1).any(|segment| segment.starts_with(';')) {
+    if has_bare_parameters(&normal) {
         return Err(PathError::BareParameters);
     }
     Ok((normal, encoded_slash))
+}
+
+/// Says whether a segment before the last is nothing to servers that strip parameters.
+fn has_bare_parameters(normal: &str) -> bool {
+    // Few paths have a `;`, and looking for one costs less than looking at each segment.
+    normal.contains(';') && normal.rsplit('/').skip(1).any(|segment| segment.starts_with(';'))
 }
 
 /// Says whether a segment after its slash is a dot segment to servers that strip parameters before they remove dot segments.
