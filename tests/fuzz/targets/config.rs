@@ -6,7 +6,6 @@ use std::{collections::HashMap, path::Path, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use stile_gateway::{
-    access::Credentials,
     config::{Document, Errors},
     snapshot::compile::{Input, compile},
 };
@@ -38,7 +37,7 @@ fn errors(text: &str) -> Errors {
         previous: None,
         workers: 1,
         generation: 1,
-        stored: Credentials::default(),
+        stored: Default::default(),
     };
     let refused = RUNTIME.block_on(compile(input)).err();
     let runs = refused.is_none() && document.is_sound();
