@@ -92,6 +92,10 @@ async fn who_may_only_look_sees_no_configuration_of_a_filter() {
     stored["match"] = json!({ "path": "/of-an-api" });
     let version = json!({ "state": "published", "routes": [stored] });
     assert_eq!(admin.send("PUT", "/v1/apis/api/versions/1", version).await.status, 201);
+    let described = json!({ "openapi": "3.1.0", "paths": { "/imported": { "get": {} } } });
+    let import = json!({ "service": "echo", "filters": filters });
+    let version = json!({ "state": "published", "openapi": described, "import": import });
+    assert_eq!(admin.send("PUT", "/v1/apis/described/versions/1", version).await.status, 201);
     let consul = json!({ "url": "http://127.0.0.1:9", "service": "s", "token": "planted-mark" });
     let service = json!({ "filters": filters, "sources": [{ "consul": consul }] });
     assert_eq!(admin.send("PUT", "/v1/services/stored", service).await.status, 201);
@@ -103,6 +107,9 @@ async fn who_may_only_look_sees_no_configuration_of_a_filter() {
         "/v1/apis",
         "/v1/apis/api/versions",
         "/v1/apis/api/versions/1",
+        "/v1/apis/described",
+        "/v1/apis/described/versions",
+        "/v1/apis/described/versions/1",
     ] {
         let seen = admin.call("GET", path, Some(VIEWER), "").await;
         assert!(seen.status == 200 && !seen.text().contains("planted-mark"), "{path}: {}", seen.text());

@@ -5,7 +5,7 @@ use futures_util::{StreamExt as _, stream};
 use http::Request;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
-use serde_json::json;
+use serde_json::{Value, json};
 use stile_tests::{
     client::{HOST, http2},
     gateway::{Gateway, filtered},
@@ -26,11 +26,15 @@ async fn from(address: [u8; 4], gateway: &Gateway) -> Raw {
 
 /// A gateway whose filter may pass four bodies, of which one client may have two, and which trusts 127.0.0.9 as a proxy.
 async fn shared(upstream: &Upstream, side: &str) -> Gateway {
+    Gateway::start(shared_config(upstream, side)).await
+}
+
+fn shared_config(upstream: &Upstream, side: &str) -> Value {
     let plugin = plugin_with("streams", json!({ "limits": { "instances": 8, "streams_per_client": 50 } }));
     let filter = json!([{ "plugin": "streams", "config": { side: "copy" } }]);
     let mut config = filtered(upstream.address(), json!([plugin]), filter);
     config["listeners"] = json!([{ "name": "public", "address": "127.0.0.1:0", "trusted": ["127.0.0.9/32"] }]);
-    Gateway::start(config).await
+    config
 }
 
 const ENDLESS: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\na";
@@ -60,6 +64,23 @@ async fn one_client_takes_its_share_of_a_filter_and_no_more() {
         (from([127, 0, 0, 2], &gateway).await.ask(WHOLE).await.status() == 200).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_exchange_in_which_nothing_arrives_gives_its_instance_back_at_its_time_out() {
+    let upstream = Upstream::echo().await;
+    let mut config = shared_config(&upstream, "request");
+    config["listeners"][0]["limits"] = json!({ "progress": { "idle_timeout": "200ms" } });
+    let gateway = Gateway::start(config).await;
+    // Twice as many as one client may have at a time.
+    for n in 0..4 {
+        until("the client has room", async || {
+            let answer = from([127, 0, 0, 2], &gateway).await.ask(ENDLESS).await.status();
+            assert!([408, 503].contains(&answer), "{n}: {answer}");
+            (answer == 408).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

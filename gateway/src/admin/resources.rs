@@ -172,21 +172,28 @@ impl Standing {
     }
 }
 
-/// Plugins are configured with secrets, too: the configurations of filters, wherever they stand, and of a balancer. So are sources.
+/// Hides the configuration of each filter and balancer, wherever it stands, since plugins are configured with secrets, too; and
+/// the tokens of sources.
 fn redact(value: &mut Value) {
-    for filter in value.get_mut("filters").and_then(Value::as_array_mut).into_iter().flatten() {
-        filter["config"] = REDACTED.into();
-    }
-    if let Some(config) = value.pointer_mut("/balance/config") {
-        *config = REDACTED.into();
-    }
-    for source in value.get_mut("sources").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(token) = source.pointer_mut("/consul/token").filter(|token| !token.is_null()) {
-            *token = REDACTED.into();
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(redact),
+        Value::Object(fields) => {
+            let of_plugin = fields.contains_key("plugin");
+            for (name, value) in fields {
+                match name.as_str() {
+                    "config" if of_plugin => *value = REDACTED.into(),
+                    "consul" => {
+                        if let Some(token) = value.get_mut("token").filter(|token| !token.is_null()) {
+                            *token = REDACTED.into();
+                        }
+                    }
+                    // A description is public, and its parts may have any name.
+                    "openapi" => {}
+                    _ => redact(value),
+                }
+            }
         }
-    }
-    for list in ["versions", "routes"] {
-        value.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().for_each(redact);
+        _ => {}
     }
 }
 
