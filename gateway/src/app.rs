@@ -128,7 +128,9 @@ impl Gateway {
         if let (Some((told, socket)), Some(admin)) = (bound, &config.admin) {
             tracing::info!("admin address {told} answers, compiling plugins");
             let limits = listener_limits(&admin.limits);
-            let address = Address { socket, limits, connections: listeners.admin().clone() };
+            let (connections, room) = (listeners.admin().clone(), Arc::clone(listeners.room()));
+            let reserved_descriptors = config.limits.reserved_descriptors.into();
+            let address = Address { socket, limits, connections, room, reserved_descriptors };
             tasks.spawn(admin::serve(address, admin::when_started(Arc::clone(&api)), drained.clone()));
         }
         let grace = config.grace.0;

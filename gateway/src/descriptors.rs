@@ -53,35 +53,55 @@ pub fn shortage(limit: u64, reserved: u64, promised: u64) -> Option<String> {
     })
 }
 
-/// The connections of clients of a gateway, on all listeners but the admin address.
+/// The connections of clients of a gateway.
 #[derive(Debug)]
 pub struct Room {
     limit: u64,
     in_use: u64,
     taken: AtomicU64,
+    /// Those of the reserve that connections of the admin address have.
+    of_reserve: AtomicU64,
 }
 
 /// One connection, counted until dropped.
 #[derive(Debug)]
-pub struct Place(Arc<Room>);
+pub struct Place {
+    room: Arc<Room>,
+    is_of_reserve: bool,
+}
 
 impl Room {
     /// What is open now is not for connections.
     pub fn measure() -> Self {
-        Self { limit: limit(), in_use: in_use(), taken: AtomicU64::new(0) }
+        Self { limit: limit(), in_use: in_use(), taken: AtomicU64::new(0), of_reserve: AtomicU64::new(0) }
     }
 
-    /// `None` if the limit, of which `reserved` is for other uses, allows no other connection.
+    /// A place for a connection of a listener; `None` if the limit, of which `reserved` is for other uses, allows no other.
     pub fn take(self: &Arc<Self>, reserved: u64) -> Option<Place> {
-        let allowed = connections(self.limit, self.in_use, reserved);
-        let place = Place(Arc::clone(self));
-        (self.taken.fetch_add(1, Relaxed) < allowed).then_some(place)
+        self.count(false, connections(self.limit, self.in_use, reserved))
+    }
+
+    /// A place for a connection of the admin address. It has half of the reserve for itself, and may fill half of the places of
+    /// listeners, so that neither side shuts the other out.
+    pub fn take_for_admin(self: &Arc<Self>, reserved: u64) -> Option<Place> {
+        self.count(true, reserved / 2).or_else(|| self.count(false, connections(self.limit, self.in_use, reserved) / 2))
+    }
+
+    fn count(self: &Arc<Self>, is_of_reserve: bool, allowed: u64) -> Option<Place> {
+        let place = Place { room: Arc::clone(self), is_of_reserve };
+        (place.counter().fetch_add(1, Relaxed) < allowed).then_some(place)
+    }
+}
+
+impl Place {
+    fn counter(&self) -> &AtomicU64 {
+        if self.is_of_reserve { &self.room.of_reserve } else { &self.room.taken }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Relaxed);
+        self.counter().fetch_sub(1, Relaxed);
     }
 }
 
@@ -89,14 +109,30 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    fn room(limit: u64, in_use: u64) -> Arc<Room> {
+        Arc::new(Room { limit, in_use, taken: AtomicU64::new(0), of_reserve: AtomicU64::new(0) })
+    }
+
     #[test]
     fn connections_take_half_of_what_is_not_reserved() {
-        let room = Arc::new(Room { limit: 100, in_use: 30, taken: AtomicU64::new(0) });
+        let room = room(100, 30);
         let places: Vec<_> = (0..30).map(|_| room.take(10)).collect();
         assert!(places.iter().all(Option::is_some) && room.take(10).is_none());
         drop(places);
         assert!(room.take(10).is_some());
         assert_eq!((connections(100, 90, 64), room.taken.load(Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn neither_the_admin_address_nor_the_listeners_shut_the_other_out() {
+        let room = room(100, 30);
+        let of_admin: Vec<_> = (0..100).map_while(|_| room.take_for_admin(10)).collect();
+        let of_listeners: Vec<_> = (0..100).map_while(|_| room.take(10)).collect();
+        assert_eq!((of_admin.len(), of_listeners.len()), (5 + 15, 15));
+        drop(of_admin);
+        let of_listeners: Vec<_> = of_listeners.into_iter().chain((0..100).map_while(|_| room.take(10))).collect();
+        let of_admin: Vec<_> = (0..100).map_while(|_| room.take_for_admin(10)).collect();
+        assert_eq!((of_admin.len(), of_listeners.len()), (5, 30));
     }
 
     #[test]

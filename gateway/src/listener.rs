@@ -198,7 +198,7 @@ impl Open {
     }
 
     /// Logs a connection that the limit of open files has no room for.
-    fn no_room(&self, listener: &str, peer: SocketAddr) {
+    pub(crate) fn no_room(&self, listener: &str, peer: SocketAddr) {
         self.turned_away.fetch_add(1, Relaxed);
         if let Some(left_out) = self.log.due() {
             tracing::warn!(listener, %peer, left_out, "no other connection: the limit of open files is near");

@@ -16,7 +16,7 @@ use stile_tests::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -366,4 +366,30 @@ async fn clients_without_number_leave_room_for_services_and_the_admin_address() 
     // One a second for the listener and one for the service, beside those of the start.
     let most = at_start + 2 * (begun.elapsed().as_secs() + 2);
     assert!(lines <= most, "{lines} warnings:\n{told}");
+}
+
+#[tokio::test]
+async fn silent_connections_to_the_admin_address_leave_room_for_clients_and_services() {
+    let upstream = Upstream::echo().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = plain(upstream.address());
+    config["admin"] = json!({ "address": "127.0.0.1:0", "limits": { "header_timeout": "1h" } });
+    let gateway = Stile::run_with_files(folder.path(), config, (160, 160), Stdio::null()).await;
+    let mut silent = Vec::new();
+    // No client has more than it may.
+    for n in (2..17).flat_map(|n| [n; 20]) {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, n], 0).into()).expect("an address of this machine");
+        silent.push(socket.connect(gateway.address_of("admin")).await.expect("the kernel accepts"));
+    }
+    // Those that find no room are closed.
+    for stream in silent.split_off(150) {
+        Raw(Wire::new(stream)).closed().await;
+    }
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        let mut client = Raw::connect(gateway.address()).await;
+        assert_eq!(client.ask(GET).await.status(), 200);
+        clients.push(client);
+    }
 }

@@ -117,6 +117,7 @@ const MAY_USE: [(&str, &[&str]); 38] = [
             "json",
             "linger",
             "listener",
+            "descriptors",
             "exchange",
             "progress",
             "socket",

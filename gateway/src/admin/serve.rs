@@ -26,6 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Problem;
 use crate::{
+    descriptors::Room,
     exchange::{Body, Refusal, canonical},
     linger::{Lingering, Upgradable, Upgrade},
     listener::{Open, accept_until},
@@ -41,23 +42,27 @@ pub struct Address {
     pub socket: TcpListener,
     pub limits: ListenerLimits,
     pub connections: Open,
+    pub room: Arc<Room>,
+    /// Open files that are for other uses than connections.
+    pub reserved_descriptors: u64,
 }
 
 /// Serves until stopped; requests in flight are then finished.
 pub async fn serve(address: Address, router: Router, stop: CancellationToken) {
-    let Address { socket, limits, connections } = address;
+    let Address { socket, limits, connections, room, reserved_descriptors } = address;
     if let Err(error) = set_up(&SockRef::from(&socket), limits.tcp_keepalive) {
         tracing::warn!(listener = "admin", "silent peers are not probed: {error}");
     }
     let router = TowerToHyperService::new(router);
     let tasks = TaskTracker::new();
     let admit = |stream, peer| {
+        let Some(place) = room.take_for_admin(reserved_descriptors) else { return connections.no_room("admin", peer) };
         let Some(admitted) = connections.admit("admin", peer, false, &limits) else { return };
         let errors = Arc::clone(connections.errors());
         let served = connection(stream, peer, limits, errors, router.clone(), stop.clone());
         tasks.spawn(async move {
             served.await;
-            drop(admitted);
+            drop((admitted, place));
         });
     };
     accept_until(&stop, &socket, "admin", &connections, admit).await;

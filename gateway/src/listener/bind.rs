@@ -145,6 +145,11 @@ impl Listeners {
         &self.admin
     }
 
+    /// Room for connections of clients, those of the admin address included.
+    pub fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
     /// Bytes of windows that HTTP/2 connections have been given.
     pub fn windows(&self) -> u64 {
         self.windows.given()

@@ -12,8 +12,9 @@ pub struct Limits {
     /// a window of 64 KiB for each of its 256 streams, and one more. Once they are used up, or a client address has a quarter of
     /// them, a new connection gets 15 streams with windows of 4 KiB, 64 KiB in all, which do not count.
     pub http2_windows: Size,
-    /// Open files that are neither connections of clients nor to services: the admin address, files, watches. Of the rest of what
-    /// the process may open, connections of clients get one half, and connections to services the other.
+    /// Open files that are neither connections of clients nor to services: files, watches, and with at most one half of them the
+    /// admin address. Of the rest of what the process may open, connections of clients get one half, and connections to services
+    /// the other. Further connections of the admin address may have half of what connections of clients get.
     pub reserved_descriptors: u32,
 }
 
