@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-/// Longer than anything here takes on a busy machine.
-pub const SOON: Duration = Duration::from_secs(30);
+/// Longer than anything here takes on a busy machine, where a command may build a plugin.
+pub const SOON: Duration = Duration::from_secs(120);
 
 /// How often a condition is asked for that cannot be waited for.
 const PAUSE: Duration = Duration::from_millis(2);
