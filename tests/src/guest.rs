@@ -70,18 +70,29 @@ pub fn stamp(number: u32) -> Bytes {
     module.into()
 }
 
-/// A guest as a plugin of the same name, loaded from its file, for a configuration.
+/// A guest as a plugin of the same name, loaded from its file, for a configuration. It has more time than by default: host code that is
+/// not optimised takes much of the default deadline, and all of it on a busy machine.
 pub fn plugin(guest: &str) -> Value {
-    json!({ "name": guest, "file": file(guest) })
+    let mut plugin = plugin_with_default_limits(guest);
+    plugin["limits"] = json!({ "deadline": "1s", "timeout": "30s", "call_timeout": "10s" });
+    plugin
 }
 
-/// The same with further keys.
+/// The same with further keys; those of `limits` are added to its own.
 pub fn plugin_with(guest: &str, keys: Value) -> Value {
     let mut plugin = plugin(guest);
     for (key, value) in keys.as_object().expect("keys are an object") {
-        plugin[key] = value.clone();
+        match value.as_object().filter(|_| key == "limits") {
+            Some(limits) => limits.iter().for_each(|(key, value)| plugin["limits"][key] = value.clone()),
+            None => plugin[key] = value.clone(),
+        }
     }
     plugin
+}
+
+/// The same with the default limits, for tests of harm that the deadline ends.
+pub fn plugin_with_default_limits(guest: &str) -> Value {
+    json!({ "name": guest, "file": file(guest) })
 }
 
 #[expect(clippy::print_stderr, reason = "what is installed on this machine must be seen")]
