@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use crate::{
     admin::{Admin, PUBLISHER, SECRET, SERVICE, VIEWER},
     client::{self, Answer},
+    guest,
     wait::until,
 };
 
@@ -150,6 +151,9 @@ pub fn write(folder: &Path, mut config: Value) -> PathBuf {
         if config.get(key).is_none() {
             config[key] = value.clone();
         }
+    }
+    for plugin in config["plugins"].as_array_mut().into_iter().flatten() {
+        guest::give_time(plugin);
     }
     let (file, draft) = (folder.join("stile.yaml"), folder.join("stile.yaml.draft"));
     fs::write(&draft, config.to_string()).expect("the folder is ours");

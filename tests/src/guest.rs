@@ -70,29 +70,33 @@ pub fn stamp(number: u32) -> Bytes {
     module.into()
 }
 
-/// A guest as a plugin of the same name, loaded from its file, for a configuration. It has more time than by default: host code that is
-/// not optimised takes much of the default deadline, and all of it on a busy machine.
+/// A guest as a plugin of the same name, loaded from its file, for a configuration.
 pub fn plugin(guest: &str) -> Value {
-    let mut plugin = plugin_with_default_limits(guest);
-    plugin["limits"] = json!({ "deadline": "1s", "timeout": "30s", "call_timeout": "10s" });
-    plugin
+    json!({ "name": guest, "file": file(guest) })
 }
 
-/// The same with further keys; those of `limits` are added to its own.
+/// Gives a plugin more time than the defaults do, unless it says how much it has: host code that is not optimised takes much of the
+/// default deadline, and all of it on a busy machine.
+pub(crate) fn give_time(plugin: &mut Value) {
+    let Some(plugin) = plugin.as_object_mut() else { return };
+    let Some(limits) = plugin.entry("limits").or_insert_with(|| json!({})).as_object_mut() else { return };
+    for (key, time) in [("deadline", "1s"), ("timeout", "30s"), ("call_timeout", "10s")] {
+        limits.entry(key).or_insert_with(|| json!(time));
+    }
+}
+
+/// The same with further keys.
 pub fn plugin_with(guest: &str, keys: Value) -> Value {
     let mut plugin = plugin(guest);
     for (key, value) in keys.as_object().expect("keys are an object") {
-        match value.as_object().filter(|_| key == "limits") {
-            Some(limits) => limits.iter().for_each(|(key, value)| plugin["limits"][key] = value.clone()),
-            None => plugin[key] = value.clone(),
-        }
+        plugin[key] = value.clone();
     }
     plugin
 }
 
-/// The same with the default limits, for tests of harm that the deadline ends.
-pub fn plugin_with_default_limits(guest: &str) -> Value {
-    json!({ "name": guest, "file": file(guest) })
+/// The same with as much time as by default, for tests of harm that the deadline ends.
+pub fn plugin_with_default_times(guest: &str) -> Value {
+    plugin_with(guest, json!({ "limits": { "deadline": "5ms", "timeout": "1s", "call_timeout": "500ms" } }))
 }
 
 #[expect(clippy::print_stderr, reason = "what is installed on this machine must be seen")]

@@ -10,7 +10,7 @@ use serde_json::json;
 use stile_tests::{
     client::{Client, with},
     gateway::{Gateway, filtered},
-    guest::{self, plugin_with, plugin_with_default_limits},
+    guest::{self, plugin_with, plugin_with_default_times},
     process::Stile,
     upstream::{Answer, Gate, Upstream},
     wait::until,
@@ -134,7 +134,7 @@ async fn ten_thousand_harms_of_each_kind_leave_nothing_behind() {
     let upstream = Arc::new(Upstream::echo().await);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let config =
-        filtered(upstream.address(), json!([plugin_with_default_limits("hostile")]), json!([{ "plugin": "hostile" }]));
+        filtered(upstream.address(), json!([plugin_with_default_times("hostile")]), json!([{ "plugin": "hostile" }]));
     let gateway = Stile::run(folder.path(), config).await;
     for harm in ["loop", "grow", "recurse", "panic", "trap", "error", "flood"] {
         for header in ["x-do", "x-do-late"] {
