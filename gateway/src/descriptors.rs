@@ -59,7 +59,7 @@ pub struct Room {
     limit: u64,
     in_use: u64,
     taken: AtomicU64,
-    /// Those of the reserve that connections of the admin address have.
+    /// Connections of the admin address that count for the reserve.
     of_reserve: AtomicU64,
 }
 

@@ -94,7 +94,7 @@ pub fn plugin_with(guest: &str, keys: Value) -> Value {
     plugin
 }
 
-/// The same with as much time as by default, for tests of harm that the deadline ends.
+/// A guest with the default deadline and time-outs, for tests of harm that the deadline ends.
 pub fn plugin_with_default_times(guest: &str) -> Value {
     plugin_with(guest, json!({ "limits": { "deadline": "5ms", "timeout": "1s", "call_timeout": "500ms" } }))
 }

@@ -56,7 +56,7 @@ async fn harm_costs_its_own_exchange_only_and_no_more_than_the_deadline() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut config = config(&upstream, plugin_with_default_times("hostile"), Value::Null);
     let list = |value: &mut Value, item: Value| value.as_array_mut().expect("a list").push(item);
-    // The same with time for every harm but a loop to come to its own end, however slow the machine is.
+    // Here every harm but a loop has time to come to its own end, however slow the machine is.
     let patient = plugin_with("hostile", json!({ "name": "patient", "limits": { "deadline": "10s" } }));
     list(&mut config["plugins"], patient);
     let route = json!({ "name": "patient", "match": { "path": "/patient/*" }, "service": "echo",

@@ -382,7 +382,7 @@ async fn silent_connections_to_the_admin_address_leave_room_for_clients_and_serv
         socket.bind(([127, 0, 0, n], 0).into()).expect("an address of this machine");
         silent.push(socket.connect(gateway.address_of("admin")).await.expect("the kernel accepts"));
     }
-    // Those that find no room are closed.
+    // The gateway closes connections that find no room.
     for stream in silent.split_off(150) {
         Raw(Wire::new(stream)).closed().await;
     }
