@@ -152,7 +152,7 @@ pub fn write(folder: &Path, mut config: Value) -> PathBuf {
             config[key] = value.clone();
         }
     }
-    for plugin in config["plugins"].as_array_mut().into_iter().flatten() {
+    for plugin in config.get_mut("plugins").and_then(Value::as_array_mut).into_iter().flatten() {
         guest::give_time(plugin);
     }
     let (file, draft) = (folder.join("stile.yaml"), folder.join("stile.yaml.draft"));
