@@ -7,6 +7,7 @@ use stile_tests::{
     gateway::{Gateway, filtered, plain},
     guest,
     upstream::Upstream,
+    wait::until,
 };
 
 const REVISIONS: &str = "/v1/plugins/stamp/revisions";
@@ -61,6 +62,25 @@ async fn what_needs_no_token() {
     let text = metrics.text();
     assert!(text.contains("stile_generation 1\n"), "{text}");
     assert!(text.contains("stile_requests_total{route=\"all\",service=\"echo\",code=\"200\"} 1\n"), "{text}");
+}
+
+#[tokio::test]
+async fn healthz_fails_and_names_a_worker_whose_loop_turns_too_seldom() {
+    let upstream = Upstream::echo().await;
+    let mut config = plain(upstream.address());
+    config["workers"] = json!(1);
+    // An idle loop turns once in a millisecond at most.
+    config["admin"] = json!({ "address": "127.0.0.1:0", "worker_timeout": "1ms" });
+    let gateway = Gateway::start(config).await;
+    let admin = gateway.admin();
+    let failed = until("a request comes between two turns", async || {
+        let answer = admin.call("GET", "/healthz", None, "").await;
+        (answer.status != 200).then_some(answer)
+    })
+    .await;
+    assert_problem(&failed, 503);
+    let detail = failed.json()["detail"].as_str().unwrap_or_default().to_owned();
+    assert!(detail.starts_with("worker 0 (thread stile-worker-0) has not turned for "), "{detail}");
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! Bodies in the hands of filters: decided on as a whole before anybody else sees them, or changed while they pass.
 
+mod fields;
+mod turns;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

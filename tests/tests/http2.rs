@@ -138,6 +138,32 @@ async fn one_stream_may_use_the_whole_budget() {
 }
 
 #[tokio::test]
+async fn the_response_buffer_of_a_listener_sets_the_budget_of_its_connections() {
+    let upstream = Upstream::start(|_| Answer::Pattern(64 << 20)).await;
+    for (size, bytes) in [("512KiB", 512 << 10), ("2MiB", 2 << 20)] {
+        let limits = json!({ "response_buffer": size, "progress": { "idle_timeout": "1h" } });
+        let gateway = Gateway::start(limited(&upstream, limits)).await;
+        let mut client = Frames::connect(gateway.address(), WIDE).await;
+        client.write(&frames::head(1, "GET", "/", true)).await.expect("the gateway reads");
+        // 1 KiB of each of the other 255 streams is kept for them.
+        let most = bytes - (255 << 10);
+        let mut before = 0;
+        let mut steady = 0;
+        until("the stream holds the budget", async || {
+            let now = buffered(&gateway).await;
+            assert!(now <= most, "{now} bytes are buffered with {size}");
+            steady = if now == before { steady + 1 } else { 0 };
+            before = now;
+            // The stream takes no piece into a rest of less than 1 KiB.
+            (now > most - (1 << 10) && steady > 20).then_some(())
+        })
+        .await;
+        drop(client);
+        until("all of it is given back", async || (buffered(&gateway).await == 0).then_some(())).await;
+    }
+}
+
+#[tokio::test]
 async fn streams_with_closed_windows_do_not_starve_others() {
     let upstream = Upstream::start(|_| Answer::Pattern(100_000)).await;
     let gateway = Gateway::start(plain(upstream.address())).await;

@@ -1,5 +1,7 @@
 //! Bounds of connections whatever they say: those of the admin address, open files, and what is read after an answer.
 
+mod descriptors;
+
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use serde_json::json;

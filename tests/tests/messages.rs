@@ -1,16 +1,19 @@
 //! What a message may be: transfer codings, hosts, lengths, statuses, trailers and interim responses. gateway/docs/http.md has the rules.
 
+use std::time::Duration;
+
 use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
 use stile_tests::{
-    client::{Answer as Response, Client, fetch, request, with},
+    client::{Answer as Response, Client, fetch, get, request, with},
     frames::{self, Frames},
-    gateway::{Gateway, filtered, plain},
+    gateway::{Gateway, filtered, plain, service},
     guest::plugin,
+    load::{Load, Probe},
     raw::{Raw, ask},
     upstream::{Answer, Upstream},
-    wait::soon,
+    wait::{soon, until},
     wire::{Framing, Wire},
 };
 use tokio::net::TcpListener;
@@ -289,6 +292,25 @@ async fn a_trailer_stands_for_no_field_that_a_filter_decides_by() {
 }
 
 #[tokio::test]
+async fn no_trailer_passes_where_filters_have_touched_256_names() {
+    let upstream = Upstream::echo().await;
+    for (count, passed) in [(255, vec!["x-sum: 7"]), (256, vec![]), (257, vec![])] {
+        let names: Vec<String> = (0..count).map(|n| format!("x-{n}")).collect();
+        // The names of all filters of the exchange count.
+        let filters: Vec<Value> = names
+            .chunks(128)
+            .map(|names| json!({ "plugin": "add-headers", "config": { "request": { "remove": names } } }))
+            .collect();
+        let config = filtered(upstream.address(), json!([plugin("add-headers")]), json!(filters));
+        let gateway = Gateway::start(config).await;
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntrailer: x-0, x-sum\r\n\r\n";
+        let answer = ask(gateway.address(), format!("{head}0\r\nx-0: 1\r\nx-sum: 7\r\n\r\n")).await;
+        assert_eq!(answer.status(), 200, "{count} names");
+        assert_eq!(upstream.last().trailers, passed, "{count} names");
+    }
+}
+
+#[tokio::test]
 async fn a_listener_that_drops_underscores_drops_those_of_trailers() {
     let upstream = Upstream::echo().await;
     for (policy, passed) in [("drop", vec!["x-sum: 7"]), ("reserved", vec!["api_key: 1", "x-sum: 7"])] {
@@ -347,6 +369,39 @@ async fn interim_responses_of_one_exchange_are_bounded() {
     for _ in 0..3 {
         assert_eq!(client.get("/32").await.text(), "ok");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_is_answered_beside_another_that_sends_interim_responses_without_end() {
+    let echo = Upstream::echo().await;
+    let flood = Upstream::start(|_| Answer::BytesForever(HINTS.repeat(1000).into())).await;
+    let mut flooding = service("flood", &[flood.address()]);
+    // A flood has some 280 KB: its connection takes several turns.
+    flooding["interim_responses"] = json!(5000);
+    let mut config = plain(echo.address());
+    config["workers"] = json!(1);
+    config["services"].as_array_mut().expect("a list").push(flooding);
+    config["routes"] = json!([
+        { "name": "echo", "match": { "path": "/echo" }, "service": "echo" },
+        // Only the number of interim responses ends an exchange.
+        { "name": "flood", "match": { "path": "/flood" }, "service": "flood", "timeout": "1h" },
+    ]);
+    let gateway = Gateway::start(config).await;
+    let load = Load { address: gateway.address(), connections: 2, requests: 100_000, pause: Duration::ZERO };
+    let floods = load.start(|| Probe {
+        request: get("/flood"),
+        judge: |answer: &Response| if answer.status == 502 { Ok(()) } else { Err(answer.text()) },
+    });
+    flood.received(2).await;
+    let mut client = Client::connect(gateway.address()).await;
+    for _ in 0..20 {
+        assert_eq!(client.get("/echo").await.status, 200);
+    }
+    let floods = floods.stop().await;
+    assert_eq!((floods.wrong, floods.failed), (0, 0), "{:?}", floods.examples);
+    let counted = r#"stile_errors_total{route="flood",service="flood",blame="upstream",cause="malformed"}"#;
+    let admin = gateway.admin();
+    until(counted, async || (admin.metric(counted).await == floods.right as u64).then_some(())).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Peers that stop in the middle of a body, or are too slow: each is given up, and blamed for what it owed.
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{fs, io::ErrorKind, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -69,6 +69,25 @@ async fn a_slow_upload_is_not_bounded_by_the_timeout() {
     }
     let answer = client.ask("x").await;
     assert_eq!((answer.status(), &answer.json()["body_length"]), (200, &json!(5)));
+}
+
+#[tokio::test]
+async fn a_slow_upload_of_http2_is_not_bounded_by_the_timeout() {
+    let upstream = Upstream::echo().await;
+    let mut config = config(upstream.address(), json!({}), json!({}));
+    // Long enough for an answer on any machine, and the upload takes longer.
+    config["routes"][0]["timeout"] = json!("3s");
+    let gateway = Gateway::start(config).await;
+    let pieces = stream::unfold((), async |()| {
+        sleep(Duration::from_secs(1)).await;
+        Some((Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"x"))), ()))
+    });
+    let body = StreamBody::new(Box::pin(pieces.take(5)));
+    let request = Request::post(format!("http://{HOST}/")).body(body).expect("a request");
+    let (mut sender, _driver) = http2(gateway.address()).await;
+    let answer = soon("an answer", sender.send_request(request)).await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(upstream.last().body_length, 5);
 }
 
 /// A filter that reads whole bodies, or a description, changes nothing in whose fault a body is that does not come.
@@ -258,6 +277,29 @@ async fn a_trickle_is_ended_by_the_minimum_rate() {
         Request::post(format!("http://{HOST}/up2")).body(StreamBody::new(Box::pin(drops))).expect("a request");
     assert_eq!(soon("an answer", sender.send_request(request)).await.expect("an answer").status(), 408);
     assert_eq!(log(&gateway, 3).await[2], "/up2 408 client slow-client");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_a_trickle_is_ended_by_the_minimum_rate() {
+    let upstream = Upstream::start(|_| Answer::Pattern(LARGE)).await;
+    // The rate is beyond any trickle, and no time-out ends the exchange instead.
+    let bounds = json!({ "idle_timeout": "1h", "min_rate": "1GiB", "min_rate_grace": "100ms" });
+    let gateway = Gateway::start(config(upstream.address(), bounds, json!({ "idle_timeout": "1h" }))).await;
+    let mut client = TcpStream::connect(gateway.address()).await.expect("the address accepts");
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("the gateway reads");
+    let trickle = async {
+        let mut piece = vec![0; 16 << 10];
+        loop {
+            if let Err(error) = client.read_exact(&mut piece).await {
+                return error.kind();
+            }
+            sleep(PAUSE).await;
+        }
+    };
+    let (lines, end) = tokio::join!(log(&gateway, 1), soon("the end of the connection", trickle));
+    assert_eq!(lines, ["/ 200 client slow-client"]);
+    assert_eq!(end, ErrorKind::ConnectionReset);
+    until("the service is rid of it", async || (upstream.open() == 0).then_some(())).await;
 }
 
 /// Answers with a part of a body of this media type and unknown length, and is silent then.

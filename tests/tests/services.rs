@@ -16,8 +16,8 @@ use stile_tests::{
     gateway::{Gateway, plain, service},
     raw::Raw,
     upstream::{Answer, Upstream},
-    wait::until,
-    wire::Wire,
+    wait::{soon, until},
+    wire::{Framing, Wire},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -174,6 +174,49 @@ async fn a_connection_whose_upload_ends_after_its_answer_is_used_again() {
         (connections.load(SeqCst) == before).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn busy_connections_over_the_bound_end_with_their_uploads_and_the_others_serve_again() {
+    const KEPT: usize = 2;
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let mut config = one_worker(plain(listener.local_addr().expect("an address")));
+    config["services"][0]["idle_connections"] = json!(KEPT);
+    // No sweep closes a connection.
+    config["services"][0]["idle_timeout"] = json!("1h");
+    let gateway = Gateway::start(config).await;
+    let mut uploads = Vec::new();
+    for _ in 0..5 {
+        let mut client = Raw::connect(gateway.address()).await;
+        client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\npart").await;
+        let (stream, _) = soon("a connection", listener.accept()).await.expect("a connection");
+        let mut service = Wire::new(stream);
+        soon("a request", service.head()).await.expect("a request").expect("no end before the request");
+        service.write(OK).await.expect("the gateway reads");
+        assert_eq!(client.answer_to("POST").await.body, b"ok");
+        uploads.push((client, service));
+    }
+    for (client, service) in &mut uploads {
+        client.write("rest").await;
+        let upload = service.body(Framing::Length(8), |_| ());
+        soon("the rest of the upload", upload).await.expect("a whole upload");
+    }
+    let mut kept = uploads.split_off(uploads.len() - KEPT);
+    for (_, service) in &mut uploads {
+        soon("the connection is closed", service.closed()).await;
+    }
+    // Each of the two requests holds a connection until both have come.
+    let answering = async {
+        for (_, service) in &mut kept {
+            soon("a request", service.head()).await.expect("a request").expect("no end before the request");
+        }
+        for (_, service) in &mut kept {
+            service.write(OK).await.expect("the gateway reads");
+        }
+    };
+    let (one, other, ()) = tokio::join!(gateway.get("/"), gateway.get("/"), answering);
+    assert_eq!((one.text().as_str(), other.text().as_str()), ("ok", "ok"));
 }
 
 #[tokio::test]

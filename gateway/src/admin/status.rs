@@ -94,3 +94,69 @@ fn filter(filter: &Filter) -> Value {
         "failures": failures,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc};
+
+    use axum::{Router, body::Body, http::Request};
+    use http_body_util::BodyExt;
+    use tokio::time::{advance, pause, timeout};
+    use tokio_util::sync::CancellationToken;
+    use tower_service::Service;
+
+    use super::*;
+    use crate::{
+        admin::router,
+        config::Document,
+        control::Control,
+        listener::Listeners,
+        monitor::health::Health,
+        plugin::{Bounds, Engine},
+    };
+
+    async fn control() -> Arc<Control> {
+        let bounds =
+            Bounds { instances: 1, memory: 1 << 20, table_elements: 100, core_instances: 16, ..Bounds::default() };
+        let engine = Engine::new(bounds).expect("an engine");
+        let document = Document::parse(Path::new("stile.yaml"), "{}", &|_| None);
+        let listeners = Listeners::new(Vec::new(), None, CancellationToken::new());
+        Arc::new(Control::start(engine, document, listeners, 1).await.expect("a control plane"))
+    }
+
+    /// Returns the status and the body of `/healthz`.
+    async fn healthz(api: &Router) -> (u16, String) {
+        let request = Request::get("/healthz").body(Body::empty()).expect("a request");
+        let answer = api.clone().call(request).await.expect("a router always answers");
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.expect("a body").to_bytes();
+        (status, String::from_utf8(body.to_vec()).expect("a text"))
+    }
+
+    /// Returns the detail of the problem that `/healthz` answers with.
+    async fn failure(api: &Router) -> Value {
+        let (status, body) = healthz(api).await;
+        assert_eq!(status, 503, "{body}");
+        let problem: Value = serde_json::from_str(&body).expect("a problem is JSON");
+        problem["detail"].clone()
+    }
+
+    #[tokio::test]
+    async fn healthz_names_the_workers_whose_loops_stand_still() {
+        let control = control().await;
+        pause();
+        let health = Arc::new(Health::new(3, Duration::from_secs(10), None));
+        let api = router(control, &[], CancellationToken::new(), Arc::clone(&health));
+        advance(Duration::from_secs(9)).await;
+        assert_eq!(healthz(&api).await, (200, "ok\n".to_owned()));
+        let turns = |worker| timeout(Duration::from_secs(3), health.attend(WorkerId(worker)));
+        let _ = turns(1).await;
+        let named = "worker 0 (thread stile-worker-0) has not turned for 12 s, \
+                     worker 2 (thread stile-worker-2) has not turned for 12 s";
+        assert_eq!(failure(&api).await, named);
+        let _ = turns(0).await;
+        assert_eq!(failure(&api).await, "worker 2 (thread stile-worker-2) has not turned for 15 s");
+        let _ = turns(2).await;
+        assert_eq!(healthz(&api).await, (200, "ok\n".to_owned()));
+    }
+}

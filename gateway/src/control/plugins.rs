@@ -283,7 +283,10 @@ fn named<'l>(layers: &'l Layers, plugin: &str) -> Result<&'l schema::Plugin, Plu
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, pin::pin};
+    use std::{
+        path::Path,
+        pin::{Pin, pin},
+    };
 
     use serde_json::json;
 
@@ -300,14 +303,12 @@ mod tests {
     const MODULE: &str = include_str!("../plugin/tick.wat");
 
     fn wish(stored: Option<&str>) -> resources::Wish {
-        let stored = stored.map(|text| Arc::new(Stored::parse(Kind::Plugin, "p", text).expect("a plugin")));
-        resources::Wish {
-            kind: Kind::Plugin,
-            name: "p".to_owned(),
-            stored,
-            condition: Default::default(),
-            by: "ops".into(),
-        }
+        wish_for(Kind::Plugin, "p", stored)
+    }
+
+    fn wish_for(kind: Kind, name: &str, stored: Option<&str>) -> resources::Wish {
+        let stored = stored.map(|text| Arc::new(Stored::parse(kind, name, text).expect("a resource")));
+        resources::Wish { kind, name: name.to_owned(), stored, condition: Default::default(), by: "ops".into() }
     }
 
     /// A control plane over the store of an earlier one, whose plugin `p` was deleted, and the digest of its module.
@@ -329,8 +330,17 @@ mod tests {
     ) {
         let work = control.work.lock().await;
         let mut change = pin!(change);
+        compiled(control, *sha256, change.as_mut()).await;
+        drop(work);
+        change.await.unwrap_or_else(|error| panic!("{error:?}"));
+        let runs = control.view().revisions.contains_key("p");
+        assert_eq!(runs, control.view().layers.origin(Kind::Plugin, "p").is_some());
+    }
+
+    /// Waits until a change has compiled the module and is held up by the turn of another.
+    async fn compiled(control: &Control, sha256: Digest256, mut change: Pin<&mut impl Future>) {
         let compiled = async {
-            while control.compiler.known(*sha256).is_none() {
+            while control.compiler.known(sha256).is_none() {
                 sleep(Duration::from_millis(1)).await;
             }
         };
@@ -339,10 +349,26 @@ mod tests {
             () = compiled => {}
             () = sleep(Duration::from_secs(60)) => panic!("it does not compile before its turn"),
         }
+    }
+
+    /// Pushes the first revision of `p`. The change goes live once the module is compiled, before the push has its turn.
+    async fn push_beside(control: &Arc<Control>, change: resources::Wish) -> Result<Pushed, PluginError> {
+        let module = wat::parse_str(MODULE).expect("a component");
+        let sha256 = Digest256::of(&module);
+        let mut work = control.work.lock().await;
+        let mut push = pin!(control.push("p", Push { module, signature: None, percent: 100 }, "ops".into()));
+        compiled(control, sha256, push.as_mut()).await;
+        let change = resources::Together { wishes: vec![change], ..Default::default() };
+        control.change_together(&mut work, &"ops".into(), change, false).await.expect("nothing is against it");
         drop(work);
-        change.await.unwrap_or_else(|error| panic!("{error:?}"));
-        let runs = control.view().revisions.contains_key("p");
-        assert_eq!(runs, control.view().layers.origin(Kind::Plugin, "p").is_some());
+        push.await
+    }
+
+    /// A control plane with the plugin `p`, which has no revision.
+    async fn unpushed() -> Arc<Control> {
+        let control = over(Store::in_memory().expect("a store")).await;
+        control.change(wish(Some("{}"))).await.expect("room");
+        control
     }
 
     fn bundle() -> Bundle {
@@ -364,5 +390,40 @@ mod tests {
         let at = restarted().await;
         let document = Document::parse(Path::new("stile.yaml"), "plugins: [{ name: p }]", &|_| None);
         compiles_ahead(&at, at.0.reload_document(document)).await;
+    }
+
+    #[tokio::test]
+    async fn a_push_is_refused_if_it_does_not_fit_a_change_made_while_it_compiled() {
+        let key = r#"{ "signed_by": ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="] }"#;
+        // The plugin has the phase `tick` alone, and chooses no endpoints.
+        let balanced = r#"{ "balance": { "plugin": "p" } }"#;
+        let cases: [(resources::Wish, fn(&PluginError) -> bool); 3] = [
+            (wish(None), |error| matches!(error, PluginError::UnknownPlugin(_))),
+            (wish(Some(key)), |error| matches!(error, PluginError::Artifact(ArtifactError::Signature(_)))),
+            (wish_for(Kind::Service, "s", Some(balanced)), |error| matches!(error, PluginError::Refused(_))),
+        ];
+        for (change, is_expected) in cases {
+            let control = unpushed().await;
+            let refused = push_beside(&control, change.clone()).await.expect_err("it does not fit");
+            assert!(is_expected(&refused), "{refused:?}");
+            let view = control.view();
+            let live = view.layers.stored_values(change.kind).find(|value| value["name"] == change.name);
+            assert_eq!(live, change.stored.as_ref().map(|stored| &stored.value), "{refused}");
+            assert!(!view.revisions.contains_key("p"), "{refused}");
+            assert!(records(&control.store, "p").await.expect("a reading").is_empty(), "{refused}");
+            // The start, the plugin and the change made one generation each.
+            assert_eq!(control.live().load().generation, 3, "{refused}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_push_leaves_a_change_that_was_made_while_it_compiled() {
+        let control = unpushed().await;
+        let pushed = push_beside(&control, wish(Some(r#"{ "tick": "1h" }"#))).await.expect("it is a plugin");
+        assert_eq!((pushed.revision.number, pushed.new), (1, true));
+        let view = control.view();
+        assert_eq!(view.layers.config().plugins[0].tick.0, Duration::from_secs(3600));
+        assert!(view.revisions.contains_key("p"));
+        assert_eq!(control.live().load().generation, 4);
     }
 }

@@ -193,10 +193,12 @@ impl RequestHead {
     pub fn touch(&mut self, name: &str) {
         let Some(NameGuard { dropped, has_underscores, touched, .. }) = self.guard.as_deref_mut() else { return };
         if let Some(touched) = touched.as_mut().filter(|touched| touched.len() < MOST_TOUCHED)
-            && !touched.iter().any(|other| other.as_str().eq_ignore_ascii_case(name))
             && let Ok(name) = name.parse::<HeaderName>()
         {
-            touched.push(twin(&name).unwrap_or(name));
+            let name = twin(&name).unwrap_or(name);
+            if !touched.contains(&name) {
+                touched.push(name);
+            }
         }
         if !*has_underscores {
             return;

@@ -18,6 +18,7 @@ use crate::{
         body::{BodyError, Cut, RequestError, Uncollected, Whole},
         headers::set_length,
         representation::{content_changes, content_replaced},
+        trailers::retain_allowed,
     },
     plugin::{Admission, Caller, Cause, Failure, Given, Handles, Outcome, Output, Passing, Phase, Verdict},
     worker::WorkerId,
@@ -91,7 +92,8 @@ impl Filter {
             let as_get = exchange.head_only || exchange.response.status == StatusCode::NOT_MODIFIED;
             if as_get && (whole || stream) {
                 exchange.response.headers.remove(CONTENT_LENGTH);
-                content_changes(&mut exchange.response.headers, &exchange.filters[slot].described);
+                let changed = if whole { content_replaced } else { content_changes };
+                changed(&mut exchange.response.headers, &exchange.filters[slot].described);
             }
             return None;
         }
@@ -379,7 +381,10 @@ impl Trailers {
 
     fn ended(&self, before: HeaderMap, outcome: Outcome) -> Result<HeaderMap, BodyError> {
         match self.part.ended(outcome) {
-            Ok(Verdict::Trailers(after)) => Ok(*after),
+            Ok(Verdict::Trailers(mut after)) => {
+                retain_allowed(&mut after);
+                Ok(*after)
+            }
             Ok(_) => Ok(before),
             Err(_) if self.part.filter.on_error == OnError::Open => Ok(before),
             Err(failure) => Err(self.part.filter.cut(&failure)),

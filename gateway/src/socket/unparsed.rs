@@ -37,3 +37,48 @@ impl Unparsed {
         Some(Self { status, reason })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::Request;
+    use http_body_util::Empty;
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::timeout,
+    };
+
+    use super::*;
+
+    /// Returns the error of hyper's client for a server that sends these bytes and closes.
+    async fn error_for(bytes: &str) -> hyper::Error {
+        let (stream, mut server) = duplex(1 << 10);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a client");
+        let serving = async move {
+            server.read_u8().await.expect("a request");
+            server.write_all(bytes.as_bytes()).await.expect("the client reads");
+        };
+        let exchange = async {
+            let request = Request::new(Empty::<Bytes>::new());
+            let (answer, _, ()) = tokio::join!(sender.send_request(request), connection, serving);
+            answer
+        };
+        let answer = timeout(Duration::from_secs(120), exchange).await.expect("the exchange ends");
+        answer.expect_err("no response")
+    }
+
+    #[tokio::test]
+    async fn a_parse_error_without_a_reason_of_its_own_has_the_reason_other() {
+        // hyper finds an invalid status in responses only: no error of a request has these words.
+        for (bytes, reason) in
+            [("HTTP/1.1 2x0 OK\r\n\r\n", Some("other")), ("HTTP/3.1 200 OK\r\n\r\n", Some("version")), ("", None)]
+        {
+            let expected = reason.map(|reason| Unparsed { status: StatusCode::BAD_REQUEST, reason });
+            assert_eq!(Unparsed::of(&error_for(bytes).await), expected, "{bytes:?}");
+        }
+    }
+}

@@ -136,7 +136,8 @@ impl Service {
     async fn socket(&self, address: SocketAddr, longest_idle: LongestIdle<'_>) -> Result<TcpSocket, Error> {
         let reserved = self.listed.reserved_descriptors;
         let mut made = new_socket(address, reserved);
-        if made.as_ref().is_err_and(is_exhausted)
+        // Another task may take the descriptor of the one that was closed.
+        while made.as_ref().is_err_and(is_exhausted)
             && let Some(idle) = longest_idle()
         {
             idle.close().await;

@@ -29,6 +29,8 @@ pub enum Answer {
     BytesThenReset(Vec<u8>),
     /// The same, and whatever comes from then on is sent back.
     BytesThenMirror(Vec<u8>),
+    /// The first bytes, and the others once the gate is open; the connection stays open.
+    BytesInTwo(Vec<u8>, Gate, Vec<u8>),
     /// 200 with a `pattern` of this length.
     Pattern(u64),
     /// 200 in chunks, each after its pause.
@@ -71,6 +73,11 @@ impl Answer {
                 wire.write(&bytes).await?;
                 wire.mirror().await?;
                 return Ok(None);
+            }
+            Self::BytesInTwo(first, gate, rest) => {
+                wire.write(&first).await?;
+                gate.cancelled().await;
+                wire.write(&rest).await?;
             }
             Self::Pattern(length) => {
                 wire.write(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").as_bytes()).await?;

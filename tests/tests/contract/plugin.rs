@@ -191,6 +191,65 @@ async fn check_lists_phases_and_imports_and_refuses_what_is_no_plugin() {
     }
 }
 
+/// A component of two others, the second of which passes a text to the first at each tick.
+const COMPOSED: &str = r#"(component
+    (component $callee
+        (core module $m
+            (memory (export "memory") 1)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+            (func (export "f") (param i32 i32)))
+        (core instance $i (instantiate $m))
+        (func (export "f") (param "text" string)
+            (canon lift (core func $i "f") (memory (core memory $i "memory")) (realloc (core func $i "realloc")))))
+    (component $caller
+        (import "f" (func $f (param "text" string)))
+        (core module $libc
+            (memory (export "memory") 1)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024))
+        (core instance $libc (instantiate $libc))
+        (core func $f (canon lower (func $f)
+            (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+        (core module $m
+            (import "" "f" (func $f (param i32 i32)))
+            (func (export "tick") (result i32) i32.const 0 i32.const 4 call $f i32.const 2048))
+        (core instance $i (instantiate $m (with "" (instance (export "f" (func $f))))))
+        (func (export "tick") (result (result (error string)))
+            (canon lift (core func $i "tick") (memory (core memory $libc "memory")))))
+    (instance $callee (instantiate $callee))
+    (instance $caller (instantiate $caller (with "f" (func $callee "f"))))
+    (instance $tick (export "on-tick" (func $caller "tick")))
+    (export "stile:plugin/tick@0.1.0" (instance $tick)))"#;
+
+#[tokio::test]
+async fn check_accepts_a_composed_component_and_refuses_a_broken_one_with_a_reason() {
+    let folder = folder();
+    let sound = wat::parse_str(COMPOSED).expect("it is well formed");
+    fs::write(folder.path().join("sound.wasm"), &sound).expect("the folder is ours");
+    let done = stile(folder.path(), &[], &["plugin", "check", "sound.wasm", "--json"]).await;
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert_eq!((&done.json()["phases"], &done.json()["imports"]), (&json!(["tick"]), &json!([])));
+
+    let invalid = "the module is not valid: ";
+    let with = |part: &str, other: &str| {
+        assert!(COMPOSED.contains(part), "{part}");
+        wat::parse_str(COMPOSED.replacen(part, other, 1)).expect("it is well formed")
+    };
+    let mut broken = vec![
+        (invalid, with(r#"$f (param "text" string)"#, r#"$f (param "text" (list u8))"#)),
+        (invalid, with(r#" (realloc (core func $i "realloc"))"#, "")),
+        (invalid, with(r#" (with "f" (func $callee "f"))"#, "")),
+    ];
+    // A cut between two sections leaves a component that is valid and exports no phase.
+    broken.extend((1..8).map(|eighths| ("", sound[..sound.len() * eighths / 8].to_vec())));
+    for (n, (reason, bytes)) in broken.into_iter().enumerate() {
+        fs::write(folder.path().join("broken.wasm"), bytes).expect("the folder is ours");
+        let done = stile(folder.path(), &[], &["plugin", "check", "broken.wasm"]).await;
+        assert_eq!((done.code, done.out.as_str()), (Some(1), ""), "{n}: {}", done.err);
+        assert!(done.err.starts_with(&format!("stile: broken.wasm: {reason}")), "{n}: {}", done.err);
+        assert!(!done.err.contains("panicked"), "{n}: {}", done.err);
+    }
+}
+
 #[tokio::test]
 async fn push_makes_the_next_revision_live() {
     let upstream = Upstream::echo().await;

@@ -147,6 +147,36 @@ async fn a_stream_whose_client_takes_nothing_is_given_up_and_the_others_go_on() 
 }
 
 #[tokio::test]
+async fn a_stream_whose_client_takes_single_bytes_is_ended_by_the_minimum_rate() {
+    let upstream = Upstream::start(|received| match received.target() {
+        "/large" => Answer::Pattern(64 << 20),
+        _ => Answer::text("small"),
+    })
+    .await;
+    // No client takes a byte in a nanosecond, and no time-out ends the stream instead.
+    let progress = json!({ "idle_timeout": "1h", "min_rate": "1GiB", "min_rate_grace": "40ms" });
+    let gateway = Gateway::start(limited(&upstream, json!({ "progress": progress }))).await;
+    let mut client = Frames::connect(gateway.address(), 1).await;
+    client.write(&frames::head(1, "GET", "/large", true)).await.expect("the gateway reads");
+    let trickle = async {
+        loop {
+            let frame = client.next().await.expect("the connection lasts");
+            match frame.kind {
+                frames::DATA => client.write(&window(1, 1)).await.expect("the gateway reads"),
+                frames::RST_STREAM => return frame.stream,
+                _ => {}
+            }
+        }
+    };
+    assert_eq!(soon("the stream is ended", trickle).await, 1);
+    let get = [frames::head(3, "GET", "/small", true), window(3, 100)].concat();
+    client.write(&get).await.expect("the gateway reads");
+    assert_eq!(rest(&mut client, 3).await, Some(5));
+    let errors = r#"stile_errors_total{route="all",service="echo",blame="client",cause="slow-client"}"#;
+    until("the client is blamed", async || (gateway.admin().metric(errors).await == 1).then_some(())).await;
+}
+
+#[tokio::test]
 async fn the_end_of_a_short_answer_that_is_not_taken_ends_its_connection() {
     let upstream = large_and_small().await;
     let gateway = Gateway::start(limited(&upstream, json!({ "progress": { "idle_timeout": "300ms" } }))).await;

@@ -1,5 +1,5 @@
-//! Makes the edits of a request or a response that a header of the request names, and answers with what came of each and the
-//! head behind them.
+//! Makes the edits that a header of the request, or a trailer, names, and reports the result of each edit and the
+//! fields after them.
 
 use serde_json::{Value, json};
 use stile_sdk::prelude::*;
@@ -7,6 +7,12 @@ use stile_sdk::prelude::*;
 /// The fields that name edits of the request and of the response: JSON, in hexadecimal digits.
 pub const OF_REQUEST: &str = "x-edits";
 pub const OF_RESPONSE: &str = "x-response-edits";
+/// The fields that name edits for the phases with a whole body.
+pub const OF_REQUEST_BODY: &str = "x-body-edits";
+pub const OF_RESPONSE_BODY: &str = "x-response-body-edits";
+/// The trailer that names edits of trailers, and the one with the results, which takes its place.
+pub const OF_TRAILERS: &str = "x-trailer-edits";
+pub const RESULTS: &str = "x-results";
 
 #[derive(Debug, Deserialize)]
 pub struct Edits {}
@@ -32,6 +38,8 @@ pub enum Edit {
     Status(u16),
     /// A field of the reply.
     Reply(u16, String, Vec<u8>),
+    /// The last edit of a phase with a whole body: the results take the place of the body.
+    Replace,
 }
 
 /// The text that these fields have.
@@ -53,28 +61,80 @@ impl RequestFilter for Edits {
         if let [Edit::Reply(status, name, value)] = &edits[..] {
             return Ok(Reply::new(*status).header(name.as_str(), value).into());
         }
-        let results: Vec<Value> = edits.iter().map(|edit| edit.make(request)).collect();
-        let told = json!({
-            "results": results,
-            "method": request.method(),
-            "path": request.path(),
-            "query": request.query(),
-            "headers": fields(request),
-        });
-        Ok(Reply::json(200, &told)?.into())
+        Ok(Reply::json(200, &in_request(request, &edits))?.into())
+    }
+}
+
+impl RequestBody for Edits {
+    fn on_request_body(&self, request: &mut Request, _: Vec<u8>) -> Result<BodyVerdict> {
+        let Some(edits) = request.header(OF_REQUEST_BODY) else { return Ok(BodyVerdict::Proceed) };
+        let edits = decoded(&edits.to_string())?;
+        verdict(&edits, &in_request(request, &edits))
+    }
+}
+
+impl RequestTrailers for Edits {
+    fn on_request_trailers(&self, trailers: &mut Trailers) -> Result<()> {
+        in_trailers(trailers)
     }
 }
 
 impl ResponseFilter for Edits {
     fn on_response(&self, response: &mut Response) -> Result<Verdict> {
         let Some(edits) = response.request_header(OF_RESPONSE) else { return Ok(Verdict::Proceed) };
-        let make = |edit: &Edit| match edit {
-            Edit::Status(status) => result(response.set_status(*status)),
-            edit => edit.make_in(response),
-        };
-        let results: Vec<Value> = decoded(&edits.to_string())?.iter().map(make).collect();
-        let told = json!({ "results": results, "status": response.status(), "headers": fields(response) });
-        Ok(Reply::json(200, &told)?.into())
+        let edits = decoded(&edits.to_string())?;
+        Ok(Reply::json(200, &in_response(response, &edits))?.into())
+    }
+}
+
+impl ResponseBody for Edits {
+    fn on_response_body(&self, response: &mut Response, _: Vec<u8>) -> Result<BodyVerdict> {
+        let Some(edits) = response.request_header(OF_RESPONSE_BODY) else { return Ok(BodyVerdict::Proceed) };
+        let edits = decoded(&edits.to_string())?;
+        verdict(&edits, &in_response(response, &edits))
+    }
+}
+
+impl ResponseTrailers for Edits {
+    fn on_response_trailers(&self, trailers: &mut Trailers) -> Result<()> {
+        in_trailers(trailers)
+    }
+}
+
+fn in_request(request: &mut Request, edits: &[Edit]) -> Value {
+    let results: Vec<Value> = edits.iter().map(|edit| edit.make(request)).collect();
+    json!({
+        "results": results,
+        "method": request.method(),
+        "path": request.path(),
+        "query": request.query(),
+        "headers": fields(request),
+    })
+}
+
+fn in_response(response: &mut Response, edits: &[Edit]) -> Value {
+    let make = |edit: &Edit| match edit {
+        Edit::Status(status) => result(response.set_status(*status)),
+        edit => edit.make_in(response),
+    };
+    let results: Vec<Value> = edits.iter().map(make).collect();
+    json!({ "results": results, "status": response.status(), "headers": fields(response) })
+}
+
+fn in_trailers(trailers: &mut Trailers) -> Result<()> {
+    let Some(edits) = trailers.header(OF_TRAILERS) else { return Ok(()) };
+    let edits = decoded(&edits.to_string())?;
+    let results: Vec<Value> = edits.iter().map(|edit| edit.make_in(trailers)).collect();
+    let report = json!({ "results": results, "headers": fields(trailers) });
+    trailers.remove_header(OF_TRAILERS)?;
+    Ok(trailers.set_header(RESULTS, report.to_string())?)
+}
+
+fn verdict(edits: &[Edit], report: &Value) -> Result<BodyVerdict> {
+    match edits {
+        [Edit::Reply(status, name, value)] => Ok(Reply::new(*status).header(name.as_str(), value).into()),
+        [.., Edit::Replace] => Ok(BodyVerdict::Replace(serde_json::to_vec(report)?)),
+        _ => Ok(Reply::json(200, report)?.into()),
     }
 }
 
@@ -91,7 +151,7 @@ impl Edit {
         }
     }
 
-    /// Makes an edit that requests and responses both take.
+    /// Makes an edit that requests, responses and trailers all take.
     fn make_in(&self, head: &mut impl Headers) -> Value {
         match self {
             Self::Set(name, value) => result(head.set_header(name, value)),
@@ -116,4 +176,4 @@ fn fields(head: &impl Headers) -> Vec<(String, Vec<u8>)> {
     edited
 }
 
-stile_sdk::export!(Edits: request, response);
+stile_sdk::export!(Edits: request, request_body, request_trailers, response, response_body, response_trailers);
