@@ -208,12 +208,10 @@ impl Connection {
     /// Answers one request. In a box of its own: hyper moves it about, and keeps the room that it takes for the response's body.
     fn answer(&self, request: Request<Incoming>) -> Pin<Box<impl Future<Output = Response<Outgoing>> + use<>>> {
         self.requests.set(self.requests.get() + 1);
-        let (proxy, client) = (Rc::clone(&self.proxy), Arc::clone(&self.client));
-        Box::pin(async move {
-            // A panic ends its exchange, not the worker.
-            let answer = AssertUnwindSafe(proxy.handle(client, request)).catch_unwind().await;
-            answer.unwrap_or_else(|_| proxy::panicked())
-        })
+        let answer = Rc::clone(&self.proxy).handle(Arc::clone(&self.client), request);
+        // A panic ends its exchange, not the worker.
+        let answer = AssertUnwindSafe(answer).catch_unwind();
+        Box::pin(answer.map(|answer| answer.unwrap_or_else(|_| proxy::panicked())))
     }
 
     /// Polls hyper's connection until it ends or has to be dropped. An HTTP/2 connection whose budget nobody uses is idle.

@@ -122,7 +122,8 @@ impl Chain {
             Span::OnceKnown => self.known..self.filters.len(),
         };
         for (slot, filter) in (first + which.start..).zip(&self.filters[which]) {
-            let instead = match filter.request(caller, exchange, slot, body).await {
+            // Boxed, or every exchange would be as large as what its filters need.
+            let instead = match Box::pin(filter.request(caller, exchange, slot, body)).await {
                 Ok(instead) => instead,
                 Err((phase, failure)) => filter.on_failure(phase, failure, &exchange.id),
             };
@@ -149,17 +150,7 @@ impl Chain {
             if !exchange.filters.get(slot).is_some_and(|slot| slot.passed) {
                 continue;
             }
-            exchange.filters[slot].described.clear();
-            let instead = match filter.call(caller, Phase::Response, Given::Nothing, exchange, slot).await {
-                Ok(Verdict::Respond(answer)) => Some(Instead::Answer(answer)),
-                Ok(Verdict::PassBody) => None,
-                Ok(Verdict::Done) => {
-                    exchange.filters[slot].done = true;
-                    None
-                }
-                Ok(_) => filter.body(caller, body::RESPONSE, exchange, slot, body).await,
-                Err(failure) => filter.on_failure(Phase::Response, failure, &exchange.id),
-            };
+            let instead = Box::pin(filter.response(caller, exchange, slot, body)).await;
             if instead.is_some() {
                 return instead;
             }
@@ -212,6 +203,27 @@ impl Filter {
             }
         }
         if self.has(Phase::Route) { self.route(caller, exchange, slot, body).await } else { Ok(None) }
+    }
+
+    /// Its phases on a response, in their order.
+    async fn response(
+        self: &Arc<Self>,
+        caller: Caller<'_>,
+        exchange: &mut Exchange,
+        slot: usize,
+        body: &mut Body,
+    ) -> Option<Instead> {
+        exchange.filters[slot].described.clear();
+        match self.call(caller, Phase::Response, Given::Nothing, exchange, slot).await {
+            Ok(Verdict::Respond(answer)) => Some(Instead::Answer(answer)),
+            Ok(Verdict::PassBody) => None,
+            Ok(Verdict::Done) => {
+                exchange.filters[slot].done = true;
+                None
+            }
+            Ok(_) => self.body(caller, body::RESPONSE, exchange, slot, body).await,
+            Err(failure) => self.on_failure(Phase::Response, failure, &exchange.id),
+        }
     }
 
     /// Asks where it goes.

@@ -11,7 +11,7 @@ mod respond;
 mod upgrade;
 mod validate;
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::VIA, uri::Authority};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -80,10 +80,10 @@ impl Proxy {
     }
 
     /// Serves one request. Whatever goes wrong becomes an answer.
-    pub async fn handle(&self, client: Arc<Client>, request: Request<Incoming>) -> Response<Outgoing> {
+    pub async fn handle(self: Rc<Self>, client: Arc<Client>, request: Request<Incoming>) -> Response<Outgoing> {
         // One generation from here to the end, whatever is loaded meanwhile.
         let snapshot = self.snapshot.latest();
-        let (exchange, mut body, upgrade, refused) = accept::exchange(request, client, self, &snapshot);
+        let (exchange, mut body, upgrade, refused) = accept::exchange(request, client, &self, &snapshot);
         // Told of the end, also if that is the client's leaving in the middle of this.
         let mut ending = Ending::of(exchange, body.transfer(), self.worker, &snapshot);
         let caller = Caller { worker: self.worker, handles: snapshot.handles() };

@@ -305,7 +305,8 @@ impl Route {
         if up.is_empty() {
             up = all().collect();
         }
-        let chosen = balancer.choose(caller, exchange, up.iter().map(tell).collect()).await?;
+        // Boxed, or every exchange would be as large as a plugin's call.
+        let chosen = Box::pin(balancer.choose(caller, exchange, up.iter().map(tell).collect())).await?;
         Ok(chosen.and_then(|number| up.get(number)).map(|(endpoint, _)| Arc::clone(endpoint)))
     }
 }

@@ -11,7 +11,7 @@ use std::{
     future::poll_fn,
     mem,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
@@ -219,8 +219,9 @@ impl Service {
             let flight = Lease::new(endpoint, worker);
             connection.peer.set_streams(head.streams);
             connection.exchanges.begin();
-            let response = connection.sender.try_send_request(request);
-            let Some(response) = sending.within_timeout(current.begin, &mut connection.timer, response).await else {
+            let mut response = pin!(connection.sender.try_send_request(request));
+            let answered = sending.within_timeout(current.begin, &mut connection.timer, response.as_mut()).await;
+            let Some(response) = answered else {
                 return Err(Error::Timeout(endpoint.address, sending.timeout));
             };
             let response = response.map(|mut response| {
@@ -272,8 +273,13 @@ impl Sending<'_> {
 
     /// Waits for the head of an answer. The time-out runs from the end of the request: while that is under way, its progress
     /// alone is bounded.
-    async fn within_timeout<T>(&self, begin: Instant, timer: &mut Timer, sent: impl Future<Output = T>) -> Option<T> {
-        let (mut sent, mut deadline) = (pin!(sent), begin + self.timeout);
+    async fn within_timeout<T>(
+        &self,
+        begin: Instant,
+        timer: &mut Timer,
+        mut sent: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        let mut deadline = begin + self.timeout;
         poll_fn(|cx| {
             if let Poll::Ready(sent) = sent.as_mut().poll(cx) {
                 return Poll::Ready(Some(sent));

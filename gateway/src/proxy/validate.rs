@@ -22,7 +22,7 @@ use crate::{
     },
     filter::Unread,
     openapi::in_turn,
-    snapshot::Route,
+    snapshot::{Route, Validation},
     worker::WorkerId,
 };
 
@@ -81,7 +81,20 @@ pub(super) async fn validate(
     exchange: &Exchange,
     body: &mut Body,
 ) -> Result<(), Error> {
-    let Some(validation) = &route.validation else { return Ok(()) };
+    match &route.validation {
+        // Boxed, or every exchange would be as large as what few of them need.
+        Some(validation) => Box::pin(described(validation, worker, checker, exchange, body)).await,
+        None => Ok(()),
+    }
+}
+
+async fn described(
+    validation: &Validation,
+    worker: WorkerId,
+    checker: &Checker,
+    exchange: &Exchange,
+    body: &mut Body,
+) -> Result<(), Error> {
     let (head, description) = (&exchange.request, &validation.description);
     let path = below(head.target.path(), validation.prefix);
     match in_turn(|| description.check(head, path)) {
