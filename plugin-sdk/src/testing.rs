@@ -183,7 +183,7 @@ impl<P: ResponseStream> Filter<P> {
 }
 
 impl<P: RequestTrailers> Filter<P> {
-    /// Shows it the fields after a request's body; gives them as they go on.
+    /// Shows it the fields after a request's body and returns what it makes of them. The gateway drops those that no trailer may be.
     pub fn request_trailers(&self, fields: &[(&str, &str)]) -> Result<Trailers> {
         let mut trailers = trailers(fields);
         self.0.on_request_trailers(&mut trailers)?;
@@ -192,7 +192,7 @@ impl<P: RequestTrailers> Filter<P> {
 }
 
 impl<P: ResponseTrailers> Filter<P> {
-    /// Shows it the fields after a response's body; gives them as they go on.
+    /// Shows it the fields after a response's body and returns what it makes of them. The gateway drops those that no trailer may be.
     pub fn response_trailers(&self, fields: &[(&str, &str)]) -> Result<Trailers> {
         let mut trailers = trailers(fields);
         self.0.on_response_trailers(&mut trailers)?;

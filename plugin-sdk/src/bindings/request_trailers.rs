@@ -117,7 +117,7 @@ pub mod exports {
         }
       } }
       pub trait Guest {
-        /// Gives the fields that go on. Called where there are some.
+        /// Returns the fields that go on; the gateway drops those that no trailer may be. Called where there are some.
         #[allow(async_fn_in_trait)]
         fn on_request_trailers(trailers: _rt::Vec::<Header>,) -> ::core::result::Result<_rt::Vec::<Header>,_rt::String>;
       }

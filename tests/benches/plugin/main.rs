@@ -61,7 +61,7 @@ fn main() {
 /// An engine with the gateway's settings.
 fn engine() -> Engine {
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(1).total_core_instances(1).total_stacks(1);
+    pool.total_component_instances(1).total_core_instances(4).total_stacks(1);
     let mut config = Config::new();
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
