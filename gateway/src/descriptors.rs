@@ -11,6 +11,12 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+/// Connections of the admin address that always have a place, however small the reserve is.
+const OF_ADMIN: u64 = 8;
+
+/// Connections of the process that count for the reserve. Their descriptors have low numbers like any others.
+static OF_RESERVE: AtomicU64 = AtomicU64::new(0);
+
 /// Raises the limit of the process as far as it may; returns what holds then.
 pub fn raise() -> u64 {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
@@ -30,10 +36,11 @@ pub fn connections(limit: u64, in_use: u64, reserved: u64) -> u64 {
     limit.saturating_sub(in_use).saturating_sub(reserved) / 2
 }
 
-/// Whether a file that was just opened is one of the last `reserved` that the process may open. The kernel gives the lowest number
-/// that is free, so that at least so many are open.
+/// Whether a file that was just opened is one of the last `reserved` that the process may open, of which those count that are open
+/// for the reserve. The kernel gives the lowest number that is free, so that at least so many are open.
 pub fn is_reserved(file: &impl AsRawFd, reserved: u64) -> bool {
-    u64::try_from(file.as_raw_fd()).is_ok_and(|number| number >= limit().saturating_sub(reserved))
+    let unused = reserved.saturating_sub(OF_RESERVE.load(Relaxed));
+    u64::try_from(file.as_raw_fd()).is_ok_and(|number| number >= limit().saturating_sub(unused))
 }
 
 /// Descriptors that are open now.
@@ -81,14 +88,18 @@ impl Room {
         self.count(false, connections(self.limit, self.in_use, reserved))
     }
 
-    /// A place for a connection of the admin address. It has half of the reserve for itself, and may fill half of the places of
-    /// listeners, so that neither side shuts the other out.
+    /// A place for a connection of the admin address. It has half of the reserve for itself, and further ones as long as less than
+    /// half of the places of listeners are taken, so that neither side shuts the other out.
     pub fn take_for_admin(self: &Arc<Self>, reserved: u64) -> Option<Place> {
-        self.count(true, reserved / 2).or_else(|| self.count(false, connections(self.limit, self.in_use, reserved) / 2))
+        self.count(true, (reserved / 2).max(OF_ADMIN))
+            .or_else(|| self.count(false, connections(self.limit, self.in_use, reserved) / 2))
     }
 
     fn count(self: &Arc<Self>, is_of_reserve: bool, allowed: u64) -> Option<Place> {
         let place = Place { room: Arc::clone(self), is_of_reserve };
+        if is_of_reserve {
+            OF_RESERVE.fetch_add(1, Relaxed);
+        }
         (place.counter().fetch_add(1, Relaxed) < allowed).then_some(place)
     }
 }
@@ -101,6 +112,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if self.is_of_reserve {
+            OF_RESERVE.fetch_sub(1, Relaxed);
+        }
         self.counter().fetch_sub(1, Relaxed);
     }
 }
@@ -126,13 +140,13 @@ mod tests {
     #[test]
     fn neither_the_admin_address_nor_the_listeners_shut_the_other_out() {
         let room = room(100, 30);
-        let of_admin: Vec<_> = (0..100).map_while(|_| room.take_for_admin(10)).collect();
-        let of_listeners: Vec<_> = (0..100).map_while(|_| room.take(10)).collect();
-        assert_eq!((of_admin.len(), of_listeners.len()), (5 + 15, 15));
+        let of_admin: Vec<_> = (0..100).map_while(|_| room.take_for_admin(20)).collect();
+        let of_listeners: Vec<_> = (0..100).map_while(|_| room.take(20)).collect();
+        assert_eq!((of_admin.len(), of_listeners.len()), (10 + 12, 13));
         drop(of_admin);
-        let of_listeners: Vec<_> = of_listeners.into_iter().chain((0..100).map_while(|_| room.take(10))).collect();
-        let of_admin: Vec<_> = (0..100).map_while(|_| room.take_for_admin(10)).collect();
-        assert_eq!((of_admin.len(), of_listeners.len()), (5, 30));
+        let of_listeners: Vec<_> = of_listeners.into_iter().chain((0..100).map_while(|_| room.take(20))).collect();
+        let of_admin: Vec<_> = (0..100).map_while(|_| room.take_for_admin(20)).collect();
+        assert_eq!((of_admin.len(), of_listeners.len()), (10, 25));
     }
 
     #[test]

@@ -18,6 +18,55 @@ pub fn read(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
+/// The value of a text that is stored, and so must be what was sent.
+///
+/// # Errors
+///
+/// Those of [`read`], or a whole number needs more than 64 bits and would be rounded.
+pub fn read_to_store(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    let value = read(bytes)?;
+    match beyond_64_bits(bytes) {
+        Some(number) => Err(Error::custom(format!(
+            "{number} is too large: whole numbers reach from {} to {}; put larger ones in quotes to make them strings",
+            i64::MIN,
+            u64::MAX
+        ))),
+        None => Ok(value),
+    }
+}
+
+/// The beginning of the first whole number of a JSON text that 64 bits cannot hold.
+fn beyond_64_bits(mut text: &[u8]) -> Option<String> {
+    while let [first, rest @ ..] = text {
+        text = match first {
+            b'"' => behind_string(rest),
+            b'-' | b'0'..=b'9' => {
+                let is_of_number = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+                let (number, behind) = text.split_at(text.iter().take_while(|byte| is_of_number(byte)).count());
+                let number = String::from_utf8_lossy(number);
+                let is_whole = !number.contains(['.', 'e', 'E']);
+                if is_whole && number.parse::<i64>().is_err() && number.parse::<u64>().is_err() {
+                    return Some(number.chars().take(64).collect());
+                }
+                behind
+            }
+            _ => rest,
+        };
+    }
+    None
+}
+
+/// Returns the text behind a string whose first quote is taken off.
+fn behind_string(mut text: &[u8]) -> &[u8] {
+    loop {
+        text = match text {
+            [b'"', rest @ ..] => return rest,
+            [b'\\', _, rest @ ..] | [_, rest @ ..] => rest,
+            [] => return text,
+        };
+    }
+}
+
 struct Unambiguous;
 
 impl<'de> DeserializeSeed<'de> for Unambiguous {
@@ -81,5 +130,24 @@ impl<'de> Visitor<'de> for Unambiguous {
             object.insert(name, parts.next_value_seed(Self)?);
         }
         Ok(object.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_beyond_64_bits_is_refused() {
+        for number in ["18446744073709551616", "-9223372036854775809", "99999999999999999999"] {
+            let text = format!(r#"{{"a\"1":"{number}\\","n":[1,{number}]}}"#);
+            let error = read_to_store(text.as_bytes()).expect_err("it would be rounded").to_string();
+            assert!(error.starts_with(&format!("{number} is too large: ")), "{error}");
+        }
+        for number in ["18446744073709551615", "-9223372036854775808", "1e20", "-0", "99999999999999999999.5"] {
+            let text = format!(r#"{{"99999999999999999999":"99999999999999999999","n":{number}}}"#);
+            let value = read_to_store(text.as_bytes()).unwrap_or_else(|error| panic!("{number}: {error}"));
+            assert!(value["n"].is_number(), "{number}");
+        }
     }
 }

@@ -79,6 +79,9 @@ async fn an_answer_of_205_has_no_body() {
         let gateway = Gateway::start(config(filter.clone())).await;
         let answer = ask(gateway.address(), format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
         assert_eq!((answer.status(), answer.head.get("content-length")), (205, Some("0")), "{filter} {path}");
+        // RFC 9110 §8.6: it has the length that GET gets, or none.
+        let head = Client::http2(gateway.address()).await.send(request("HEAD", path, &[], "")).await;
+        assert!(head.status == 205 && ["", "0"].contains(&head.header("content-length")), "{filter} {path}: {head:?}");
         for mut client in [Client::connect(gateway.address()).await, Client::http2(gateway.address()).await] {
             for _ in 0..2 {
                 let answer = client.get(path).await;

@@ -1,4 +1,4 @@
-//! What a message may be: transfer codings, hosts, lengths, statuses, trailers and interim responses. gateway/docs/http.md has the rules.
+//! Rules for messages: transfer codings, hosts, lengths, statuses, trailers and interim responses. gateway/docs/http.md has the rules.
 
 use std::time::Duration;
 
@@ -288,6 +288,36 @@ async fn a_trailer_stands_for_no_field_that_a_filter_decides_by() {
         client.write(&request).await.expect("the gateway reads");
         client.until(frames::HEADERS, 1).await.expect("an answer");
         assert_eq!(upstream.last().trailers, ["x-sum: 7"], "HTTP/2, {filter}");
+    }
+}
+
+#[tokio::test]
+async fn trailers_behind_a_body_of_known_length_do_not_pass() {
+    let upstream = Upstream::echo().await;
+    // The one reads the body as a whole, the other leaves it without a known length.
+    for (name, config) in [("bodies", json!({ "request": "measure" })), ("streams", json!({ "request": "upper" }))] {
+        let filters = json!([
+            { "plugin": "add-headers", "config": { "request": { "remove": ["x-do"] } } },
+            { "plugin": name, "config": config },
+        ]);
+        let plugins = json!([plugin("add-headers"), plugin(name)]);
+        let gateway = Gateway::start(filtered(upstream.address(), plugins, filters)).await;
+        let mut client = Frames::connect(gateway.address(), 65_535).await;
+        let method = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+        let fields = [("content-length", "5"), ("trailer", "x-do, x-sum")];
+        let head = frames::block(&[&method[..], &fields].concat());
+        let trailers = frames::block(&[("x-do", "1"), ("x-sum", "7")]);
+        let ends = frames::END_HEADERS | frames::END_STREAM;
+        let request = [
+            frames::frame(frames::HEADERS, frames::END_HEADERS, 1, &head),
+            frames::frame(frames::DATA, 0, 1, b"hello"),
+            frames::frame(frames::HEADERS, ends, 1, &trailers),
+        ];
+        client.write(&request.concat()).await.expect("the gateway reads");
+        client.until(frames::HEADERS, 1).await.expect("an answer");
+        let received = upstream.last();
+        assert_eq!(received.body.to_ascii_lowercase(), b"hello", "{name}");
+        assert_eq!(received.trailers, Vec::<String>::new(), "{name}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use stile_tests::{
-    admin::{Admin, PUBLISHER, VIEWER},
+    admin::{Admin, PUBLISHER, SECRET, VIEWER},
     client::{Answer, fetch},
     gateway::{self, Gateway, plain, service},
     guest,
@@ -115,6 +115,43 @@ async fn who_may_only_look_sees_no_configuration_of_a_filter() {
         assert!(seen.status == 200 && !seen.text().contains("planted-mark"), "{path}: {}", seen.text());
         assert!(seen.text().contains("[redacted]"), "{path}: {}", seen.text());
         assert!(admin.call("GET", path, Some(PUBLISHER), "").await.text().contains("planted-mark"), "{path}");
+    }
+    // Conditions may have any names.
+    let mut matching = route("/matching", "echo");
+    matching["match"]["headers"] = json!({ "plugin": "a", "config": "b" });
+    assert_eq!(admin.send("PUT", "/v1/routes/matching", matching.clone()).await.status, 201);
+    let seen = admin.call("GET", "/v1/routes/matching", Some(VIEWER), "").await.json();
+    assert_eq!(seen["match"]["headers"], matching["match"]["headers"]);
+}
+
+#[tokio::test]
+async fn numbers_that_would_be_rounded_are_refused_on_every_path() {
+    let upstream = Upstream::echo().await;
+    let gateway =
+        Gateway::start(gateway::filtered(upstream.address(), json!([guest::plugin("stamp")]), json!([]))).await;
+    let route = r#"{ "name": "r", "match": { "path": "/r" }, "service": "echo",
+        "filters": [{ "plugin": "stamp", "config": { "mark": "a", "n": 99999999999999999999 } }] }"#;
+    for (method, path, body) in [
+        ("PUT", "/v1/routes/r", route.to_owned()),
+        ("PUT", "/v1/apis/a/versions/1", format!(r#"{{ "state": "published", "routes": [{route}] }}"#)),
+        ("POST", "/v1/import", format!(r#"{{ "routes": [{route}] }}"#)),
+    ] {
+        let answer = gateway.admin().call(method, path, Some(SECRET), body).await;
+        assert!(answer.status == 400 || answer.status == 422, "{path}: {} {}", answer.status, answer.text());
+        assert!(answer.text().contains("whole numbers reach from"), "{path}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn who_may_only_look_does_not_see_why_a_configuration_was_refused() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(gateway::plain(upstream.address())).await;
+    let reason = gateway.rewrite_refused(json!({ "routes": [{ "name": "all", "service": "planted-mark" }] })).await;
+    assert!(reason.contains("planted-mark"), "{reason}");
+    for (secret, is_told) in [(PUBLISHER, true), (VIEWER, false)] {
+        let status = gateway.admin().call("GET", "/v1/status", Some(secret), "").await.json();
+        let told = status["last_error"]["message"].as_str().expect("it is told that one was refused").to_owned();
+        assert_eq!(told.contains("planted-mark"), is_told, "{told}");
     }
 }
 

@@ -101,9 +101,9 @@ impl<S: Send + Sync, T: JsonSchema + DeserializeOwned + 'static> FromRequest<S> 
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
         let Whole(body) = Whole::from_request(request, state).await?;
-        let value = json::read(&body).map_err(|error| {
-            let not = if error.is_data() { "not unambiguous" } else { "not JSON" };
-            Problem::new(StatusCode::BAD_REQUEST, format!("the body is {not}: {error}"))
+        let value = json::read_to_store(&body).map_err(|error| {
+            let how = if error.is_data() { "refused" } else { "not JSON" };
+            Problem::new(StatusCode::BAD_REQUEST, format!("the body is {how}: {error}"))
         })?;
         if !value.is_object() {
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the body is no JSON object"));

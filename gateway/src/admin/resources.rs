@@ -187,8 +187,8 @@ fn redact(value: &mut Value) {
                             *token = REDACTED.into();
                         }
                     }
-                    // A description is public, and its parts may have any name.
-                    "openapi" => {}
+                    // A description is public, and so are conditions; their parts may have any name.
+                    "openapi" | "match" | "select" => {}
                     _ => redact(value),
                 }
             }

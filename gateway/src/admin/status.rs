@@ -6,20 +6,24 @@ use std::{
 };
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{StatusCode, header::CONTENT_TYPE},
     response::IntoResponse,
 };
 use serde_json::{Value, json};
 
-use super::{Admin, Problem};
+use super::{Admin, Problem, auth::Actor};
 use crate::{
+    config::schema::Role,
     filter::Filter,
     monitor::{metrics, stats},
     plugin::Cause,
     worker::WorkerId,
 };
+
+/// Stands for the reason why a configuration was refused, where a viewer reads the status.
+const UNTOLD: &str = "a configuration was refused; the role viewer does not see why";
 
 /// Alive as long as the loop of every worker turns.
 pub(super) async fn health(State(admin): State<Admin>) -> Result<&'static str, Problem> {
@@ -54,11 +58,13 @@ pub(super) async fn stats(State(admin): State<Admin>) -> Json<Value> {
     Json(stats::stats(&admin.control.live().load_full()))
 }
 
-pub(super) async fn status(State(admin): State<Admin>) -> Json<Value> {
+pub(super) async fn status(State(admin): State<Admin>, Extension(actor): Extension<Actor>) -> Json<Value> {
     let snapshot = admin.control.live().load_full();
     let refused = admin.control.last_refused().map(|refused| {
         let at = refused.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        json!({ "at": at, "message": refused.message })
+        // It may quote the configuration of a filter, or what a variable of the file holds.
+        let message = if actor.role == Role::Viewer { UNTOLD } else { &refused.message };
+        json!({ "at": at, "message": message })
     });
     let routes: Vec<Value> = snapshot
         .routes

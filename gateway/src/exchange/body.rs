@@ -273,6 +273,8 @@ impl Stream {
         let bytes = match &mut polled {
             Poll::Ready(Some(Ok(frame))) => match frame.data_ref() {
                 Some(data) => data.len(),
+                // HTTP/2 may have trailers behind a body whose length is known. HTTP/1.1 has no place for them (RFC 9112 §6.3).
+                None if self.incoming.size_hint().exact().is_some() => return Poll::Ready(None),
                 None => {
                     let claims = frame.trailers_mut().map_or(0, retain_allowed);
                     if let Some(transfer) = self.transfer.as_ref().filter(|_| claims > 0) {

@@ -94,6 +94,8 @@ impl Filter {
                 exchange.response.headers.remove(CONTENT_LENGTH);
                 let changed = if whole { content_replaced } else { content_changes };
                 changed(&mut exchange.response.headers, &exchange.filters[slot].described);
+                // Otherwise the head would get the length of a body that the gateway made, before the filter.
+                *body = Body::Empty;
             }
             return None;
         }

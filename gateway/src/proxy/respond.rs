@@ -183,14 +183,14 @@ pub(super) fn finish(mut ending: Box<Ending>, mut body: Outgoing) -> Response<Ou
     } else if status == StatusCode::NO_CONTENT {
         headers.remove(CONTENT_LENGTH);
         body.body = Body::Empty;
+    } else if status == StatusCode::RESET_CONTENT {
+        // RFC 9110 §15.3.6: it has a length of 0, which is what is written for an empty body.
+        headers.remove(CONTENT_LENGTH);
+        body.body = Body::Empty;
     } else if exchange.head_only || status == StatusCode::NOT_MODIFIED {
         if let Some(length) = body.size_hint().exact().filter(|length| exchange.head_only && *length > 0) {
             headers.entry(CONTENT_LENGTH).or_insert(length.into());
         }
-        body.body = Body::Empty;
-    } else if status == StatusCode::RESET_CONTENT {
-        // RFC 9110 §15.3.6: it has a length of 0, which is what is written for an empty body.
-        headers.remove(CONTENT_LENGTH);
         body.body = Body::Empty;
     } else if body.is_end_stream() {
         headers.remove(CONTENT_LENGTH);

@@ -27,7 +27,7 @@ pub enum Answer {
     BytesThenClose(Vec<u8>),
     /// The same, and then a reset.
     BytesThenReset(Vec<u8>),
-    /// The same, and whatever comes from then on is sent back.
+    /// Sends these bytes, and then sends back each byte that comes.
     BytesThenMirror(Vec<u8>),
     /// The first bytes, and the others once the gate is open; the connection stays open.
     BytesInTwo(Vec<u8>, Gate, Vec<u8>),

@@ -51,6 +51,30 @@ async fn a_304_and_the_answer_to_head_have_the_fields_of_the_changed_body() {
 }
 
 #[tokio::test]
+async fn the_answer_to_head_has_no_length_where_a_filter_changes_a_body_of_the_gateway() {
+    for (name, config, lengths) in [
+        ("bodies", json!({ "response": "pass" }), ["15", "15"]),
+        ("bodies", json!({ "response": "fixed" }), ["5", ""]),
+        ("streams", json!({ "response": "upper" }), ["", ""]),
+    ] {
+        // The second filter answers, and the first meets its answer.
+        let filters = json!([
+            { "plugin": name, "config": config },
+            { "plugin": "editor", "config": { "respond": 200 } },
+        ]);
+        let upstream = Upstream::echo().await;
+        let config = filtered(upstream.address(), json!([plugin(name), plugin("editor")]), filters);
+        let gateway = Gateway::start(config).await;
+        let mut client = Client::http2(gateway.address()).await;
+        for (method, length) in ["GET", "HEAD"].into_iter().zip(lengths) {
+            let answer = client.send(request(method, "/", &[], "")).await;
+            let got = (answer.status.as_u16(), answer.header("content-length"));
+            assert_eq!(got, (200, length), "{name} {method}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_part_of_a_body_is_changed_like_a_whole_one_unless_a_filter_removes_range() {
     let upstream = Upstream::start(|received| {
         let mut fields: Vec<_> = DESCRIBING.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();

@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::json;
 use stile_tests::{
+    admin::VIEWER,
     client::fetch,
     gateway::{self, plain},
     guest,
@@ -109,6 +110,22 @@ async fn a_variable_is_filled_in() {
     let gateway = Stile::run(folder.path(), config).await;
     let path = format!("/{}", std::env::var("CARGO_PKG_NAME").expect("cargo runs the tests"));
     assert_eq!(fetch(gateway.address(), &path).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_viewer_reads_a_description_without_the_values_of_variables() {
+    let upstream = Upstream::echo().await;
+    let folder = folder();
+    let mut config = plain(upstream.address());
+    let info = json!({ "title": "${CARGO_PKG_NAME}", "version": "1" });
+    let described = json!({ "openapi": "3.1.0", "info": info, "paths": { "/x": { "get": {} } } });
+    let version = json!({ "name": "1", "state": "published", "openapi": described, "import": { "service": "echo" } });
+    config["apis"] = json!([{ "name": "api", "versions": [version] }]);
+    let gateway = Stile::run(folder.path(), config).await;
+    let value = std::env::var("CARGO_PKG_NAME").expect("cargo runs the tests");
+    let seen = gateway.admin().call("GET", "/v1/apis/api/versions/1/openapi", Some(VIEWER), "").await;
+    assert_eq!((seen.status.as_u16(), &seen.json()["openapi"]), (200, &json!("3.1.0")));
+    assert!(!seen.text().contains(&value), "{}", seen.text());
 }
 
 #[tokio::test]

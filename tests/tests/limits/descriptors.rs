@@ -62,6 +62,49 @@ async fn a_larger_reserve_leaves_fewer_connections_to_services_and_of_clients() 
     assert!((46..=54).contains(&kept[0].saturating_sub(kept[1])), "{kept:?} connections of clients");
 }
 
+#[tokio::test]
+async fn connections_to_the_admin_address_take_no_descriptors_of_services() {
+    let mut opened = Vec::new();
+    for silent_to_admin in [0_u64, 24] {
+        let silent = Upstream::start(|_| Answer::Silence).await;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut config = plain(silent.address());
+        config["workers"] = json!(1);
+        let tokens = json!([{ "name": "ops", "role": "admin", "secret": SECRET }]);
+        let limits = json!({ "header_timeout": "1h" });
+        config["admin"] = json!({ "address": "127.0.0.1:0", "limits": limits, "tokens": tokens });
+        config["routes"][0]["timeout"] = json!("1h");
+        let gateway = Stile::run_with_files(folder.path(), config, (200, 200), Stdio::null()).await;
+        let mut kept = Vec::new();
+        for _ in 0..silent_to_admin {
+            kept.push(TcpStream::connect(gateway.address_of("admin")).await.expect("the kernel accepts"));
+        }
+        let open = "stile_connections{listener=\"admin\"}";
+        let admin = gateway.admin();
+        until("the gateway has taken them", async || (admin.metric(open).await > silent_to_admin).then_some(())).await;
+        opened.push(opened_to_service(&gateway, &silent).await);
+    }
+    // The two gateways may differ by a few other files.
+    assert!(opened[0].abs_diff(opened[1]) <= 8, "{opened:?} connections to the service");
+}
+
+#[tokio::test]
+async fn the_admin_address_answers_beside_full_listeners_however_small_the_reserve_is() {
+    let upstream = Upstream::echo().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = plain(upstream.address());
+    config["limits"] = json!({ "reserved_descriptors": 0 });
+    config["listeners"] = json!([{ "name": "public", "address": "127.0.0.1:0", "limits": { "header_timeout": "1h" } }]);
+    let gateway = Stile::run_with_files(folder.path(), config, (160, 160), Stdio::null()).await;
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        clients.push(TcpStream::connect(gateway.address()).await.expect("the kernel accepts"));
+    }
+    let last = clients.pop().expect("a client");
+    Raw(Wire::new(last)).closed().await;
+    assert_eq!(gateway.admin().get("/healthz").await.status, 200);
+}
+
 /// A service on the path `/held`, and a plugin on the path `/call` that may call the service `asked`.
 fn calling(held: &Upstream, asked: &Upstream) -> Value {
     // No time-out frees a descriptor or ends a call.

@@ -14,7 +14,8 @@ pub struct Limits {
     pub http2_windows: Size,
     /// Open files that are neither connections of clients nor to services: files, watches, and with at most one half of them the
     /// admin address. Of the rest of what the process may open, connections of clients get one half, and connections to services
-    /// the other. Further connections of the admin address may have half of what connections of clients get.
+    /// the other. The admin address may have 8 connections at least, and further ones while less than half of the places of clients
+    /// are taken; for it the number at the start of the process holds.
     pub reserved_descriptors: u32,
 }
 
