@@ -145,7 +145,7 @@ async fn numbers_that_would_be_rounded_are_refused_on_every_path() {
 #[tokio::test]
 async fn who_may_only_look_does_not_see_why_a_configuration_was_refused() {
     let upstream = Upstream::echo().await;
-    let gateway = Gateway::start(gateway::plain(upstream.address())).await;
+    let gateway = Gateway::start(plain(upstream.address())).await;
     let reason = gateway.rewrite_refused(json!({ "routes": [{ "name": "all", "service": "planted-mark" }] })).await;
     assert!(reason.contains("planted-mark"), "{reason}");
     for (secret, is_told) in [(PUBLISHER, true), (VIEWER, false)] {

@@ -397,15 +397,14 @@ mod tests {
         let key = r#"{ "signed_by": ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="] }"#;
         // The plugin has the phase `tick` alone, and chooses no endpoints.
         let balanced = r#"{ "balance": { "plugin": "p" } }"#;
-        let cases: [(resources::Wish, fn(&PluginError) -> bool); 3] = [
-            (wish(None), |error| matches!(error, PluginError::UnknownPlugin(_))),
-            (wish(Some(key)), |error| matches!(error, PluginError::Artifact(ArtifactError::Signature(_)))),
-            (wish_for(Kind::Service, "s", Some(balanced)), |error| matches!(error, PluginError::Refused(_))),
-        ];
-        for (change, is_expected) in cases {
+        for (change, expected) in [
+            (wish(None), "there is no plugin"),
+            (wish(Some(key)), "sign"),
+            (wish_for(Kind::Service, "s", Some(balanced)), "balance"),
+        ] {
             let control = unpushed().await;
             let refused = push_beside(&control, change.clone()).await.expect_err("it does not fit");
-            assert!(is_expected(&refused), "{refused:?}");
+            assert!(format!("{refused:?} {refused}").contains(expected), "{refused:?} {refused}");
             let view = control.view();
             let live = view.layers.stored_values(change.kind).find(|value| value["name"] == change.name);
             assert_eq!(live, change.stored.as_ref().map(|stored| &stored.value), "{refused}");
