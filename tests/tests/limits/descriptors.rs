@@ -93,6 +93,8 @@ async fn the_admin_address_answers_beside_full_listeners_however_small_the_reser
     let upstream = Upstream::echo().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut config = plain(upstream.address());
+    // One worker takes connections in their order, and closes the last one.
+    config["workers"] = json!(1);
     config["limits"] = json!({ "reserved_descriptors": 0 });
     config["listeners"] = json!([{ "name": "public", "address": "127.0.0.1:0", "limits": { "header_timeout": "1h" } }]);
     let gateway = Stile::run_with_files(folder.path(), config, (160, 160), Stdio::null()).await;
