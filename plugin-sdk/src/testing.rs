@@ -72,6 +72,7 @@ pub struct Filter<P>(P);
 /// ```
 pub fn filter<P: Plugin>(config: Value) -> Result<Filter<P>> {
     logger::install();
+    backend::collect_log();
     plugin::from_json(&config.to_string()).map(Filter)
 }
 
@@ -396,7 +397,8 @@ pub fn metric(name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     backend::metric(name, labels)
 }
 
-/// Takes the lines that were logged on this thread since the last call; every level counts as enabled.
+/// Takes the lines that were logged on this thread since the last call, or since its first filter was made. Every level
+/// counts as enabled.
 ///
 /// ```
 /// use stile_sdk::{log, testing};

@@ -233,14 +233,20 @@ pub(crate) fn check_reply(reply: &Reply) -> Result<(), EditError> {
     reply.headers.iter().try_for_each(|(name, value)| field(name, value).map(drop))
 }
 
-thread_local!(static LOG: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) });
+// The logger is the process's: `None` in threads that test no plugin, whose lines nobody takes.
+thread_local!(static LOG: RefCell<Option<Vec<(Level, String)>>> = const { RefCell::new(None) });
+
+/// Keeps the log lines of this thread from now on.
+pub(crate) fn collect_log() {
+    LOG.with_borrow_mut(|lines| _ = lines.get_or_insert_default());
+}
 
 pub(crate) fn log_enabled(_: Level) -> bool {
-    true
+    LOG.with_borrow(Option::is_some)
 }
 
 pub(crate) fn log_write(level: Level, message: &str) {
-    LOG.with_borrow_mut(|lines| lines.push((level, message.into())));
+    LOG.with_borrow_mut(|lines| lines.get_or_insert_default().push((level, message.into())));
 }
 
 thread_local!(static KNOWN: RefCell<Vec<(String, Consumer)>> = const { RefCell::new(Vec::new()) });
@@ -265,7 +271,7 @@ pub(crate) fn verify(presented: &Presented<'_>) -> Option<Consumer> {
 }
 
 pub(crate) fn take_log() -> Vec<(Level, String)> {
-    LOG.take()
+    LOG.with_borrow_mut(|lines| lines.as_mut().map(std::mem::take)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -277,6 +283,19 @@ mod tests {
             Err(EditError::Invalid(text)) => text,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_thread_that_tests_no_plugin_keeps_no_log_lines() {
+        crate::logger::install();
+        collect_log();
+        log::warn!("here");
+        let elsewhere = std::thread::spawn(|| {
+            log::warn!("there");
+            take_log()
+        });
+        assert_eq!(elsewhere.join().expect("a thread"), []);
+        assert_eq!(take_log(), [(Level::Warn, "here".to_owned())]);
     }
 
     #[test]
