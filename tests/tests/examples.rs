@@ -6,13 +6,19 @@ use std::{fs, path::Path};
 
 use stile_tests::{admin::SECRET, client::fetch, guest, process::Stile, upstream::Upstream};
 
-/// Copies an example's configuration into a folder, with free ports for its own and `upstream` for its service.
+/// Copies an example's configuration into a folder, with free ports for its own and `upstream` for its service. Its plugins have
+/// more time than the defaults give them: host code that is not optimised takes all of that on a busy machine.
 fn configure(example: &str, folder: &Path, ports: &[&str], upstream: Option<&Upstream>) {
     let text = fs::read_to_string(guest::workspace().join("examples").join(example).join("stile.yaml"));
     let mut text = text.expect("an example has a configuration");
     if let Some(upstream) = upstream {
         text = text.replace("127.0.0.1:7001", &upstream.address().to_string());
     }
+    // One is a mapping on one line, the other in a block.
+    for (keys, separator) in [("allow: [consumers]", ", "), ("file: greeting.wasm", "\n    ")] {
+        text = text.replace(keys, &format!("{keys}{separator}limits: {{ deadline: 1s, timeout: 30s }}"));
+    }
+    assert_eq!(text.matches("limits:").count(), 1, "{example} has one plugin");
     for port in ports {
         assert!(text.contains(port), "{example} no longer has {port}");
         text = text.replace(port, "127.0.0.1:0");

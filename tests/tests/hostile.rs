@@ -7,7 +7,7 @@ use stile_tests::{
     admin::Admin,
     client::{Answer, Client, get, request, with},
     gateway::{Gateway, filtered, service},
-    guest::{plugin_with, plugin_with_default_times},
+    guest::{plugin_with, plugin_with_default_deadline},
     load::{Load, Probe},
     process::Stile,
     raw::Raw,
@@ -54,7 +54,7 @@ fn config(upstream: &Upstream, plugin: Value, filter: Value) -> Value {
 async fn harm_costs_its_own_exchange_only_and_no_more_than_the_deadline() {
     let upstream = Upstream::echo().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut config = config(&upstream, plugin_with_default_times("hostile"), Value::Null);
+    let mut config = config(&upstream, plugin_with_default_deadline("hostile"), Value::Null);
     let list = |value: &mut Value, item: Value| value.as_array_mut().expect("a list").push(item);
     // Here every harm but a loop has time to come to its own end, however slow the machine is.
     let patient = plugin_with("hostile", json!({ "name": "patient", "limits": { "deadline": "10s" } }));
@@ -110,7 +110,7 @@ async fn failures(admin: &Admin, route: &str) -> BTreeMap<String, u64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_harmful_exchanges_at_once_leave_the_other_routes_alone() {
     let upstream = Upstream::echo().await;
-    let gateway = Gateway::start(config(&upstream, plugin_with_default_times("hostile"), Value::Null)).await;
+    let gateway = Gateway::start(config(&upstream, plugin_with_default_deadline("hostile"), Value::Null)).await;
     let hostile = Load { address: gateway.address(), connections: 8, requests: 25, pause: Duration::ZERO };
     let hostile = hostile.start(|| Probe {
         request: with("/hostile/", &[("x-do", "loop")]),
@@ -198,7 +198,7 @@ async fn a_bound_names_its_key_and_gives_way_to_it() {
 #[tokio::test]
 async fn failures_in_the_first_call_of_an_instance_are_counted_apart() {
     let upstream = Upstream::echo().await;
-    let gateway = Gateway::start(config(&upstream, plugin_with_default_times("hostile"), Value::Null)).await;
+    let gateway = Gateway::start(config(&upstream, plugin_with_default_deadline("hostile"), Value::Null)).await;
     let (admin, mut client) = (gateway.admin(), Client::connect(gateway.address()).await);
     let first =
         r#"stile_plugin_first_call_failures_total{plugin="hostile",revision="1",route="hostile",phase="request"}"#;

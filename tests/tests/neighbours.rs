@@ -26,7 +26,7 @@ use stile_tests::{
     by_hand::{DROP, request_filter},
     called::{Called, exchange, pieces},
     gateway::Gateway,
-    guest::{plugin_with, plugin_with_default_times},
+    guest::{plugin_with, plugin_with_default_deadline},
 };
 use tokio::{
     io::AsyncReadExt,
@@ -211,7 +211,7 @@ fn of_a_request() {
     let (gateways, worker) = runtimes();
     let _entered = gateways.enter();
     let called =
-        gateways.block_on(Called::start(plugin_with_default_times("hostile"), json!({ "plugin": "hostile" }), None));
+        gateways.block_on(Called::start(plugin_with_default_deadline("hostile"), json!({ "plugin": "hostile" }), None));
     LocalSet::new().block_on(&worker, async {
         for harm in ["loop", "grow", "recurse", "panic", "trap", "error", "flood"] {
             let fields = [("x-do", harm)];
@@ -233,7 +233,7 @@ fn of_a_body() {
         ("streams", "idle"),
         ("streams", "flood"),
     ] {
-        let called = gateways.block_on(Called::start(plugin_with_default_times(name), filter(name, harm), None));
+        let called = gateways.block_on(Called::start(plugin_with_default_deadline(name), filter(name, harm), None));
         LocalSet::new().block_on(&worker, async {
             let harm = format!("{harm} of {name}");
             bounded(&harm, async || exchanged(&called, &[], body()).await, Result::is_err).await;
@@ -246,12 +246,12 @@ fn of_a_tick_and_of_a_configuration() {
     let (gateways, worker) = runtimes();
     let _entered = gateways.enter();
     let filter = json!({ "plugin": "witness", "config": { "tick": "loop" } });
-    let mut witness = plugin_with_default_times("witness");
+    let mut witness = plugin_with_default_deadline("witness");
     witness["allow"] = json!(["key-value", "metrics"]);
     let called = gateways.block_on(Called::start(witness, filter, None));
     LocalSet::new().block_on(&worker, bounded("a tick", async || called.tick().await, |over| *over));
 
-    let gateway = gateways.block_on(Gateway::start(json!({ "plugins": [plugin_with_default_times("hostile")] })));
+    let gateway = gateways.block_on(Gateway::start(json!({ "plugins": [plugin_with_default_deadline("hostile")] })));
     let revision = gateway.app().control().view().revisions["hostile"].revision.clone();
     let limits = Limits { timeout: Duration::from_millis(100), ..limits() };
     let configured = async || {

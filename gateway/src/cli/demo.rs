@@ -119,6 +119,8 @@ fn configuration(services: &[Sample], public: u16, admin: u16) -> serde_json::Va
         let of_service = services.iter().filter(|sample| sample.service == name);
         of_service.map(|sample| json!({ "address": sample.address.to_string() })).collect()
     };
+    // Enough for a build without optimisation on a busy machine, where the defaults may be too short.
+    let limits = json!({ "deadline": "1s", "timeout": "30s" });
     json!({
         // One worker, so that "in turn" is seen from outside.
         "workers": 1,
@@ -128,8 +130,8 @@ fn configuration(services: &[Sample], public: u16, admin: u16) -> serde_json::Va
             "tokens": [{ "name": "demo", "role": "admin", "secret": ADMIN_TOKEN }],
         },
         "plugins": [
-            { "name": "require-token", "file": "require-token.wasm" },
-            { "name": "greeting", "file": "greeting.wasm" },
+            { "name": "require-token", "file": "require-token.wasm", "limits": limits },
+            { "name": "greeting", "file": "greeting.wasm", "limits": limits },
         ],
         "services": [
             { "name": "users", "endpoints": endpoints("users") },

@@ -10,7 +10,7 @@ use serde_json::json;
 use stile_tests::{
     client::{Client, with},
     gateway::{Gateway, filtered},
-    guest::{self, plugin_with, plugin_with_default_times},
+    guest::{self, plugin_with, plugin_with_default_deadline},
     process::Stile,
     upstream::{Answer, Gate, Upstream},
     wait::until,
@@ -133,8 +133,11 @@ async fn repeated(gateway: &Stile, count: usize, request: impl Fn() -> Request<F
 async fn ten_thousand_harms_of_each_kind_leave_nothing_behind() {
     let upstream = Arc::new(Upstream::echo().await);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let config =
-        filtered(upstream.address(), json!([plugin_with_default_times("hostile")]), json!([{ "plugin": "hostile" }]));
+    let config = filtered(
+        upstream.address(),
+        json!([plugin_with_default_deadline("hostile")]),
+        json!([{ "plugin": "hostile" }]),
+    );
     let gateway = Stile::run(folder.path(), config).await;
     for harm in ["loop", "grow", "recurse", "panic", "trap", "error", "flood"] {
         for header in ["x-do", "x-do-late"] {
