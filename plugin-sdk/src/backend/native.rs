@@ -246,7 +246,11 @@ pub(crate) fn log_enabled(_: Level) -> bool {
 }
 
 pub(crate) fn log_write(level: Level, message: &str) {
-    LOG.with_borrow_mut(|lines| lines.get_or_insert_default().push((level, message.into())));
+    LOG.with_borrow_mut(|lines| {
+        if let Some(lines) = lines {
+            lines.push((level, message.into()));
+        }
+    });
 }
 
 thread_local!(static KNOWN: RefCell<Vec<(String, Consumer)>> = const { RefCell::new(Vec::new()) });
